@@ -1,0 +1,1 @@
+//! The control thread: signals, watchdog, name resolution, admin listener, metrics collection.

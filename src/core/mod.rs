@@ -1,0 +1,1 @@
+//! One core's world: executor, doors, drivers, mailbox, drain.

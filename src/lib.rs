@@ -1,0 +1,31 @@
+//! Ringgate: a thread-per-core io_uring gateway between MySQL clients and sharded MySQL or MariaDB.
+//!
+//! A byte's way through the house: a downstream socket on one core's ring ([`net`]) → a protocol
+//! session that knows no socket ([`session`]) → a routing decision ([`route`]) → an upstream session
+//! leased from that core's pool ([`pool`]) → the upstream socket on the same ring. [`core`] joins
+//! these; [`control`] watches from its own unpinned thread.
+//!
+//! Layers import downward only; `tests/layers.rs` enforces this table:
+//!
+//! | layer | modules |
+//! |---|---|
+//! | 0 | `base` |
+//! | 1 | `wire` |
+//! | 2 | `session` `route` `pool` `config` (not each other) |
+//! | 3 | `telemetry` |
+//! | 4 | `net` |
+//! | 5 | `core` `control` `sandbox` |
+//! | 6 | `cli` |
+
+pub mod base;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod core;
+pub mod net;
+pub mod pool;
+pub mod route;
+pub mod sandbox;
+pub mod session;
+pub mod telemetry;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! The network ring: sockets, buffers and deadlines of one core. The only module with unsafe code.

@@ -1,0 +1,1 @@
+//! Routing: key → placement → endpoint, pure functions of an immutable table.

@@ -1,0 +1,3 @@
+//! Sans-I/O protocol sessions: bytes, events and `now` in; bytes, spans and actions out.
+
+pub mod mysql;

@@ -1,0 +1,1 @@
+//! MySQL sessions, both roles.

@@ -1,0 +1,1 @@
+//! Counters, histograms and log lines; per core, merged on scrape.

@@ -1,0 +1,3 @@
+//! Wire formats: bytes ↔ types; no I/O, no clock, incremental, bounded.
+
+pub mod mysql;
