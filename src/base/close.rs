@@ -72,7 +72,10 @@ mod tests {
     fn labels_are_distinct_and_indexes_match() {
         for (index, reason) in CloseReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), index);
-            let same = CloseReason::ALL.iter().filter(|r| r.label() == reason.label()).count();
+            let same = CloseReason::ALL
+                .iter()
+                .filter(|r| r.label() == reason.label())
+                .count();
             assert_eq!(same, 1, "{}", reason.label());
         }
     }

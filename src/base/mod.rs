@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod close;
+pub mod credential;
 pub mod ident;
+pub mod pin;
 pub mod prng;
 pub mod secret;
