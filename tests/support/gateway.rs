@@ -1,0 +1,212 @@
+//! The gateway's own binary, run as an operator runs it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::mariadb::signal;
+use super::{ACCOUNT, MariaDb, PASSWORD, free_port, loopback, wait_for};
+
+/// How long the gateway may take to become ready; it promises much less.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Environment variables a configuration written here may name for its secrets.
+pub const ENVIRONMENT: &[(&str, &str)] = &[
+    ("RG_UPSTREAM_PASSWORD", PASSWORD),
+    ("RG_A_PASSWORD", "password-of-a"),
+    ("RG_B_PASSWORD", "password-of-b"),
+];
+
+/// The loopback ports a configuration is to use.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// The MySQL listener's.
+    pub mysql: u16,
+    /// The admin listener's.
+    pub admin: u16,
+}
+
+/// A running gateway. Dropping it kills the process.
+pub struct Gateway {
+    process: Child,
+    ports: Ports,
+    folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// Starts `ringgate serve` with the configuration that `config` makes for two free ports, and
+    /// waits for `/readyz`. Panics with the gateway's log when it does not become ready.
+    pub fn start(config: impl FnOnce(Ports) -> String) -> Self {
+        let ports = Ports {
+            mysql: free_port(),
+            admin: free_port(),
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("gateway-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("a temporary folder");
+        let file = folder.path().join("ringgate.toml");
+        fs::write(&file, config(ports)).expect("a writable temporary folder");
+        let log = File::create(folder.path().join("log")).expect("a writable temporary folder");
+        let process = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .envs(ENVIRONMENT.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("the gateway's binary");
+        let mut gateway = Self {
+            process,
+            ports,
+            folder,
+        };
+        gateway.wait_until_ready();
+        gateway
+    }
+
+    /// One placement and one tenant per server: users `a` and `b` (passwords in [`ENVIRONMENT`]),
+    /// schema `test` each, and `extra` appended to the configuration.
+    pub fn two_shards(a: &MariaDb, b: &MariaDb, budget: u32, extra: &str) -> Self {
+        Self::start(|ports| two_shards_config(ports, a.port(), b.port(), budget, extra))
+    }
+
+    /// The MySQL listener's port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.ports.mysql
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What the gateway has written to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Replaces the configuration file and asks for a reload; it is applied a little later.
+    pub fn reload(&self, config: impl FnOnce(Ports) -> String) {
+        let file = self.folder.path().join("ringgate.toml");
+        fs::write(file, config(self.ports)).expect("a writable temporary folder");
+        self.signal("HUP");
+    }
+
+    /// Sends a signal by its name, for example `TERM`.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Asks the gateway to end and returns how it ended; panics when it does not within `limit`.
+    pub fn stop(mut self, limit: Duration) -> ExitStatus {
+        self.signal("TERM");
+        self.wait_for_exit(limit)
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
+        let mut status = None;
+        wait_for(limit, || {
+            status = self.process.try_wait().expect("a child's status");
+            status.is_some()
+        });
+        status.unwrap_or_else(|| panic!("still running after {limit:?}:\n{}", self.log()))
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        self.admin("/metrics")
+            .map_or_else(String::new, |(_, body)| body)
+    }
+
+    /// The sum of a metric over all its label sets that contain every one of `labels`, each
+    /// written as in the text, for example `reason="transaction"`. Zero when there is none.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        metric_sum(&self.metrics(), name, labels)
+    }
+
+    /// Status code and body of a GET on the admin listener; `None` while nobody listens.
+    pub fn admin(&self, path: &str) -> Option<(u16, String)> {
+        http_get(self.ports.admin, path)
+    }
+
+    /// Resident memory of the process, in KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+            .unwrap_or(0)
+    }
+
+    fn wait_until_ready(&mut self) {
+        let mut ended = false;
+        let ready = wait_for(START_LIMIT, || {
+            ended = !matches!(self.process.try_wait(), Ok(None));
+            ended || self.admin("/readyz").is_some_and(|(code, _)| code == 200)
+        });
+        assert!(ready && !ended, "the gateway is not ready:\n{}", self.log());
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // An error says that it has ended already, which is what is wanted.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The configuration of [`Gateway::two_shards`].
+pub fn two_shards_config(ports: Ports, a: u16, b: u16, budget: u32, extra: &str) -> String {
+    let Ports { mysql, admin } = ports;
+    let mut text = format!(
+        "version = 1\n\
+         [cores]\ncount = 1\n\
+         [listeners.main]\nprotocol = \"mysql\"\naddress = \"127.0.0.1:{mysql}\"\n\
+         [admin]\naddress = \"127.0.0.1:{admin}\"\n\
+         [pools]\nbudget = {budget}\n"
+    );
+    for (name, port) in [("a", a), ("b", b)] {
+        let variable = format!("RG_{}_PASSWORD", name.to_uppercase());
+        text.push_str(&format!(
+            "[placements.shard-{name}]\n\
+             endpoints = [{{ address = \"127.0.0.1:{port}\", role = \"primary\" }}]\n\
+             upstream = {{ user = \"{ACCOUNT}\", password = {{ env = \"RG_UPSTREAM_PASSWORD\" }} }}\n\
+             [tenants.{name}]\nplacement = \"shard-{name}\"\nschema = \"test\"\n\
+             [users.{name}]\ntenant = \"{name}\"\nplugin = \"mysql_native_password\"\n\
+             password = {{ env = \"{variable}\" }}\n"
+        ));
+    }
+    text.push_str(extra);
+    text
+}
+
+/// The sum of the samples of `name` in a Prometheus text whose labels contain each of `labels`.
+pub fn metric_sum(text: &str, name: &str, labels: &[&str]) -> f64 {
+    text.lines()
+        .filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        })
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream =
+        TcpStream::connect_timeout(&loopback(port), Duration::from_millis(500)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let code = head.split_whitespace().nth(1)?.parse().ok()?;
+    Some((code, body.to_owned()))
+}

@@ -1,0 +1,299 @@
+//! A MariaDB server of a test's own, made in well under a second from a prepared data folder.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{ACCOUNT, PASSWORD, free_port, wait_for};
+
+/// How long a server may take to accept connections; generous, because test machines are shared.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a server is started with beyond the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct MariaDbOptions {
+    /// Further `mariadbd` arguments, for example `--wait-timeout=1`.
+    pub arguments: Vec<String>,
+    /// SQL run at each start, with all privileges. One statement a line.
+    pub init_sql: String,
+}
+
+/// A running server. Dropping it kills the process and removes its data.
+pub struct MariaDb {
+    process: Child,
+    folder: tempfile::TempDir,
+    port: u16,
+    options: MariaDbOptions,
+}
+
+impl MariaDb {
+    /// Starts a server on a free loopback port and waits until it answers.
+    ///
+    /// Accounts: [`ACCOUNT`] from any host, and `root` through [`MariaDb::sql`]. Panics with the
+    /// server's log when it does not start, and names the package when it is not installed.
+    pub fn start(options: MariaDbOptions) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("mariadb-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("a temporary folder");
+        copy_folder(&template(), &folder.path().join("data"));
+        let (process, port) = spawn(folder.path(), None, &options);
+        Self {
+            process,
+            folder,
+            port,
+            options,
+        }
+    }
+
+    /// The TCP port on 127.0.0.1. It stays the same over [`MariaDb::restart`].
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Runs SQL as `root` over the server's socket file; rows come back as lines of tab-separated
+    /// values without a head. Panics with the client's words when a statement fails.
+    pub fn sql(&self, sql: &str) -> String {
+        self.try_sql(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Like [`MariaDb::sql`], with the client's words as the error.
+    pub fn try_sql(&self, sql: &str) -> Result<String, String> {
+        let output = Command::new("mariadb")
+            .args([
+                "--no-defaults",
+                "--batch",
+                "--skip-column-names",
+                "--user=root",
+            ])
+            .arg(format!("--socket={}", socket(self.folder.path()).display()))
+            .args(["--execute", sql])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("cannot run the mariadb shell ({error}): scripts/setup"))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// A status counter of the server, for example `Threads_connected`.
+    pub fn status(&self, name: &str) -> u64 {
+        let line = self.sql(&format!("SHOW GLOBAL STATUS LIKE '{name}'"));
+        let value = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|value| value.parse().ok());
+        value.unwrap_or_else(|| panic!("no status variable {name}: {line:?}"))
+    }
+
+    /// Connections open now, without the one that asks.
+    pub fn connections(&self) -> u64 {
+        self.status("Threads_connected").saturating_sub(1)
+    }
+
+    /// Connections open now as `user`.
+    pub fn connections_of(&self, user: &str) -> u64 {
+        let count = self.sql(&format!(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{user}'"
+        ));
+        count.trim().parse().expect("a count")
+    }
+
+    /// Forgets the high-water mark that [`MariaDb::connections_peak`] reads.
+    pub fn reset_status(&self) {
+        self.sql("FLUSH STATUS");
+    }
+
+    /// The most connections open at once since start or [`MariaDb::reset_status`], those of
+    /// [`MariaDb::sql`] included.
+    pub fn connections_peak(&self) -> u64 {
+        self.status("Max_used_connections")
+    }
+
+    /// Ends the process at once, as a power cut would. [`MariaDb::restart`] brings it back.
+    pub fn kill9(&mut self) {
+        // An error says that it has ended already, which is what is wanted.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Kills the server if it runs and starts it again on the same data and port.
+    pub fn restart(&mut self) {
+        self.kill9();
+        let (process, _) = spawn(self.folder.path(), Some(self.port), &self.options);
+        self.process = process;
+    }
+
+    /// Stops the process without ending it: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        signal(self.pid(), "STOP");
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self) {
+        signal(self.pid(), "CONT");
+    }
+}
+
+impl Drop for MariaDb {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// Sends a signal by name to a process this test started.
+pub(super) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "kill -{name} {pid}"
+    );
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("socket")
+}
+
+/// Starts `mariadbd` on `folder/data`. Without a port it takes a free one, and another one should
+/// somebody else have been quicker.
+fn spawn(folder: &Path, port: Option<u16>, options: &MariaDbOptions) -> (Child, u16) {
+    for _ in 0..5 {
+        let chosen = port.unwrap_or_else(free_port);
+        let mut process = command(folder, chosen, options)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start mariadbd ({error}): run scripts/setup"));
+        if wait_until_ready(&mut process, folder) {
+            return (process, chosen);
+        }
+        let _ = process.kill();
+        let _ = process.wait();
+        let log = fs::read_to_string(folder.join("log")).unwrap_or_default();
+        let port_taken = log.contains("Address already in use");
+        assert!(
+            port_taken && port.is_none(),
+            "mariadbd did not start:\n{log}"
+        );
+    }
+    panic!("no loopback port stayed free long enough to start mariadbd");
+}
+
+fn command(folder: &Path, port: u16, options: &MariaDbOptions) -> Command {
+    let init = folder.join("init.sql");
+    let account = format!(
+        "CREATE USER IF NOT EXISTS '{ACCOUNT}'@'%' IDENTIFIED VIA mysql_native_password \
+         USING PASSWORD('{PASSWORD}');\n\
+         GRANT ALL PRIVILEGES ON *.* TO '{ACCOUNT}'@'%' WITH GRANT OPTION;\n{}\n",
+        options.init_sql
+    );
+    fs::write(&init, account).expect("a writable temporary folder");
+    let log = File::create(folder.join("log")).expect("a writable temporary folder");
+    let mut command = Command::new("mariadbd");
+    command
+        .arg("--no-defaults")
+        .arg(format!("--datadir={}", folder.join("data").display()))
+        .arg(format!("--socket={}", socket(folder).display()))
+        .arg(format!("--pid-file={}", folder.join("pid").display()))
+        .arg(format!("--init-file={}", init.display()))
+        .arg(format!("--port={port}"))
+        .args(ARGUMENTS)
+        .args(&options.arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a log file"))
+        .stderr(log);
+    command
+}
+
+/// Small and quick: the data is thrown away, so nothing needs to reach a disk.
+const ARGUMENTS: &[&str] = &[
+    "--user=root",
+    "--bind-address=127.0.0.1",
+    "--skip-networking=0",
+    "--skip-name-resolve",
+    "--skip-log-bin",
+    "--skip-slave-start",
+    "--performance-schema=0",
+    "--innodb-buffer-pool-size=64M",
+    "--innodb-log-file-size=32M",
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-flush-method=nosync",
+    "--innodb-doublewrite=0",
+    "--max-connections=1000",
+    "--max-allowed-packet=128M",
+    "--character-set-server=utf8mb4",
+    "--local-infile=1",
+];
+
+fn wait_until_ready(process: &mut Child, folder: &Path) -> bool {
+    let mut ended = false;
+    let ready = wait_for(START_LIMIT, || {
+        ended = !matches!(process.try_wait(), Ok(None));
+        ended || is_ready(folder)
+    });
+    ready && !ended
+}
+
+/// The init file has run before the server opens its sockets, so the accounts exist by then.
+fn is_ready(folder: &Path) -> bool {
+    fs::read_to_string(folder.join("log")).is_ok_and(|log| log.contains("ready for connections"))
+}
+
+/// The data folder every server starts from: made once per build folder, under a file lock, because
+/// test programs run at the same time.
+fn template() -> PathBuf {
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::create_dir_all(tmp).expect("a writable build folder");
+    let lock = File::create(tmp.join("mariadb-template.lock")).expect("a writable build folder");
+    lock.lock().expect("a file system with locks");
+    let ready = tmp.join("mariadb-template");
+    if !ready.exists() {
+        let unfinished = tmp.join("mariadb-template.unfinished");
+        let _ = fs::remove_dir_all(&unfinished);
+        install(&unfinished);
+        fs::rename(&unfinished, &ready).expect("a writable build folder");
+    }
+    ready
+}
+
+fn install(data: &Path) {
+    let output = Command::new("mariadb-install-db")
+        .arg("--no-defaults")
+        .arg(format!("--datadir={}", data.display()))
+        .args([
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--user=root",
+        ])
+        .args(["--innodb-log-file-size=32M"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run mariadb-install-db ({error}): scripts/setup"));
+    assert!(
+        output.status.success(),
+        "mariadb-install-db failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a writable temporary folder");
+    for entry in fs::read_dir(from).expect("a readable folder") {
+        let entry = entry.expect("a readable folder");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a file type").is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("room for a copy");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Starts the real things integration tests need: MariaDB servers and the gateway itself.
+//!
+//! Everything listens on loopback, keeps its data in a temporary folder and is ended by its own
+//! process id when the value that stands for it is dropped.
+
+#![allow(dead_code, reason = "each test file uses a part of this module")]
+#![allow(
+    clippy::expect_used,
+    reason = "a launcher that fails must fail its test"
+)]
+#![allow(unused_imports, reason = "each test file uses a part of this module")]
+
+pub mod gateway;
+pub mod mariadb;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+pub use gateway::{Gateway, Ports};
+pub use mariadb::{MariaDb, MariaDbOptions};
+
+/// The account that servers started here give the gateway and direct clients, with all privileges.
+pub const ACCOUNT: &str = "rg";
+/// The password of [`ACCOUNT`] (`mysql_native_password`).
+pub const PASSWORD: &str = "rg-test-password";
+
+/// A loopback port nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+    listener.local_addr().expect("a bound address").port()
+}
+
+/// `127.0.0.1:port`.
+pub fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// Asks `done` until it says yes; false when `limit` passed before.
+pub fn wait_for(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
