@@ -1,1 +1,12 @@
 //! The MySQL client/server protocol.
+
+pub mod auth;
+pub mod charset;
+pub mod command;
+pub mod cursor;
+pub mod flags;
+pub mod handshake;
+pub mod response;
+pub mod rsa;
+pub mod track;
+pub mod value;

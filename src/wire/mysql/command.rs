@@ -1,0 +1,265 @@
+//! Commands of a client, borrowed from their payload.
+//!
+//! Source: MySQL source documentation, "Command Phase"; MariaDB, "2 - Text Protocol" and
+//! "COM_STMT_BULK_EXECUTE".
+
+use super::cursor::{Reader, WireError, put_u8, put_u16, put_u32};
+use super::flags::com;
+
+/// One command. Variants that this gateway refuses carry no more than is needed to say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// COM_QUIT: no reply.
+    Quit,
+    /// COM_INIT_DB: the schema's name.
+    InitDb(&'a [u8]),
+    /// COM_QUERY: the statement, in the session's character set. Query attributes are not
+    /// negotiated, so nothing precedes it.
+    Query(&'a [u8]),
+    /// COM_FIELD_LIST.
+    FieldList {
+        /// The table's name.
+        table: &'a [u8],
+        /// A LIKE pattern of column names.
+        wildcard: &'a [u8],
+    },
+    /// COM_STATISTICS.
+    Statistics,
+    /// COM_PROCESS_INFO.
+    ProcessInfo,
+    /// COM_PROCESS_KILL: a connection id.
+    ProcessKill(u32),
+    /// COM_DEBUG.
+    Debug,
+    /// COM_PING.
+    Ping,
+    /// COM_CHANGE_USER: its body.
+    ChangeUser(&'a [u8]),
+    /// COM_STMT_PREPARE: the statement.
+    StmtPrepare(&'a [u8]),
+    /// COM_STMT_EXECUTE.
+    StmtExecute(Execute<'a>),
+    /// COM_STMT_SEND_LONG_DATA: no reply.
+    StmtSendLongData(LongData<'a>),
+    /// COM_STMT_CLOSE: the statement's id; no reply.
+    StmtClose(u32),
+    /// COM_STMT_RESET: the statement's id.
+    StmtReset(u32),
+    /// COM_STMT_FETCH.
+    StmtFetch {
+        /// The statement's id.
+        statement: u32,
+        /// How many rows at most.
+        rows: u32,
+    },
+    /// COM_SET_OPTION: 0 switches multi-statements on, 1 off.
+    SetOption(u16),
+    /// COM_RESET_CONNECTION.
+    ResetConnection,
+    /// MariaDB's COM_STMT_BULK_EXECUTE: its body.
+    StmtBulkExecute(&'a [u8]),
+    /// A command known by its number only: administration, replication, removed or internal ones,
+    /// and numbers that mean nothing.
+    Unknown(u8),
+}
+
+impl<'a> Command<'a> {
+    /// Reads a whole payload. `Malformed` for an empty one and for a body shorter than its command
+    /// needs; bytes too many after a fixed-length body are refused too.
+    pub fn parse(payload: &'a [u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(payload);
+        let command = match reader.u8()? {
+            com::QUIT => return Ok(Self::Quit),
+            com::INIT_DB => Self::InitDb(reader.rest()),
+            com::QUERY => Self::Query(reader.rest()),
+            com::FIELD_LIST => Self::FieldList {
+                table: reader.nul_bytes()?,
+                wildcard: reader.rest(),
+            },
+            com::STATISTICS => Self::Statistics,
+            com::PROCESS_INFO => Self::ProcessInfo,
+            com::PROCESS_KILL => Self::ProcessKill(reader.u32()?),
+            com::DEBUG => Self::Debug,
+            com::PING => Self::Ping,
+            com::CHANGE_USER => Self::ChangeUser(reader.rest()),
+            com::STMT_PREPARE => Self::StmtPrepare(reader.rest()),
+            com::STMT_EXECUTE => Self::StmtExecute(Execute::read(&mut reader)?),
+            com::STMT_SEND_LONG_DATA => Self::StmtSendLongData(LongData {
+                statement: reader.u32()?,
+                parameter: reader.u16()?,
+                data: reader.rest(),
+            }),
+            com::STMT_CLOSE => Self::StmtClose(reader.u32()?),
+            com::STMT_RESET => Self::StmtReset(reader.u32()?),
+            com::STMT_FETCH => Self::StmtFetch {
+                statement: reader.u32()?,
+                rows: reader.u32()?,
+            },
+            com::SET_OPTION => Self::SetOption(reader.u16()?),
+            com::RESET_CONNECTION => Self::ResetConnection,
+            com::STMT_BULK_EXECUTE => Self::StmtBulkExecute(reader.rest()),
+            unknown => return Ok(Self::Unknown(unknown)),
+        };
+        reader.finish()?;
+        Ok(command)
+    }
+
+    /// Whether the server answers nothing to this command.
+    pub fn has_no_reply(&self) -> bool {
+        matches!(
+            self,
+            Self::Quit | Self::StmtSendLongData(_) | Self::StmtClose(_)
+        )
+    }
+}
+
+/// A chunk of one parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongData<'a> {
+    /// The statement's id.
+    pub statement: u32,
+    /// The parameter's position, from 0.
+    pub parameter: u16,
+    /// The bytes to append.
+    pub data: &'a [u8],
+}
+
+/// The head of COM_STMT_EXECUTE, and its parameters still packed: how many there are only the
+/// statement knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execute<'a> {
+    /// The statement's id; 0xFFFFFFFF means the last one prepared (MariaDB).
+    pub statement: u32,
+    /// [`super::flags::cursor_flag`] flags.
+    pub flags: u8,
+    /// Always 1 from a correct client.
+    pub iterations: u32,
+    body: &'a [u8],
+}
+
+/// Bytes of [`Execute`] before its null bitmap, the command byte included.
+pub const EXECUTE_HEAD_BYTES: usize = 10;
+
+/// The parameters of one execution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parameters<'a> {
+    /// Bit *n* of the bitmap is set when parameter *n* is NULL.
+    pub null_bitmap: &'a [u8],
+    /// Two bytes a parameter (type; 0x80 for unsigned) if the client sent them this time.
+    pub types: Option<&'a [u8]>,
+    /// The values of the parameters that are neither NULL nor sent as long data.
+    pub values: &'a [u8],
+    /// Where `values` begins in the command's payload.
+    pub values_at: usize,
+}
+
+impl<'a> Execute<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, WireError> {
+        Ok(Self {
+            statement: reader.u32()?,
+            flags: reader.u8()?,
+            iterations: reader.u32()?,
+            body: reader.rest(),
+        })
+    }
+
+    /// Reads only the head: for a payload of which the rest has not arrived.
+    pub fn head(payload: &'a [u8]) -> Result<Self, WireError> {
+        let mut reader = Reader::new(payload);
+        if reader.u8()? != com::STMT_EXECUTE {
+            return Err(WireError::Malformed);
+        }
+        Self::read(&mut reader)
+    }
+
+    /// Unpacks what follows for a statement with `count` parameters. The values themselves are not
+    /// looked at: see [`super::value::skip_parameters`].
+    pub fn parameters(&self, count: usize) -> Result<Parameters<'a>, WireError> {
+        let mut reader = Reader::new(self.body);
+        if count == 0 {
+            // Some clients send an empty bitmap and a bound flag all the same.
+            return Ok(Parameters {
+                values_at: EXECUTE_HEAD_BYTES,
+                ..Parameters::default()
+            });
+        }
+        let null_bitmap = reader.take(count.div_ceil(8))?;
+        let types = match reader.u8()? {
+            0 => None,
+            1 => Some(reader.take(count.saturating_mul(2))?),
+            _ => return Err(WireError::Malformed),
+        };
+        let values = reader.rest();
+        let before = self.body.len().saturating_sub(values.len());
+        Ok(Parameters {
+            null_bitmap,
+            types,
+            values,
+            values_at: EXECUTE_HEAD_BYTES.saturating_add(before),
+        })
+    }
+}
+
+impl Parameters<'_> {
+    /// Whether parameter `index` is NULL; `true` beyond the bitmap.
+    pub fn is_null(&self, index: usize) -> bool {
+        self.null_bitmap
+            .get(index / 8)
+            .is_none_or(|byte| byte >> (index % 8) & 1 != 0)
+    }
+
+    /// The two type bytes of parameter `index`, if the client sent types.
+    pub fn type_of(&self, index: usize) -> Option<[u8; 2]> {
+        let at = index.checked_mul(2)?;
+        self.types?.get(at..)?.first_chunk().copied()
+    }
+}
+
+/// Appends COM_STMT_EXECUTE's payload: `types` are sent when given.
+pub fn encode_execute(
+    out: &mut Vec<u8>,
+    statement: u32,
+    flags: u8,
+    null_bitmap: &[u8],
+    types: Option<&[u8]>,
+    values: &[u8],
+) {
+    put_u8(out, com::STMT_EXECUTE);
+    put_u32(out, statement);
+    put_u8(out, flags);
+    put_u32(out, 1);
+    if null_bitmap.is_empty() {
+        return;
+    }
+    out.extend_from_slice(null_bitmap);
+    put_u8(out, u8::from(types.is_some()));
+    out.extend_from_slice(types.unwrap_or_default());
+    out.extend_from_slice(values);
+}
+
+/// Appends a command whose body is text: COM_QUERY, COM_INIT_DB, COM_STMT_PREPARE.
+pub fn encode_text_command(out: &mut Vec<u8>, command: u8, text: &[u8]) {
+    put_u8(out, command);
+    out.extend_from_slice(text);
+}
+
+/// Appends a command whose body is a statement's id: COM_STMT_CLOSE, COM_STMT_RESET.
+pub fn encode_statement_command(out: &mut Vec<u8>, command: u8, statement: u32) {
+    put_u8(out, command);
+    put_u32(out, statement);
+}
+
+/// Appends COM_STMT_SEND_LONG_DATA's payload.
+pub fn encode_long_data(out: &mut Vec<u8>, chunk: &LongData<'_>) {
+    put_u8(out, com::STMT_SEND_LONG_DATA);
+    put_u32(out, chunk.statement);
+    put_u16(out, chunk.parameter);
+    out.extend_from_slice(chunk.data);
+}
+
+/// Appends COM_STMT_FETCH's payload.
+pub fn encode_fetch(out: &mut Vec<u8>, statement: u32, rows: u32) {
+    put_u8(out, com::STMT_FETCH);
+    put_u32(out, statement);
+    put_u32(out, rows);
+}
