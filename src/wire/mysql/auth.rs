@@ -48,24 +48,23 @@ fn xor<const N: usize>(mut a: [u8; N], b: &[u8; N]) -> [u8; N] {
     a
 }
 
+/// The operating system gave no random bytes: no challenge can be made, so no login be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gives no random bytes")]
+pub struct NoRandomness;
+
 /// Fresh random bytes for a challenge: 20 of 7 bits, none of them NUL or `$` (MySQL's
 /// `generate_user_salt`, so that no client trips over them).
-///
-/// # Panics
-/// Never in practice: only if the operating system has no randomness, in which case serving logins
-/// would be worse.
-pub fn nonce() -> Nonce {
+pub fn nonce() -> Result<Nonce, NoRandomness> {
     let mut bytes = [0; 20];
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        panic!("the operating system gives no random bytes");
-    }
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
     for byte in &mut bytes {
         *byte &= 0x7f;
         if matches!(*byte, 0 | b'$') {
             *byte += 1;
         }
     }
-    bytes
+    Ok(bytes)
 }
 
 /// `SHA1(SHA1(password))`: what MariaDB and MySQL ≤ 8 store.
@@ -271,7 +270,7 @@ mod tests {
         use mysql_common::auth::plugins::caching_sha2_password::scramble_sha256;
         use mysql_common::auth::plugins::mysql_native_password::scramble_native;
         for password in [&b"secret"[..], b"", b"p\xc3\xa4ss", &[b'x'; 300]] {
-            let nonce = nonce();
+            let nonce = super::nonce().unwrap();
             let native = native_scramble(password, &nonce);
             let sha2 = sha2_scramble(password, &nonce);
             // The oracle answers an empty password by nothing.
@@ -283,7 +282,7 @@ mod tests {
             assert!(sha2_verify(&sha2, &nonce, &sha2_stage2(password)));
             assert!(!native_verify(&native, &nonce, &native_stage2(b"other")));
             assert!(!sha2_verify(&sha2, &nonce, &sha2_stage2(b"other")));
-            let other = super::nonce();
+            let other = super::nonce().unwrap();
             assert!(!native_verify(&native, &other, &native_stage2(password)));
             assert!(!sha2_verify(&sha2, &other, &sha2_stage2(password)));
             for cut in 0..20 {
@@ -299,7 +298,7 @@ mod tests {
 
     #[test]
     fn challenges_hold_neither_nul_nor_dollar_and_differ() {
-        let nonces: Vec<Nonce> = (0..500).map(|_| nonce()).collect();
+        let nonces: Vec<Nonce> = (0..500).map(|_| nonce().unwrap()).collect();
         for (index, nonce) in nonces.iter().enumerate() {
             assert!(nonce.iter().all(|&b| b != 0 && b != b'$' && b < 0x80));
             assert!(!nonces[..index].contains(nonce));

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_password_goes_through_and_nothing_else_does() {
         let key = ServerKey::generate().unwrap();
-        let challenge = nonce();
+        let challenge = nonce().unwrap();
         let long = "x".repeat(200);
         for password in ["", "secret", "a longer password than twenty bytes", &long] {
             let password = Secret::new(password);
@@ -159,7 +159,7 @@ mod tests {
             assert_eq!(sealed.len(), key.ciphertext_bytes());
             assert_eq!(key.decrypt_password(&sealed, &challenge), Some(password));
             // Under another challenge it decodes to something else, or to nothing.
-            let elsewhere = key.decrypt_password(&sealed, &nonce());
+            let elsewhere = key.decrypt_password(&sealed, &nonce().unwrap());
             assert_ne!(elsewhere, key.decrypt_password(&sealed, &challenge));
             let mut bent = sealed.clone();
             bent[17] ^= 1;
@@ -183,7 +183,7 @@ mod tests {
             bad_base64,
             &not_rsa,
         ] {
-            assert!(encrypt_password(pem, &password, &nonce()).is_err());
+            assert!(encrypt_password(pem, &password, &nonce().unwrap()).is_err());
             assert!(ServerKey::from_pem(pem).is_err());
         }
     }
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn the_oracle_encrypts_for_our_key() {
         let key = ServerKey::generate().unwrap();
-        let challenge = nonce();
+        let challenge = nonce().unwrap();
         let mut plain = b"secret\0".to_vec();
         xor_with_nonce(&mut plain, &challenge);
         let sealed = mysql_common::crypto::encrypt(&plain, key.public_pem()).unwrap();
