@@ -1,1 +1,417 @@
-//! Pools of upstream connections: pure bookkeeping of idle lists, waiters and permits, no sockets.
+//! Pools of upstream connections: pure bookkeeping of idle lists, waiters and permits.
+//!
+//! No sockets and no clock: `C` is whatever the driver calls a connection, time comes in as
+//! [`Now`]. One [`Pool`] per core, endpoint and [`Key`]; one [`Permits`] and one [`Backoff`] per
+//! core and endpoint. Invariants: every open connection (connecting, leased or idle) holds one
+//! permit of its core; a lease ends exactly once; no queue without a bound.
+
+mod backoff;
+mod effect;
+mod idle;
+mod key;
+mod lease;
+mod permits;
+mod waiters;
+
+use std::time::Duration;
+
+pub use backoff::Backoff;
+pub use effect::{Effect, OnReturn, PermitBody, PermitMessage};
+pub use idle::IdleId;
+pub use key::Key;
+pub use lease::{Lease, LeaseEnd};
+pub use permits::{Demand, Patience, Permits, split};
+pub use waiters::{Full, Waiter, WaiterId};
+
+use crate::base::{
+    clock::{Deadline, Now},
+    close::CloseReason,
+    prng::Prng,
+};
+use idle::Idle;
+use waiters::Waiters;
+
+/// The bounds of one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Sessions that may wait at once.
+    pub waiters_max: u32,
+    /// How long a connection may be idle.
+    pub idle_max: Duration,
+    /// How old a connection may become; each one's own limit is up to a tenth shorter, so that
+    /// connections opened together do not end together.
+    pub age_max: Duration,
+}
+
+/// What became of a connection whose lease ended.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Ended<C> {
+    /// It is idle in the pool, at this place.
+    Idle(IdleId),
+    /// It belongs to the longest waiter now; the driver wakes that session.
+    HandedOver {
+        /// The waiter, already out of the queue.
+        to: Waiter,
+        /// Its lease.
+        lease: Lease<C>,
+    },
+    /// The driver closes it, and calls [`Permits::released`] when the socket is closed.
+    Close(C, CloseReason),
+}
+
+/// The connections of one core to one endpoint under one [`Key`].
+#[derive(Debug)]
+pub struct Pool<C> {
+    limits: PoolLimits,
+    idle: Idle<C>,
+    waiters: Waiters,
+    connecting: u32,
+    leased: u32,
+}
+
+impl<C> Pool<C> {
+    /// An empty pool.
+    pub fn new(limits: PoolLimits) -> Self {
+        Self {
+            limits,
+            idle: Idle::default(),
+            waiters: Waiters::new(limits.waiters_max),
+            connecting: 0,
+            leased: 0,
+        }
+    }
+
+    /// An idle connection for the session `owner` (never 0): the one it used last, else the one
+    /// used last by anybody. `None` when none is idle: enqueue, then look at
+    /// [`Pool::connects_wanted`].
+    pub fn take(&mut self, owner: u64) -> Option<Lease<C>> {
+        let lease = self.idle.take(owner)?;
+        self.leased += 1;
+        Some(lease)
+    }
+
+    /// Ends a lease of the session `owner`: returned to the longest waiter, else to the idle
+    /// list; or discarded. A connection beyond its age is not kept. Ask [`Permits::on_return`]
+    /// first whether another core is due this connection, and use [`Pool::give_up`] if so.
+    pub fn end(&mut self, mut lease: Lease<C>, owner: u64, end: LeaseEnd, now: Now) -> Ended<C> {
+        self.leased = self.leased.saturating_sub(1);
+        lease.last_owner = owner;
+        match end {
+            LeaseEnd::Discard(reason) => Ended::Close(lease.connection, reason),
+            LeaseEnd::Return if lease.retires_at.is_over(now) => {
+                Ended::Close(lease.connection, CloseReason::PoolAge)
+            }
+            LeaseEnd::Return => self.place(lease, now),
+        }
+    }
+
+    /// Ends a lease whose connection leaves this pool to be closed or lent to another core.
+    pub fn give_up(&mut self, mut lease: Lease<C>, owner: u64) -> Lease<C> {
+        self.leased = self.leased.saturating_sub(1);
+        lease.last_owner = owner;
+        lease
+    }
+
+    /// A connect began; the driver took a permit for it.
+    pub fn connect_started(&mut self) {
+        self.connecting += 1;
+    }
+
+    /// The connect failed; the driver gives its permit back.
+    pub fn connect_failed(&mut self) {
+        self.connecting = self.connecting.saturating_sub(1);
+    }
+
+    /// The connect succeeded: the connection goes to the longest waiter, else to the idle list.
+    pub fn connected(&mut self, connection: C, now: Now, prng: &mut Prng) -> Ended<C> {
+        self.connecting = self.connecting.saturating_sub(1);
+        let age = self.limits.age_max;
+        let tenth = u64::try_from((age / 10).as_nanos()).unwrap_or(u64::MAX);
+        let jitter = Duration::from_nanos(prng.below(tenth.saturating_add(1)));
+        let lease = Lease {
+            connection,
+            opened_at: now,
+            retires_at: now.plus(age.saturating_sub(jitter)),
+            last_owner: 0,
+        };
+        self.place(lease, now)
+    }
+
+    /// A connection lent by another core joins this pool, with its permit (see
+    /// [`Permits::received`]).
+    pub fn lent(&mut self, mut lease: Lease<C>, now: Now) -> Ended<C> {
+        // Session numbers are a core's own.
+        lease.last_owner = 0;
+        self.place(lease, now)
+    }
+
+    fn place(&mut self, lease: Lease<C>, now: Now) -> Ended<C> {
+        if let Some(to) = self.waiters.pop_oldest() {
+            self.leased += 1;
+            return Ended::HandedOver { to, lease };
+        }
+        Ended::Idle(self.idle.put(lease, now))
+    }
+
+    /// Queues the session `owner`.
+    ///
+    /// # Errors
+    /// [`Full`] when `waiters_max` sessions wait.
+    pub fn enqueue(&mut self, owner: u64, now: Now, deadline: Deadline) -> Result<WaiterId, Full> {
+        self.waiters.enqueue(owner, now, deadline)
+    }
+
+    /// Frees the place of a session that left; `false` when it was served before.
+    pub fn cancel(&mut self, id: WaiterId) -> bool {
+        self.waiters.cancel(id)
+    }
+
+    /// The session that waits longest.
+    pub fn oldest_waiter(&self) -> Option<Waiter> {
+        self.waiters.oldest()
+    }
+
+    /// Takes the longest waiter out, to fail it.
+    pub fn pop_waiter(&mut self) -> Option<Waiter> {
+        self.waiters.pop_oldest()
+    }
+
+    /// Takes the longest waiter out if its deadline is over.
+    pub fn pop_overdue(&mut self, now: Now) -> Option<Waiter> {
+        self.waiters.pop_overdue(now)
+    }
+
+    /// How many connects to start now, with `spare` permits unused on this core: one for each
+    /// waiter that no connect under way will serve.
+    pub fn connects_wanted(&self, spare: u32) -> u32 {
+        self.uncovered().min(spare)
+    }
+
+    /// Waiters that no connect under way will serve.
+    pub fn uncovered(&self) -> u32 {
+        self.waiters.len().saturating_sub(self.connecting)
+    }
+
+    /// Whether waiters may as well be failed at once: the endpoint is being left alone after
+    /// failures and no connection exists that could come back.
+    pub fn is_hopeless(&self, backoff: &Backoff, now: Now) -> bool {
+        backoff.is_waiting(now) && self.connecting == 0 && self.leased == 0 && self.idle.is_empty()
+    }
+
+    /// Takes the connection idle for longest, to close it or to lend it.
+    pub fn take_longest_idle(&mut self) -> Option<Lease<C>> {
+        self.idle.take_oldest()
+    }
+
+    /// Since when the longest-idle connection is idle.
+    pub fn idle_since(&self) -> Option<Now> {
+        self.idle.oldest_since()
+    }
+
+    /// Takes out an idle connection that became readable or was closed by its server.
+    pub fn remove_idle(&mut self, id: IdleId) -> Option<Lease<C>> {
+        self.idle.remove(id)
+    }
+
+    /// Takes out every idle connection that is dead, too old or idle for too long at `now`, with
+    /// the reason. Costs a look at each: call it at [`Pool::next_sweep`] or every second or so.
+    pub fn sweep(
+        &mut self,
+        now: Now,
+        is_dead: impl FnMut(&C) -> bool,
+        out: &mut Vec<(Lease<C>, CloseReason)>,
+    ) {
+        let limit = u64::try_from(self.limits.idle_max.as_nanos()).unwrap_or(u64::MAX);
+        let idle_before = now.0.checked_sub(limit).map(Now);
+        self.idle.sweep(now, idle_before, is_dead, out);
+    }
+
+    /// When [`Pool::sweep`] will next find something by time alone.
+    pub fn next_sweep(&self) -> Deadline {
+        self.idle.next_expiry(self.limits.idle_max)
+    }
+
+    /// Connections idle, in leases and being opened, and sessions waiting: for metrics.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            idle: self.idle.len(),
+            leased: self.leased,
+            connecting: self.connecting,
+            waiting: self.waiters.len(),
+        }
+    }
+}
+
+/// A pool's numbers at one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections nobody uses.
+    pub idle: u32,
+    /// Connections in leases.
+    pub leased: u32,
+    /// Connections being opened.
+    pub connecting: u32,
+    /// Sessions that wait.
+    pub waiting: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: PoolLimits = PoolLimits {
+        waiters_max: 2,
+        idle_max: Duration::from_nanos(100),
+        age_max: Duration::from_nanos(1000),
+    };
+
+    fn opened(pool: &mut Pool<u32>, connection: u32, now: u64) -> Ended<u32> {
+        pool.connect_started();
+        pool.connected(connection, Now(now), &mut Prng::new(u64::from(connection)))
+    }
+
+    fn is_idle(ended: &Ended<u32>) -> bool {
+        matches!(ended, Ended::Idle(_))
+    }
+
+    #[test]
+    fn a_new_connection_serves_the_waiter_it_was_opened_for() {
+        let mut pool = Pool::new(LIMITS);
+        assert_eq!(pool.take(7), None);
+        pool.enqueue(7, Now(0), Deadline::NEVER).unwrap();
+        pool.enqueue(8, Now(1), Deadline::NEVER).unwrap();
+        assert_eq!(pool.enqueue(9, Now(2), Deadline::NEVER), Err(Full));
+        for (spare, wanted) in [(0, 0), (1, 1), (5, 2)] {
+            assert_eq!(pool.connects_wanted(spare), wanted, "{spare} spare");
+        }
+        pool.connect_started();
+        assert_eq!(pool.connects_wanted(5), 1, "one waiter is covered");
+        let Ended::HandedOver { to, lease } = pool.connected(1, Now(3), &mut Prng::new(1)) else {
+            panic!("somebody waits");
+        };
+        assert_eq!((to.owner, lease.connection), (7, 1));
+        assert_eq!(pool.uncovered(), 1);
+        let ended = pool.end(lease, 7, LeaseEnd::Return, Now(4));
+        let Ended::HandedOver { to, lease } = ended else {
+            panic!("somebody waits");
+        };
+        assert_eq!((to.owner, lease.last_owner), (8, 7));
+        let ended = pool.end(lease, 8, LeaseEnd::Return, Now(5));
+        assert!(is_idle(&ended));
+        let counts = Counts {
+            idle: 1,
+            ..Counts::default()
+        };
+        assert_eq!(pool.counts(), counts);
+    }
+
+    #[test]
+    fn a_discarded_or_aged_connection_never_comes_back() {
+        let mut pool = Pool::new(LIMITS);
+        for (connection, end, now, expect) in [
+            (
+                1,
+                LeaseEnd::Discard(CloseReason::StateLost),
+                1,
+                CloseReason::StateLost,
+            ),
+            (2, LeaseEnd::Return, 2000, CloseReason::PoolAge),
+        ] {
+            assert!(is_idle(&opened(&mut pool, connection, 0)));
+            let lease = pool.take(5).unwrap();
+            let ended = pool.end(lease, 5, end, Now(now));
+            assert_eq!(ended, Ended::Close(connection, expect));
+            assert_eq!(pool.counts(), Counts::default());
+        }
+    }
+
+    #[test]
+    fn a_discard_leaves_the_waiter_in_the_queue_and_wants_a_connect() {
+        let mut pool = Pool::new(LIMITS);
+        assert!(is_idle(&opened(&mut pool, 1, 0)));
+        let lease = pool.take(5).unwrap();
+        let waiter = pool.enqueue(6, Now(1), Deadline(50)).unwrap();
+        let ended = pool.end(
+            lease,
+            5,
+            LeaseEnd::Discard(CloseReason::UpstreamLost),
+            Now(2),
+        );
+        assert_eq!(ended, Ended::Close(1, CloseReason::UpstreamLost));
+        assert_eq!(pool.connects_wanted(1), 1);
+        assert_eq!(pool.pop_overdue(Now(49)), None);
+        assert_eq!(pool.pop_overdue(Now(50)).map(|w| w.id), Some(waiter));
+        assert_eq!(pool.connects_wanted(1), 0);
+    }
+
+    #[test]
+    fn sweeping_is_due_by_idle_time_or_age_whichever_is_first() {
+        let mut pool = Pool::new(LIMITS);
+        assert!(is_idle(&opened(&mut pool, 1, 0)));
+        let mut out = Vec::new();
+        assert_eq!(pool.next_sweep(), Deadline(100));
+        pool.sweep(Now(99), |_| false, &mut out);
+        assert!(out.is_empty());
+        pool.sweep(Now(100), |_| false, &mut out);
+        let found = out.pop().map(|(lease, reason)| (lease.connection, reason));
+        assert_eq!(found, Some((1, CloseReason::PoolIdle)));
+        assert_eq!(pool.next_sweep(), Deadline::NEVER);
+    }
+
+    #[test]
+    fn ages_differ_by_up_to_a_tenth() {
+        let mut ages = std::collections::BTreeSet::new();
+        let mut pool = Pool::new(LIMITS);
+        for connection in 0..100 {
+            assert!(is_idle(&opened(&mut pool, connection, 0)));
+            let lease = pool.take_longest_idle().unwrap();
+            assert!((900..=1000).contains(&lease.retires_at.0));
+            ages.insert(lease.retires_at.0);
+        }
+        assert!(ages.len() > 30, "{} different ages", ages.len());
+    }
+
+    #[test]
+    fn an_idle_connection_that_became_readable_is_taken_out() {
+        let mut pool = Pool::new(LIMITS);
+        let Ended::Idle(id) = opened(&mut pool, 1, 0) else {
+            panic!("nobody waits");
+        };
+        assert_eq!(pool.remove_idle(id).map(|l| l.connection), Some(1));
+        assert_eq!(pool.remove_idle(id), None);
+        assert_eq!(pool.take(1), None);
+    }
+
+    #[test]
+    fn waiting_is_hopeless_only_without_any_connection() {
+        let mut pool = Pool::new(LIMITS);
+        let mut backoff = Backoff::new(Duration::from_nanos(50), Duration::from_nanos(50));
+        assert!(!pool.is_hopeless(&backoff, Now(0)));
+        backoff.on_failure(Now(0), &mut Prng::new(1));
+        assert!(pool.is_hopeless(&backoff, Now(1)));
+        assert!(!pool.is_hopeless(&backoff, Now(60)), "the wait is over");
+        pool.connect_started();
+        assert!(!pool.is_hopeless(&backoff, Now(1)));
+        pool.connect_failed();
+        assert!(is_idle(&pool.lent(pool_lease(), Now(1))));
+        assert!(!pool.is_hopeless(&backoff, Now(1)));
+    }
+
+    fn pool_lease() -> Lease<u32> {
+        Lease {
+            connection: 9,
+            opened_at: Now(0),
+            retires_at: Deadline::NEVER,
+            last_owner: 4,
+        }
+    }
+
+    #[test]
+    fn a_lent_connection_forgets_its_owner_on_the_other_core() {
+        let mut pool = Pool::new(LIMITS);
+        assert!(is_idle(&pool.lent(pool_lease(), Now(1))));
+        assert!(is_idle(&opened(&mut pool, 1, 2)));
+        assert_eq!(pool.take(4).map(|l| l.connection), Some(1));
+    }
+}

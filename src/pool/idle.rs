@@ -1,0 +1,296 @@
+//! Connections nobody uses: last in, first out, with a way back to the one a session used before.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use super::lease::Lease;
+use crate::base::{
+    clock::{Deadline, Now},
+    close::CloseReason,
+};
+
+/// A connection's place among the idle. Stale once it was taken; a stale id is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IdleId {
+    slot: usize,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Slot<C> {
+    generation: u32,
+    /// The connection and since when it is idle; `None` while the slot is free.
+    kept: Option<(Lease<C>, Now)>,
+    /// Towards the connection idle for longest.
+    older: Option<usize>,
+    /// Towards the one used last; of a free slot, the next free one.
+    newer: Option<usize>,
+}
+
+/// The idle connections of one pool: a slab of doubly linked slots.
+///
+/// Slots and the owner index keep their memory, so that a steady state allocates nothing.
+#[derive(Debug)]
+pub struct Idle<C> {
+    slots: Vec<Slot<C>>,
+    free: Option<usize>,
+    oldest: Option<usize>,
+    newest: Option<usize>,
+    /// The slot of the connection each session used last.
+    by_owner: HashMap<u64, usize, FixedState>,
+    len: u32,
+}
+
+impl<C> Default for Idle<C> {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: None,
+            oldest: None,
+            newest: None,
+            by_owner: HashMap::default(),
+            len: 0,
+        }
+    }
+}
+
+impl<C> Idle<C> {
+    /// How many connections are idle.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keeps `lease`'s connection, whose `last_owner` has just ended with it.
+    pub fn put(&mut self, lease: Lease<C>, now: Now) -> IdleId {
+        let (owner, older) = (lease.last_owner, self.newest);
+        let (slot, generation) = self.fill(lease, now, older);
+        if owner != 0 {
+            self.by_owner.insert(owner, slot);
+        }
+        match older.and_then(|o| self.slots.get_mut(o)) {
+            Some(o) => o.newer = Some(slot),
+            None => self.oldest = Some(slot),
+        }
+        self.newest = Some(slot);
+        self.len += 1;
+        IdleId { slot, generation }
+    }
+
+    /// The connection `owner` used last, else the one used last by anybody.
+    pub fn take(&mut self, owner: u64) -> Option<Lease<C>> {
+        let newest = self.newest?;
+        let slot = self.by_owner.get(&owner).copied().unwrap_or(newest);
+        self.remove_slot(slot)
+    }
+
+    /// The connection that is idle for longest.
+    pub fn take_oldest(&mut self) -> Option<Lease<C>> {
+        self.oldest.and_then(|slot| self.remove_slot(slot))
+    }
+
+    /// Since when the longest-idle connection is idle.
+    pub fn oldest_since(&self) -> Option<Now> {
+        let slot = self.slots.get(self.oldest?)?;
+        slot.kept.as_ref().map(|(_, since)| *since)
+    }
+
+    /// Takes one connection out by its place, as when it became readable; `None` for a stale id.
+    pub fn remove(&mut self, id: IdleId) -> Option<Lease<C>> {
+        let is_current = self
+            .slots
+            .get(id.slot)
+            .is_some_and(|s| s.generation == id.generation);
+        if is_current {
+            self.remove_slot(id.slot)
+        } else {
+            None
+        }
+    }
+
+    /// Takes out what has been idle since `idle_before` or earlier, what is beyond its age at
+    /// `now`, and what `is_dead`. Looks at every idle connection: call it from housekeeping.
+    pub fn sweep(
+        &mut self,
+        now: Now,
+        idle_before: Option<Now>,
+        mut is_dead: impl FnMut(&C) -> bool,
+        out: &mut Vec<(Lease<C>, CloseReason)>,
+    ) {
+        for slot in 0..self.slots.len() {
+            let Some((lease, since)) = self.slots.get(slot).and_then(|s| s.kept.as_ref()) else {
+                continue;
+            };
+            let reason = if is_dead(&lease.connection) {
+                CloseReason::UpstreamLost
+            } else if lease.retires_at.is_over(now) {
+                CloseReason::PoolAge
+            } else if idle_before.is_some_and(|before| *since <= before) {
+                CloseReason::PoolIdle
+            } else {
+                continue;
+            };
+            out.extend(self.remove_slot(slot).map(|lease| (lease, reason)));
+        }
+    }
+
+    /// The earliest instant at which [`Idle::sweep`] would find something by time alone, with
+    /// `idle_limit` nanoseconds as the idle limit. Looks at every idle connection.
+    pub fn next_expiry(&self, idle_limit: std::time::Duration) -> Deadline {
+        let kept = self.slots.iter().filter_map(|s| s.kept.as_ref());
+        kept.map(|(lease, since)| lease.retires_at.min(since.plus(idle_limit)))
+            .min()
+            .unwrap_or(Deadline::NEVER)
+    }
+
+    /// Puts `lease` into a free slot, or a new one; its place and generation.
+    fn fill(&mut self, lease: Lease<C>, now: Now, older: Option<usize>) -> (usize, u32) {
+        let kept = Some((lease, now));
+        if let Some(slot) = self.free
+            && let Some(place) = self.slots.get_mut(slot)
+        {
+            self.free = place.newer.take();
+            place.kept = kept;
+            place.older = older;
+            return (slot, place.generation);
+        }
+        self.slots.push(Slot {
+            generation: 0,
+            kept,
+            older,
+            newer: None,
+        });
+        (self.slots.len() - 1, 0)
+    }
+
+    fn remove_slot(&mut self, slot: usize) -> Option<Lease<C>> {
+        let free = self.free;
+        let place = self.slots.get_mut(slot)?;
+        let (lease, _) = place.kept.take()?;
+        let (older, newer) = (place.older, place.newer);
+        place.generation = place.generation.wrapping_add(1);
+        place.older = None;
+        place.newer = free;
+        self.free = Some(slot);
+        match older.and_then(|o| self.slots.get_mut(o)) {
+            Some(o) => o.newer = newer,
+            None => self.oldest = newer,
+        }
+        match newer.and_then(|n| self.slots.get_mut(n)) {
+            Some(n) => n.older = older,
+            None => self.newest = older,
+        }
+        // An owner may have returned two connections: the index names the later one only.
+        if self.by_owner.get(&lease.last_owner) == Some(&slot) {
+            self.by_owner.remove(&lease.last_owner);
+        }
+        self.len -= 1;
+        Some(lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::prng::Prng;
+
+    fn lease(connection: u64, owner: u64) -> Lease<u64> {
+        Lease {
+            connection,
+            opened_at: Now(0),
+            retires_at: Deadline::NEVER,
+            last_owner: owner,
+        }
+    }
+
+    #[test]
+    fn a_session_gets_its_own_connection_else_the_last_used() {
+        let mut idle = Idle::default();
+        for (connection, owner) in [(1, 10), (2, 20), (3, 0), (4, 10)] {
+            idle.put(lease(connection, owner), Now(connection));
+        }
+        let mut order = Vec::new();
+        for owner in [20, 10, 10, 99, 99] {
+            order.push(idle.take(owner).map(|l| l.connection));
+        }
+        // The second take by 10 no longer finds its first connection by owner, and gets the last
+        // used one.
+        assert_eq!(order, [Some(2), Some(4), Some(3), Some(1), None]);
+    }
+
+    #[test]
+    fn a_removed_place_is_stale() {
+        let mut idle = Idle::default();
+        let a = idle.put(lease(1, 0), Now(0));
+        assert_eq!(idle.remove(a).map(|l| l.connection), Some(1));
+        let b = idle.put(lease(2, 0), Now(0));
+        assert_eq!(idle.remove(a), None);
+        assert_eq!(idle.remove(b).map(|l| l.connection), Some(2));
+        assert!(idle.is_empty());
+    }
+
+    #[test]
+    fn sweeping_finds_the_dead_the_old_and_the_idle() {
+        let mut idle = Idle::default();
+        for (connection, retires, since) in [(1, 100, 0), (2, 5, 9), (3, 100, 9), (4, 100, 9)] {
+            let mut kept = lease(connection, 0);
+            kept.retires_at = Deadline(retires);
+            idle.put(kept, Now(since));
+        }
+        assert_eq!(
+            idle.next_expiry(std::time::Duration::from_nanos(10)),
+            Deadline(5)
+        );
+        let mut out = Vec::new();
+        idle.sweep(Now(10), Some(Now(0)), |c| *c == 3, &mut out);
+        let found: Vec<_> = out.iter().map(|(l, r)| (l.connection, *r)).collect();
+        assert_eq!(
+            found,
+            [
+                (1, CloseReason::PoolIdle),
+                (2, CloseReason::PoolAge),
+                (3, CloseReason::UpstreamLost)
+            ]
+        );
+        assert_eq!(idle.take(0).map(|l| l.connection), Some(4));
+    }
+
+    #[test]
+    fn any_mix_of_operations_agrees_with_a_plain_stack() {
+        for seed in 0..200 {
+            let mut prng = Prng::new(seed);
+            let mut idle = Idle::default();
+            let mut model: Vec<(u64, u64)> = Vec::new();
+            for step in 1..300 {
+                match prng.below(5) {
+                    0..=2 => {
+                        let owner = step + 1000;
+                        idle.put(lease(step, owner), Now(step));
+                        model.push((step, owner));
+                    }
+                    3 => {
+                        let bound = u64::try_from(model.len()).unwrap();
+                        let at = usize::try_from(prng.below(bound)).unwrap();
+                        let owner = model.get(at).map_or(7, |m| m.1);
+                        let expect = (!model.is_empty()).then(|| model.remove(at).0);
+                        assert_eq!(idle.take(owner).map(|l| l.connection), expect);
+                    }
+                    _ => {
+                        let expect = (!model.is_empty()).then(|| model.remove(0).0);
+                        assert_eq!(idle.take_oldest().map(|l| l.connection), expect);
+                    }
+                }
+                assert_eq!(
+                    usize::try_from(idle.len()).unwrap(),
+                    model.len(),
+                    "seed {seed}"
+                );
+            }
+        }
+    }
+}
