@@ -46,4 +46,11 @@ impl AuthPlugin {
             Self::CachingSha2 => "caching_sha2_password",
         }
     }
+
+    /// The plugin with this name on the wire.
+    pub fn by_name(name: &[u8]) -> Option<Self> {
+        [Self::Native, Self::CachingSha2]
+            .into_iter()
+            .find(|plugin| plugin.name().as_bytes() == name)
+    }
 }

@@ -1,1 +1,4 @@
 //! MySQL sessions, both roles.
+
+pub mod connect;
+pub mod login;

@@ -1,0 +1,574 @@
+//! A client's login, in the server's role.
+//!
+//! ```text
+//! greeting ─► response ─┬─► [AuthSwitch ─► answer] ─┬─► proven ─► Done ─► finish_ok
+//!                       │                           ├─► 01 04 ─► [02 ─► key] ─► ciphertext ─► NeedRsa
+//!                       └─► error: an ERR packet     └─► denied
+//! ```
+//! Deadlines are the caller's. Whether a user exists shows neither in the text of a denial nor in
+//! the packets before it: an unknown user goes the way of a decoy.
+
+use std::sync::Arc;
+
+use crate::base::close::CloseReason;
+use crate::base::credential::{AuthPlugin, Verifier};
+use crate::wire::mysql::auth::{
+    FAST_AUTH_OK, FULL_AUTH, REQUEST_PUBLIC_KEY, Salted, native_verify, sha2_stage2, sha2_verify,
+};
+use crate::wire::mysql::charset;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::caps;
+use crate::wire::mysql::handshake::{
+    AuthSwitch, Greeting, Nonce, Response, client_caps, encode_auth_more_data,
+};
+use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
+use crate::wire::mysql::rsa::ServerKey;
+
+/// Capabilities without which no login is possible here: always offered.
+const ALWAYS: u32 = caps::LONG_PASSWORD
+    | caps::PROTOCOL_41
+    | caps::TRANSACTIONS
+    | caps::SECURE_CONNECTION
+    | caps::CONNECT_WITH_DB
+    | caps::PLUGIN_AUTH
+    | caps::PLUGIN_AUTH_LENENC_CLIENT_DATA
+    | caps::CONNECT_ATTRS;
+
+/// Capabilities that change the stream or the login in ways not spoken here: never offered.
+const NEVER: u32 = caps::SSL
+    | caps::COMPRESS
+    | caps::ZSTD_COMPRESSION
+    | caps::QUERY_ATTRIBUTES
+    | caps::OPTIONAL_RESULTSET_METADATA
+    | caps::MULTI_FACTOR_AUTHENTICATION
+    | caps::CAPABILITY_EXTENSION
+    | caps::SSL_VERIFY_SERVER_CERT
+    | caps::REMEMBER_OPTIONS;
+
+/// What a gateway offers when nothing else is configured.
+pub const DEFAULT_CAPS: u32 = ALWAYS
+    | caps::FOUND_ROWS
+    | caps::LONG_FLAG
+    | caps::NO_SCHEMA
+    | caps::ODBC
+    | caps::IGNORE_SPACE
+    | caps::INTERACTIVE
+    | caps::IGNORE_SIGPIPE
+    | caps::RESERVED
+    | caps::MULTI_STATEMENTS
+    | caps::MULTI_RESULTS
+    | caps::PS_MULTI_RESULTS
+    | caps::SESSION_TRACK
+    | caps::DEPRECATE_EOF;
+
+/// `utf8mb4_general_ci` as the greeting's single byte.
+const UTF8MB4_GENERAL_CI_BYTE: u8 = 45;
+
+/// The longest ciphertext accepted: that of an 8,192-bit key.
+const CIPHERTEXT_MAX: usize = 1024;
+
+/// What one login needs to know.
+#[derive(Clone, Debug)]
+pub struct LoginConfig {
+    /// The version string of the greeting: the shard's flavour.
+    pub server_version: Arc<str>,
+    /// The gateway's own number of the connection.
+    pub connection_id: u32,
+    /// The client's address as it stands in `'user'@'host'`.
+    pub client_host: String,
+    /// Capabilities to offer: [`DEFAULT_CAPS`] or less. What a login needs is added, what is not
+    /// spoken here (TLS, compression) removed.
+    pub caps_offered: u32,
+    /// The plugin that the greeting names.
+    pub default_plugin: AuthPlugin,
+    /// The collation in the greeting, and of clients that name none or an unknown one.
+    pub default_collation: u16,
+    /// [`ServerKey::public_pem`]; without it accounts with [`Verifier::Salted`] cannot log in.
+    pub public_key_pem: Option<Arc<[u8]>>,
+}
+
+/// The accounts.
+pub trait Users {
+    /// The account's number (the caller's own) and verifier.
+    fn find(&self, user: &[u8]) -> Option<(usize, &Verifier)>;
+
+    /// The verifier that an unknown user is checked against; the login fails whatever comes of it.
+    /// Should be of the kind that most accounts have, and always the same for the same user.
+    fn decoy(&self, user: &[u8]) -> &Verifier {
+        let _ = user;
+        &DECOY
+    }
+}
+
+/// No password is known that hashes to it.
+static DECOY: Verifier = Verifier::Both {
+    native: [0; 20],
+    sha2: [0; 32],
+};
+
+/// What comes after a packet.
+#[derive(Debug)]
+pub enum LoginStep {
+    /// Send what was appended and wait for the next packet.
+    Continue,
+    /// Have the work done on another thread, then call [`Login::on_rsa`].
+    NeedRsa(RsaWork),
+    /// The password is right. Check what else there is to check, then call [`Login::finish_ok`] or
+    /// [`Login::refuse`].
+    Done(LoginResult),
+}
+
+/// Who logged in, and what the client asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginResult {
+    /// The account's number, from [`Users::find`].
+    pub user: usize,
+    /// The user's name as sent.
+    pub user_name: Vec<u8>,
+    /// Capabilities of both sides.
+    pub caps: u32,
+    /// The connection's collation: one that is known and that clients may use.
+    pub collation: u16,
+    /// The longest packet the client says it accepts; 0 when it says nothing.
+    pub max_packet: u32,
+    /// The initial schema.
+    pub schema: Option<Vec<u8>>,
+    /// The connection attributes as sent, for [`crate::wire::mysql::handshake::Attributes`].
+    pub attributes: Vec<u8>,
+    /// `SHA256(SHA256(password))`, learnt in a full login: keep it as the account's
+    /// [`Verifier::Sha2`], and the next login takes the fast path.
+    pub learnt: Option<[u8; 32]>,
+}
+
+/// The end of a login that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("login failed with error {errno}")]
+pub struct LoginError {
+    /// The error number sent.
+    pub errno: u16,
+    /// For metrics and logs.
+    pub reason: CloseReason,
+    /// The user's name as sent; empty if it never got so far.
+    pub user_name: Vec<u8>,
+    /// The ERR packet, header and all: send it, then close.
+    pub packet: Vec<u8>,
+}
+
+/// A full login's arithmetic: about a millisecond for RSA and some more for the salted hash.
+/// `Send`, so that it can leave the core.
+pub struct RsaWork {
+    ciphertext: Vec<u8>,
+    nonce: Nonce,
+    stored: Vec<u8>,
+}
+
+impl std::fmt::Debug for RsaWork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RsaWork(***)")
+    }
+}
+
+/// What [`RsaWork::run`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RsaOutcome {
+    /// The password is right; its `SHA256(SHA256(password))`.
+    Proven([u8; 32]),
+    /// It is not, or the ciphertext is none.
+    Refuted,
+}
+
+impl RsaWork {
+    /// Decrypts the password and checks it.
+    pub fn run(&self, key: &ServerKey) -> RsaOutcome {
+        let Some(password) = key.decrypt_password(&self.ciphertext, &self.nonce) else {
+            return RsaOutcome::Refuted;
+        };
+        match Salted::parse(&self.stored) {
+            Some(salted) if salted.verify(password.expose()) => {
+                RsaOutcome::Proven(sha2_stage2(password.expose()))
+            }
+            _ => RsaOutcome::Refuted,
+        }
+    }
+}
+
+/// A login whose response was read.
+struct Pending {
+    /// Whether the user exists; if not, the verifier is a decoy and the login bound to fail.
+    known: bool,
+    verifier: Verifier,
+    /// The challenge that the client answers.
+    nonce: Nonce,
+    /// Given out only to those who are known and proven.
+    result: LoginResult,
+}
+
+enum State {
+    /// The greeting is out.
+    Response,
+    /// AuthSwitch is out.
+    Switched(Box<Pending>, AuthPlugin),
+    /// `01 04` is out.
+    Full(Box<Pending>),
+    /// The public key is out.
+    Ciphertext(Box<Pending>),
+    /// Another thread decrypts.
+    Rsa(Box<Pending>),
+    /// Done or failed.
+    Over,
+}
+
+impl State {
+    fn user_name(&self) -> &[u8] {
+        match self {
+            Self::Switched(pending, _)
+            | Self::Full(pending)
+            | Self::Ciphertext(pending)
+            | Self::Rsa(pending) => &pending.result.user_name,
+            Self::Response | Self::Over => &[],
+        }
+    }
+}
+
+/// Why a login fails.
+enum Failure {
+    BadHandshake,
+    OutOfOrder,
+    OldClient,
+    Denied { with_password: bool },
+}
+
+/// One client's login.
+pub struct Login {
+    config: LoginConfig,
+    nonce: Nonce,
+    switch_nonce: Nonce,
+    sequence: u8,
+    state: State,
+    caps: u32,
+}
+
+impl Login {
+    /// Begins with the challenge of the greeting and the one an AuthSwitch would carry: both fresh
+    /// from [`crate::wire::mysql::auth::nonce`].
+    pub fn new(config: LoginConfig, nonce: Nonce, switch_nonce: Nonce) -> Self {
+        let caps = (config.caps_offered | ALWAYS) & !NEVER;
+        Self {
+            config: LoginConfig {
+                caps_offered: caps,
+                ..config
+            },
+            nonce,
+            switch_nonce,
+            sequence: 0,
+            state: State::Response,
+            caps,
+        }
+    }
+
+    /// Appends the greeting. `status` as of a fresh session: AUTOCOMMIT.
+    pub fn greeting(&mut self, status: u16, out: &mut Vec<u8>) {
+        // Ids above 255 have no place here: the low byte would name another collation.
+        let collation =
+            u8::try_from(self.config.default_collation).unwrap_or(UTF8MB4_GENERAL_CI_BYTE);
+        let greeting = Greeting {
+            version: self.config.server_version.as_bytes(),
+            connection_id: self.config.connection_id,
+            nonce: self.nonce,
+            caps: self.config.caps_offered,
+            mariadb_caps: 0,
+            collation,
+            status,
+            plugin: self.config.default_plugin.name().as_bytes(),
+        };
+        self.sequence = packet(out, 0, |out| greeting.encode(out));
+    }
+
+    /// Takes one payload and its sequence id; appends what to send.
+    pub fn on_packet(
+        &mut self,
+        sequence: u8,
+        payload: &[u8],
+        users: &dyn Users,
+        out: &mut Vec<u8>,
+    ) -> Result<LoginStep, LoginError> {
+        let expected = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        let state = std::mem::replace(&mut self.state, State::Over);
+        if sequence != expected {
+            return Err(self.error(Failure::OutOfOrder, state.user_name()));
+        }
+        match state {
+            State::Response => self.on_response(payload, users, out),
+            State::Switched(pending, plugin) => self.verify(pending, plugin, payload, out),
+            State::Full(pending) if payload == [REQUEST_PUBLIC_KEY] => self.send_key(pending, out),
+            State::Full(pending) | State::Ciphertext(pending) => {
+                self.on_ciphertext(pending, payload)
+            }
+            State::Rsa(pending) => {
+                Err(self.error(Failure::BadHandshake, &pending.result.user_name))
+            }
+            State::Over => Err(self.error(Failure::BadHandshake, &[])),
+        }
+    }
+
+    /// Takes what [`RsaWork::run`] found.
+    pub fn on_rsa(&mut self, outcome: RsaOutcome) -> Result<LoginStep, LoginError> {
+        match (std::mem::replace(&mut self.state, State::Over), outcome) {
+            (State::Rsa(mut pending), RsaOutcome::Proven(stage2)) => {
+                pending.result.learnt = Some(stage2);
+                self.conclude(pending, true, true)
+            }
+            (State::Rsa(pending), RsaOutcome::Refuted) => self.conclude(pending, false, true),
+            (state, _) => Err(self.error(Failure::BadHandshake, state.user_name())),
+        }
+    }
+
+    /// After [`LoginStep::Done`]: appends the OK that ends the login.
+    pub fn finish_ok(&mut self, status: u16, out: &mut Vec<u8>) {
+        let ok = OkPacket {
+            status,
+            ..OkPacket::default()
+        };
+        let caps = self.caps;
+        self.sequence = packet(out, self.sequence, |out| encode_ok(out, caps, &ok));
+    }
+
+    /// Instead of [`Login::finish_ok`], or at any other point: appends an ERR.
+    pub fn refuse(&mut self, errno: u16, sqlstate: &str, message: &str, out: &mut Vec<u8>) {
+        let err = ErrPacket::new(errno, sqlstate, message.as_bytes());
+        self.sequence = packet(out, self.sequence, |out| encode_err(out, &err));
+        self.state = State::Over;
+    }
+
+    fn on_response(
+        &mut self,
+        payload: &[u8],
+        users: &dyn Users,
+        out: &mut Vec<u8>,
+    ) -> Result<LoginStep, LoginError> {
+        // Offered is not: an SSLRequest, or a response that pretends to be inside TLS.
+        if client_caps(payload).is_some_and(|sent| sent & caps::SSL != 0) {
+            return Err(self.error(Failure::BadHandshake, &[]));
+        }
+        let response = Response::decode(payload, self.config.caps_offered)
+            .map_err(|_| self.error(Failure::BadHandshake, &[]))?;
+        self.caps = response.caps;
+        let found = users.find(response.user);
+        let verifier = match found {
+            Some((_, verifier)) => verifier,
+            None => users.decoy(response.user),
+        };
+        let named = if response.caps & caps::PLUGIN_AUTH != 0 {
+            AuthPlugin::by_name(response.plugin)
+        } else {
+            Some(AuthPlugin::Native)
+        };
+        let pending = Box::new(Pending {
+            known: found.is_some(),
+            verifier: verifier.clone(),
+            nonce: self.nonce,
+            result: self.result_of(&response, found.map_or(0, |(user, _)| user)),
+        });
+        match named {
+            Some(plugin) if accepts(&pending.verifier, plugin) => {
+                self.verify(pending, plugin, response.auth, out)
+            }
+            _ if response.caps & caps::PLUGIN_AUTH == 0 => {
+                Err(self.error(Failure::OldClient, response.user))
+            }
+            _ => {
+                self.send_switch(pending, out);
+                Ok(LoginStep::Continue)
+            }
+        }
+    }
+
+    fn result_of(&self, response: &Response<'_>, user: usize) -> LoginResult {
+        let collation = charset::collation(u16::from(response.collation))
+            .filter(|c| !charset::is_refused_for_clients(c.charset))
+            .map_or(self.config.default_collation, |c| c.id);
+        LoginResult {
+            user,
+            user_name: response.user.to_vec(),
+            caps: response.caps,
+            collation,
+            max_packet: response.max_packet,
+            schema: response.schema.map(<[u8]>::to_vec),
+            attributes: response.attributes.raw().to_vec(),
+            learnt: None,
+        }
+    }
+
+    fn send_switch(&mut self, mut pending: Box<Pending>, out: &mut Vec<u8>) {
+        let preferred = self.config.default_plugin;
+        let plugin = if accepts(&pending.verifier, preferred) {
+            preferred
+        } else {
+            match preferred {
+                AuthPlugin::Native => AuthPlugin::CachingSha2,
+                AuthPlugin::CachingSha2 => AuthPlugin::Native,
+            }
+        };
+        pending.nonce = self.switch_nonce;
+        let switch = AuthSwitch {
+            plugin: plugin.name().as_bytes(),
+            data: &pending.nonce,
+        };
+        self.sequence = packet(out, self.sequence, |out| switch.encode(out));
+        self.state = State::Switched(pending, plugin);
+    }
+
+    /// Checks the answer to a challenge, or asks for the password itself.
+    fn verify(
+        &mut self,
+        pending: Box<Pending>,
+        plugin: AuthPlugin,
+        answer: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<LoginStep, LoginError> {
+        // libmysqlclient answers caching_sha2_password with a lone NUL for an empty password.
+        let empty = answer.is_empty() || (plugin == AuthPlugin::CachingSha2 && answer == [0]);
+        if empty {
+            let proven = pending.verifier == Verifier::Empty;
+            return self.conclude(pending, proven, false);
+        }
+        // An account without a stage-2 hash of this plugin takes as long, and is never proven: no
+        // password is known that hashes to zeros.
+        let proven = match (plugin, &pending.verifier) {
+            (AuthPlugin::CachingSha2, Verifier::Salted(_)) => {
+                self.more_data(&[FULL_AUTH], out);
+                self.state = State::Full(pending);
+                return Ok(LoginStep::Continue);
+            }
+            (AuthPlugin::Native, Verifier::Native(native) | Verifier::Both { native, .. }) => {
+                native_verify(answer, &pending.nonce, native)
+            }
+            (AuthPlugin::Native, _) => native_verify(answer, &pending.nonce, &[0; 20]),
+            (AuthPlugin::CachingSha2, Verifier::Sha2(sha2) | Verifier::Both { sha2, .. }) => {
+                sha2_verify(answer, &pending.nonce, sha2)
+            }
+            (AuthPlugin::CachingSha2, _) => sha2_verify(answer, &pending.nonce, &[0; 32]),
+        };
+        if proven && pending.known && plugin == AuthPlugin::CachingSha2 {
+            self.more_data(&[FAST_AUTH_OK], out);
+        }
+        self.conclude(pending, proven, true)
+    }
+
+    fn more_data(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        self.sequence = packet(out, self.sequence, |out| encode_auth_more_data(out, data));
+    }
+
+    fn send_key(
+        &mut self,
+        pending: Box<Pending>,
+        out: &mut Vec<u8>,
+    ) -> Result<LoginStep, LoginError> {
+        let Some(pem) = self.config.public_key_pem.clone() else {
+            return self.conclude(pending, false, true);
+        };
+        self.more_data(&pem, out);
+        self.state = State::Ciphertext(pending);
+        Ok(LoginStep::Continue)
+    }
+
+    fn on_ciphertext(
+        &mut self,
+        pending: Box<Pending>,
+        ciphertext: &[u8],
+    ) -> Result<LoginStep, LoginError> {
+        let Verifier::Salted(stored) = &pending.verifier else {
+            return self.conclude(pending, false, true);
+        };
+        if ciphertext.len() > CIPHERTEXT_MAX || self.config.public_key_pem.is_none() {
+            return self.conclude(pending, false, true);
+        }
+        let work = RsaWork {
+            ciphertext: ciphertext.to_vec(),
+            nonce: pending.nonce,
+            stored: stored.clone(),
+        };
+        self.state = State::Rsa(pending);
+        Ok(LoginStep::NeedRsa(work))
+    }
+
+    fn conclude(
+        &mut self,
+        pending: Box<Pending>,
+        proven: bool,
+        with_password: bool,
+    ) -> Result<LoginStep, LoginError> {
+        if proven && pending.known {
+            return Ok(LoginStep::Done(pending.result));
+        }
+        Err(self.error(Failure::Denied { with_password }, &pending.result.user_name))
+    }
+
+    fn error(&mut self, failure: Failure, user: &[u8]) -> LoginError {
+        let (errno, sqlstate, reason, message) = match failure {
+            Failure::BadHandshake => (
+                1043,
+                "08S01",
+                CloseReason::ClientProtocol,
+                "Bad handshake".to_owned(),
+            ),
+            Failure::OutOfOrder => (
+                1156,
+                "08S01",
+                CloseReason::ClientProtocol,
+                "Got packets out of order".to_owned(),
+            ),
+            Failure::OldClient => (
+                1251,
+                "08004",
+                CloseReason::LoginDenied,
+                "Client does not support authentication protocol requested by server; consider \
+                 upgrading MySQL client"
+                    .to_owned(),
+            ),
+            Failure::Denied { with_password } => (
+                1045,
+                "28000",
+                CloseReason::LoginDenied,
+                self.denial(user, with_password),
+            ),
+        };
+        let mut packet = Vec::new();
+        self.refuse(errno, sqlstate, &message, &mut packet);
+        LoginError {
+            errno,
+            reason,
+            user_name: user.to_vec(),
+            packet,
+        }
+    }
+
+    /// The sentence that MySQL and MariaDB print, letter for letter.
+    fn denial(&self, user: &[u8], with_password: bool) -> String {
+        format!(
+            "Access denied for user '{}'@'{}' (using password: {})",
+            printable(user),
+            self.config.client_host,
+            if with_password { "YES" } else { "NO" }
+        )
+    }
+}
+
+/// A name for a message: UTF-8, without control characters, no longer than any real one.
+fn printable(name: &[u8]) -> String {
+    String::from_utf8_lossy(name)
+        .chars()
+        .take(128)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+/// Whether an account with this verifier can be checked by this plugin.
+fn accepts(verifier: &Verifier, plugin: AuthPlugin) -> bool {
+    match verifier {
+        Verifier::Empty | Verifier::Both { .. } => true,
+        Verifier::Native(_) => plugin == AuthPlugin::Native,
+        Verifier::Sha2(_) | Verifier::Salted(_) => plugin == AuthPlugin::CachingSha2,
+    }
+}
