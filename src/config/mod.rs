@@ -1,1 +1,5 @@
-//! Configuration: raw TOML text → checked → immutable snapshot; every problem is reported at once.
+//! Configuration: the text of one TOML file becomes a checked, immutable [`Snapshot`].
+
+mod snapshot;
+
+pub use snapshot::*;
