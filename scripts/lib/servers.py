@@ -1,0 +1,271 @@
+"""Starts MariaDB servers and the gateway on loopback for the client suites and the benchmark.
+
+Everything keeps its files in one temporary folder, is ended by its own process id, and dies with
+the program that started it. Only Python's standard library is used.
+"""
+
+import ctypes
+import fcntl
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+
+ACCOUNT, PASSWORD = "rg", "rg-test-password"
+"""What the gateway logs in with upstream; it has all privileges."""
+
+CLIENT, CLIENT_PASSWORD = "suite", "suite-password"
+"""What client suites log in with: an account of the server and a user of the gateway alike."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class StartError(Exception):
+    """Something did not start; the text says what and why."""
+
+
+def _die_with_parent():
+    _libc.prctl(1, signal.SIGKILL)
+
+
+def free_port():
+    """A loopback port nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def need(program):
+    """The program's path, or an error that says how to get it."""
+    path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    if path is None:
+        raise StartError(f"{program} is not installed: run scripts/setup")
+    return path
+
+
+def wait_for(limit, done):
+    """Asks `done` until it says yes; False when `limit` seconds passed before."""
+    deadline = time.monotonic() + limit
+    while not done():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def accepts(port):
+    """Whether somebody accepts connections on the loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Process:
+    """A child process with a log file. `cpus` pins it."""
+
+    def __init__(self, name, command, log, env=None, cpus=None):
+        self.name, self.log = name, pathlib.Path(log)
+        if cpus is not None:
+            command = [need("taskset"), "-c", str(cpus), *command]
+        with open(self.log, "ab") as out:
+            self.child = subprocess.Popen(
+                [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env={**os.environ, **(env or {})}, preexec_fn=_die_with_parent)
+
+    @property
+    def pid(self):
+        return self.child.pid
+
+    def wait_until(self, done, limit=60):
+        """Waits for `done`; raises with the log's end when the process ends or is too slow."""
+        def settled():
+            return self.child.poll() is not None or done()
+        if not wait_for(limit, settled) or self.child.poll() is not None:
+            raise StartError(f"{self.name} did not start:\n{self.log_end()}")
+
+    def log_end(self):
+        """The last lines of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
+
+    def cpu_seconds(self):
+        """User and system time used so far."""
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_kib(self):
+        """Resident memory."""
+        for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+        return 0
+
+    def pin(self, cpus):
+        """Moves every thread of the process to these CPUs ("0" or "0-1")."""
+        subprocess.run([need("taskset"), "-a", "-p", "-c", str(cpus), str(self.pid)],
+                       check=True, stdout=subprocess.DEVNULL)
+
+    def stop(self, grace=0):
+        """Ends the process: SIGTERM and `grace` seconds if given, then SIGKILL. Its exit code."""
+        if grace and self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(grace)
+            except subprocess.TimeoutExpired:
+                pass
+        if self.child.poll() is None:
+            self.child.kill()
+        return self.child.wait()
+
+
+class MariaDb(Process):
+    """A server on a copy of a prepared data folder."""
+
+    def __init__(self, folder, name="mariadb", arguments=(), cpus=None):
+        self.folder = pathlib.Path(folder) / name
+        self.folder.mkdir(parents=True)
+        shutil.copytree(_template(), self.folder / "data")
+        self.port = free_port()
+        self.socket = self.folder / "socket"
+        init = self.folder / "init.sql"
+        lines = []
+        for user, password in ((ACCOUNT, PASSWORD), (CLIENT, CLIENT_PASSWORD)):
+            lines.append(f"CREATE USER IF NOT EXISTS '{user}'@'%' IDENTIFIED VIA "
+                         f"mysql_native_password USING PASSWORD('{password}');")
+            lines.append(f"GRANT ALL PRIVILEGES ON *.* TO '{user}'@'%' WITH GRANT OPTION;")
+        lines.append("CREATE DATABASE IF NOT EXISTS test;")
+        init.write_text("\n".join(lines) + "\n")
+        super().__init__(name, [
+            need("mariadbd"), "--no-defaults", f"--datadir={self.folder}/data",
+            f"--socket={self.socket}", f"--pid-file={self.folder}/pid", f"--init-file={init}",
+            f"--port={self.port}", *_ARGUMENTS, *arguments], self.folder / "log", cpus=cpus)
+        self.wait_until(lambda: "ready for connections" in self.log.read_text(errors="replace"))
+
+    def sql(self, text):
+        """Runs SQL as root over the socket file; the rows as tab-separated lines."""
+        result = subprocess.run(
+            [need("mariadb"), "--no-defaults", "--batch", "--skip-column-names", "--user=root",
+             f"--socket={self.socket}", f"--execute={text}"], capture_output=True, text=True)
+        if result.returncode:
+            raise StartError(f"{text}: {result.stderr}")
+        return result.stdout
+
+
+_ARGUMENTS = [
+    "--user=root", "--bind-address=127.0.0.1", "--skip-networking=0", "--skip-name-resolve",
+    "--skip-log-bin", "--skip-slave-start", "--performance-schema=0",
+    "--innodb-buffer-pool-size=256M", "--innodb-log-file-size=32M",
+    "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync",
+    "--innodb-doublewrite=0", "--max-connections=4000", "--max-allowed-packet=128M",
+    "--character-set-server=utf8mb4", "--local-infile=1", "--max-prepared-stmt-count=100000",
+]
+
+
+def _template():
+    """The data folder every server starts from, made once per build folder under a file lock."""
+    folder = TARGET / "clients"
+    folder.mkdir(parents=True, exist_ok=True)
+    ready = folder / "mariadb-template"
+    with open(folder / "mariadb-template.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            unfinished = folder / "mariadb-template.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            result = subprocess.run(
+                [need("mariadb-install-db"), "--no-defaults", f"--datadir={unfinished}",
+                 "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root",
+                 "--innodb-log-file-size=32M"], capture_output=True, text=True)
+            if result.returncode:
+                raise StartError(f"mariadb-install-db failed:\n{result.stderr}")
+            unfinished.rename(ready)
+    return ready
+
+
+class Gateway(Process):
+    """`ringgate serve` in front of two servers: user `suite` on the first, `other` on the second,
+    and `suite_sha2` on the first with a caching_sha2_password login."""
+
+    ENVIRONMENT = {
+        "RG_UPSTREAM_PASSWORD": PASSWORD,
+        "RG_CLIENT_PASSWORD": CLIENT_PASSWORD,
+    }
+
+    def __init__(self, binary, folder, shards, name="ringgate", budget=64, cores=1, extra="",
+                 cpus=None):
+        if not os.access(binary, os.X_OK):
+            raise StartError(f"no gateway at {binary}: build it first (cargo build)")
+        self.port, self.admin = free_port(), free_port()
+        config = pathlib.Path(folder) / f"{name}.toml"
+        config.write_text(gateway_config(self.port, self.admin, shards, budget, cores) + extra)
+        super().__init__(name, [binary, "serve", "--config", config],
+                         pathlib.Path(folder) / f"{name}.log", env=self.ENVIRONMENT, cpus=cpus)
+        self.wait_until(self.is_ready, limit=20)
+
+    def is_ready(self):
+        """Whether /readyz says so."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/readyz", timeout=1) as got:
+                return got.status == 200
+        except OSError:
+            return False
+
+    def metrics(self):
+        """The text of /metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5) as got:
+            return got.read().decode()
+
+
+def gateway_config(port, admin, shards, budget, cores):
+    """A configuration with one placement per shard port."""
+    lines = [
+        "version = 1",
+        "[cores]", f"count = {cores}",
+        "[listeners.main]", 'protocol = "mysql"', f'address = "127.0.0.1:{port}"',
+        "connections_max = 8000",
+        "[admin]", f'address = "127.0.0.1:{admin}"',
+        "[pools]", f"budget = {budget}",
+    ]
+    for index, shard in enumerate(shards):
+        lines += [
+            f"[placements.shard-{index}]",
+            f'endpoints = [{{ address = "127.0.0.1:{shard}", role = "primary" }}]',
+            f'upstream = {{ user = "{ACCOUNT}", password = {{ env = "RG_UPSTREAM_PASSWORD" }} }}',
+            f"[tenants.tenant-{index}]", f'placement = "shard-{index}"',
+        ]
+    users = [(CLIENT, 0, "mysql_native_password"), ("suite_sha2", 0, "caching_sha2_password")]
+    if len(shards) > 1:
+        users.append(("other", 1, "mysql_native_password"))
+    for user, tenant, plugin in users:
+        lines += [
+            f"[users.{user}]", f'tenant = "tenant-{tenant}"', f'plugin = "{plugin}"',
+            'password = { env = "RG_CLIENT_PASSWORD" }',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+class Stage:
+    """A temporary folder and the processes in it; leaving the block ends and removes all."""
+
+    def __init__(self, prefix):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
+        self.processes = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            process.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add(self, process):
+        """Ends the process with the stage."""
+        self.processes.append(process)
+        return process

@@ -1,0 +1,80 @@
+"""PyMySQL's own test suite, as its authors publish it.
+
+The last source package on the registry that carries the suite is 0.10.1; it brings its own driver.
+Through the gateway two copies run at once on schemas of their own, so that they share the pool.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree
+
+import servers
+
+SDIST = servers.TARGET / "clients" / "sdist"
+
+_LOCAL = "pymysql/tests/test_load_local.py::TestLoadLocal"
+NOT_OURS = {
+    f"{_LOCAL}::test_load_file": "the source package lacks its data file",
+    f"{_LOCAL}::test_unbuffered_load_file": "the source package lacks its data file",
+}
+"""Tests left out, each with the reason."""
+
+
+def start(target, copy):
+    """Starts one run on two schemas of its own; the process and the report's path."""
+    folder = pathlib.Path(target.folder) / f"pymysql-{target.name}-{copy}"
+    shutil.copytree(SDIST / "pymysql", folder / "pymysql")
+    shutil.copy(SDIST / "setup.py", folder)
+    schemas = [f"pymysql_{copy}1", f"pymysql_{copy}2"]
+    for schema in schemas:
+        target.server.sql(f"DROP DATABASE IF EXISTS {schema};"
+                          f"CREATE DATABASE {schema} DEFAULT CHARACTER SET utf8mb4")
+    login = {"host": target.host, "port": target.port, "user": target.user,
+             "passwd": target.password}
+    databases = [
+        {**login, "db": schemas[0], "use_unicode": True, "local_infile": True},
+        {**login, "db": schemas[1]},
+    ]
+    (folder / "pymysql" / "tests" / "databases.json").write_text(json.dumps(databases))
+    report = folder / "report.xml"
+    leave_out = [f"--deselect={name}" for name in NOT_OURS]
+    log = open(folder / "log", "w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}",
+         *leave_out, "pymysql/tests"],
+        cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        env={**os.environ, "PYTHONPATH": str(folder)})
+    return process, report
+
+
+def cases(report, copy):
+    """Each test of a report that ran, with its error."""
+    for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+        if case.find("skipped") is not None:
+            continue
+        name = f"{copy}: {case.get('classname')}.{case.get('name')}"
+        problem = case.find("failure")
+        problem = case.find("error") if problem is None else problem
+        yield name, None if problem is None else (problem.text or problem.get("message"))[-1500:]
+
+
+def run(target):
+    """Yields each test of each copy with its error."""
+    runs = [(copy, *start(target, copy)) for copy in ("a", "b")]
+    for copy, process, report in runs:
+        try:
+            process.wait(300)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            yield f"{copy}: the suite", "did not end within 300 s"
+            continue
+        if report.exists():
+            yield from cases(report, copy)
+        else:
+            log = (report.parent / "log").read_text()
+            yield f"{copy}: the suite", log[-1500:]
