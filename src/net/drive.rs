@@ -1,0 +1,158 @@
+//! The ring task: turns while there is work, a blocking wait in the ring while there is hardly any, and
+//! the thread back to glommio when there is none.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use futures_lite::future::{or, yield_now};
+use glommio::io::BufferedFile;
+
+use super::Net;
+use super::remote::{eventfd, ring_bell};
+use super::spawn::{Spawned, polls, spawn};
+use super::state::Turned;
+
+impl Net {
+    /// Turns the ring until [`Net::stop`], and then until the streams dropped by that time are closed.
+    /// Run it as one task of the core. Ends early if the ring is broken: see [`Net::failure`].
+    pub async fn drive(&self) {
+        if let Err(error) = self.run().await {
+            self.state().failure = Some(error);
+        }
+    }
+
+    async fn run(&self) -> io::Result<()> {
+        let mut bell = Bell::new(self)?;
+        let (hot_wait, idle_spell) = {
+            let state = self.state();
+            (state.hub.options.hot_wait, state.hub.options.idle_spell)
+        };
+        let mut last_work = self.now();
+        loop {
+            // Whoever was woken runs now. If nobody ran and nothing was queued, nothing is runnable.
+            let before = polls();
+            yield_now().await;
+            let ran = polls() != before;
+            let busy = ran || self.state().hub.touched;
+            let turned = if busy {
+                self.state().turn(None)?
+            } else if self.now().since(last_work) < idle_spell {
+                self.state().turn(Some(hot_wait))?
+            } else {
+                bell.park(self).await?
+            };
+            if busy || turned.events > 0 {
+                last_work = self.now();
+            }
+            let state = self.state();
+            if state.stopping && state.closing == 0 {
+                break;
+            }
+        }
+        bell.close().await;
+        Ok(())
+    }
+}
+
+/// The eventfd that ends a cold park: the ring signals it, glommio reads it.
+struct Bell {
+    fd: OwnedFd,
+    read: Option<Rc<BufferedFile>>,
+    reader: Option<Spawned<()>>,
+    /// A read is under way in glommio. It outlives a park that something else has ended.
+    reading: Rc<Cell<bool>>,
+    parked: Rc<Cell<Option<Waker>>>,
+}
+
+impl Bell {
+    fn new(net: &Net) -> io::Result<Self> {
+        let fd = eventfd()?;
+        net.state().hub.register_eventfd(fd.as_raw_fd())?;
+        let own = fd.try_clone()?.into_raw_fd();
+        // SAFETY: the descriptor is a fresh duplicate; the file owns it from here on.
+        let read = Some(Rc::new(unsafe { BufferedFile::from_raw_fd(own) }));
+        let reading = Rc::new(Cell::new(false));
+        Ok(Self {
+            fd,
+            read,
+            reader: None,
+            reading,
+            parked: Rc::default(),
+        })
+    }
+
+    /// Gives the thread to glommio until the ring has a completion, something was queued or the next
+    /// deadline comes; then turns.
+    async fn park(&mut self, net: &Net) -> io::Result<Turned> {
+        net.state().hub.signal_eventfd(true);
+        // What completed before the signal was on must be seen now: nothing else would tell of it.
+        let turned = net.state().turn(None)?;
+        if turned.events == 0 && !net.state().has_work() {
+            net.state().hub.stats.cold_parks += 1;
+            self.listen();
+            let deadline = net
+                .state()
+                .wheel
+                .next()
+                .and_then(|next| next.left(net.now()));
+            let called = self.called(net);
+            match deadline {
+                Some(left) => or(called, async { glommio::timer::sleep(left).await }).await,
+                None => called.await,
+            }
+        }
+        let mut state = net.state();
+        state.hub.driver = None;
+        state.hub.signal_eventfd(false);
+        state.turn(None)
+    }
+
+    /// Waits until the bell rings or the hub is touched.
+    async fn called(&self, net: &Net) {
+        poll_fn(|cx| {
+            let mut state = net.state();
+            if state.hub.touched || !self.reading.get() {
+                state.hub.driver = None;
+                return Poll::Ready(());
+            }
+            state.hub.driver = Some(cx.waker().clone());
+            self.parked.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Has glommio read the eventfd, unless it does already.
+    fn listen(&mut self) {
+        let Some(file) = self.read.clone() else {
+            return;
+        };
+        if self.reading.replace(true) {
+            return;
+        }
+        let (reading, parked) = (self.reading.clone(), self.parked.clone());
+        self.reader = Some(spawn("bell", async move {
+            // An error ends the park as well: the turn that follows shows what is wrong.
+            let _ = file.read_at(0, size_of::<u64>()).await;
+            reading.set(false);
+            if let Some(waker) = parked.take() {
+                waker.wake();
+            }
+        }));
+    }
+
+    /// Ends the read in glommio and closes the descriptors.
+    async fn close(mut self) {
+        ring_bell(&self.fd);
+        if let Some(reader) = self.reader.take() {
+            reader.await;
+        }
+        if let Some(file) = self.read.take().and_then(|file| Rc::try_unwrap(file).ok()) {
+            let _ = file.close().await;
+        }
+    }
+}

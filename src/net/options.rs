@@ -1,0 +1,237 @@
+//! Settings of a ring, and listeners and socket options set through `setsockopt`.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// Sizes and times of one core's ring.
+#[derive(Clone, Debug)]
+pub struct NetOptions {
+    /// Submission queue entries; a fuller queue is submitted early.
+    pub entries: u32,
+    /// Completion queue entries.
+    pub completions: u32,
+    /// Receive buffers, a ceiling: memory that was never needed is never resident.
+    pub buffer_count: u16,
+    /// Bytes per receive buffer.
+    pub buffer_bytes: u32,
+    /// Buffers offered to the kernel at a time; rounded up to a power of two.
+    pub buffer_window: u16,
+    /// Make all buffers resident at start.
+    pub prefault: bool,
+    /// Received and unread bytes of a connection above which receiving stops until half is read.
+    pub unread_max: usize,
+    /// Longest time to block in the ring before glommio gets the thread back.
+    pub hot_wait: Duration,
+    /// Time without work after which the core parks in glommio instead of waiting in the ring.
+    pub idle_spell: Duration,
+    /// How long a dropped stream may take to send what is queued and to see its peer close.
+    pub linger: Duration,
+}
+
+impl Default for NetOptions {
+    fn default() -> Self {
+        Self {
+            entries: 1024,
+            completions: 8192,
+            buffer_count: 2048,
+            buffer_bytes: 32 * 1024,
+            buffer_window: 256,
+            prefault: false,
+            unread_max: 256 * 1024,
+            hot_wait: Duration::from_millis(10),
+            idle_spell: Duration::from_millis(20),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// TCP keep-alive: when probing starts, how often it repeats, how many losses end the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Idle time before the first probe; whole seconds.
+    pub idle: Duration,
+    /// Time between probes; whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection.
+    pub count: u32,
+}
+
+/// Options of a listener's or an endpoint's sockets. `None` leaves the system's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Send small segments at once (`TCP_NODELAY`). Accepted sockets inherit it from the listener.
+    pub nodelay: bool,
+    /// Keep-alive probing (`SO_KEEPALIVE` and the `TCP_KEEP*` options).
+    pub keepalive: Option<Keepalive>,
+    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, milliseconds).
+    pub user_timeout: Option<Duration>,
+    /// Receive buffer of the kernel, bytes (`SO_RCVBUF`); fixes what is otherwise tuned by itself.
+    pub receive_buffer: Option<usize>,
+    /// Send buffer of the kernel, bytes (`SO_SNDBUF`).
+    pub send_buffer: Option<usize>,
+    /// Congestion control algorithm (`TCP_CONGESTION`), e.g. `cubic`.
+    pub congestion: Option<String>,
+}
+
+impl SocketOptions {
+    /// Sets the options on a socket.
+    ///
+    /// # Errors
+    /// The first option the system refuses, e.g. a congestion control it does not offer.
+    pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        if self.nodelay {
+            socket.set_tcp_nodelay(true)?;
+        }
+        if let Some(keepalive) = self.keepalive {
+            let wanted = TcpKeepalive::new()
+                .with_time(keepalive.idle)
+                .with_interval(keepalive.interval)
+                .with_retries(keepalive.count);
+            socket.set_tcp_keepalive(&wanted)?;
+        }
+        if self.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(self.user_timeout)?;
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(algorithm) = &self.congestion {
+            socket.set_tcp_congestion(algorithm.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn tcp(address: SocketAddr) -> io::Result<Socket> {
+    // socket2 sets SOCK_CLOEXEC. The socket stays blocking: io_uring refuses to wait on others.
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// An unconnected socket for `address` with `options`.
+pub(super) fn socket_for(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
+    let socket = tcp(address)?;
+    options.apply(&socket)?;
+    Ok(socket)
+}
+
+/// A listener that other cores of this process (and user) may bind beside (`SO_REUSEPORT`). Call
+/// [`ensure_free`] once before, or a stranger's listener would share the port unnoticed.
+///
+/// # Errors
+/// What `socket`, `setsockopt`, `bind` or `listen` say.
+pub fn bind(address: SocketAddr, backlog: i32, options: &SocketOptions) -> io::Result<TcpListener> {
+    let socket = tcp(address)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Before `listen`: the window scale of accepted sockets follows the listener's buffer.
+    options.apply(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// Checks that nobody listens on `address`, not even with `SO_REUSEPORT`.
+///
+/// # Errors
+/// `AddrInUse` with a message that names the address and the remedy; else what `bind` says.
+pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
+    let socket = tcp(address)?;
+    socket.set_reuse_address(true)?;
+    let bound = socket.bind(&address.into()).and_then(|()| socket.listen(1));
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => io::Error::new(
+            error.kind(),
+            format!(
+                "{address} is in use by another process; stop it (`ss -ltnp` names it) or choose \
+                 another address"
+            ),
+        ),
+        _ => error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn cores_share_a_port_but_a_stranger_is_noticed() {
+        let options = SocketOptions {
+            nodelay: true,
+            ..Default::default()
+        };
+        let first = bind(loopback(), 16, &options).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = bind(address, 16, &options).unwrap();
+        let error = ensure_free(address).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        drop((first, second));
+        ensure_free(address).unwrap();
+    }
+
+    #[test]
+    fn options_reach_the_socket() {
+        let options = SocketOptions {
+            nodelay: true,
+            keepalive: Some(Keepalive {
+                idle: Duration::from_secs(30),
+                interval: Duration::from_secs(5),
+                count: 3,
+            }),
+            user_timeout: Some(Duration::from_secs(20)),
+            receive_buffer: Some(100_000),
+            send_buffer: Some(50_000),
+            congestion: Some("reno".into()),
+        };
+        let socket = socket_for(loopback(), &options).unwrap();
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(
+            socket.tcp_keepalive_time().unwrap(),
+            Duration::from_secs(30)
+        );
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(5)
+        );
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(Duration::from_secs(20))
+        );
+        // The kernel doubles what it is asked for, to account for its own bookkeeping.
+        assert_eq!(socket.recv_buffer_size().unwrap(), 200_000);
+        assert_eq!(socket.send_buffer_size().unwrap(), 100_000);
+        assert_eq!(&socket.tcp_congestion().unwrap()[..4], b"reno");
+    }
+
+    #[test]
+    fn an_unknown_congestion_control_is_an_error() {
+        let options = SocketOptions {
+            congestion: Some("no-such".into()),
+            ..Default::default()
+        };
+        assert!(socket_for(loopback(), &options).is_err());
+    }
+}

@@ -1,0 +1,283 @@
+//! The state of one core's ring, and its turn: submit, collect, dispatch, fire deadlines.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use io_uring::cqueue;
+
+use super::NetOptions;
+use super::accept::Listening;
+use super::clock;
+use super::hub::{Hub, Waiter};
+use super::remote::Mailbox;
+use super::slab::{Key, Slab, Tag};
+use super::socket::{Receiving, Socket};
+use super::stats::NetStats;
+use super::wheel::{EntryId, Wheel};
+use crate::base::clock::Deadline;
+
+/// Who is told when a deadline passes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    /// A socket that flushes or drains.
+    Socket(Key),
+    /// A listener that has paused.
+    Listener(Key),
+    /// A [`super::Timer`].
+    Timer(Key),
+}
+
+/// A [`super::Timer`]'s slot.
+pub(super) struct TimerSlot {
+    pub(super) entry: EntryId,
+    pub(super) passed: bool,
+    pub(super) waiter: Waiter,
+}
+
+pub(super) struct State {
+    pub(super) hub: Hub,
+    pub(super) sockets: Slab<Socket>,
+    pub(super) listeners: Slab<Listening>,
+    pub(super) timers: Slab<TimerSlot>,
+    pub(super) wheel: Wheel<Target>,
+    pub(super) mailbox: Option<Mailbox>,
+    /// Descriptors kept back so that clients can be refused politely when there are no others.
+    pub(super) reserve: Vec<std::fs::File>,
+    /// Dropped streams that are not closed yet.
+    pub(super) closing: usize,
+    pub(super) stopping: bool,
+    /// Why the ring stopped turning by itself.
+    pub(super) failure: Option<io::Error>,
+    /// Deadlines of the current turn; kept for its memory.
+    fired: Vec<Target>,
+}
+
+/// What a turn brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turned {
+    /// Completions and deadlines handled.
+    pub(super) events: usize,
+    /// Whether a task was woken.
+    pub(super) woke: bool,
+}
+
+impl State {
+    pub(super) fn new(options: NetOptions) -> io::Result<Self> {
+        let now = clock::now();
+        let mut state = Self {
+            hub: Hub::new(options, now)?,
+            sockets: Slab::new(),
+            listeners: Slab::new(),
+            timers: Slab::new(),
+            wheel: Wheel::new(now),
+            mailbox: None,
+            reserve: Vec::new(),
+            closing: 0,
+            stopping: false,
+            failure: None,
+            fired: Vec::new(),
+        };
+        state.refill_reserve();
+        Ok(state)
+    }
+
+    /// One turn. `wait`: block up to that long, or until the next deadline, if nothing is there yet.
+    pub(super) fn turn(&mut self, wait: Option<Duration>) -> io::Result<Turned> {
+        let woken = self.hub.woken;
+        self.hub.stats.turns += 1;
+        self.hub.touched = false;
+        self.start_sends();
+        self.feed_starved();
+        self.hub.pool.provide();
+        match wait.map(|longest| self.bounded(longest)) {
+            Some(wait) if !wait.is_zero() => self.hub.enter_and_wait(wait)?,
+            _ => self.hub.enter()?,
+        }
+        self.hub.now = clock::now();
+        let events = self.dispatch() + self.fire_deadlines();
+        Ok(Turned {
+            events,
+            woke: self.hub.woken != woken,
+        })
+    }
+
+    /// Whether the next turn has something to put to the kernel.
+    pub(super) fn has_work(&mut self) -> bool {
+        self.hub.touched || !self.hub.dirty.is_empty() || self.hub.unsubmitted() > 0
+    }
+
+    /// `longest`, cut at the next deadline.
+    fn bounded(&self, longest: Duration) -> Duration {
+        let next = self.wheel.next().unwrap_or(Deadline::NEVER);
+        next.left(self.hub.now)
+            .map_or(longest, |left| left.min(longest))
+    }
+
+    /// Puts everything queued since the last turn to the kernel, one operation per socket.
+    fn start_sends(&mut self) {
+        let mut dirty = std::mem::take(&mut self.hub.dirty);
+        for key in dirty.drain(..) {
+            if let Some(socket) = self.sockets.get_mut(key) {
+                socket.start_send(key, &mut self.hub);
+            }
+        }
+        self.hub.dirty = dirty;
+    }
+
+    /// Re-arms receives that ended for want of buffers, as many as there are buffers now.
+    fn feed_starved(&mut self) {
+        if self.hub.starved.is_empty() {
+            return;
+        }
+        for _ in 0..self.hub.pool.available() {
+            let Some(key) = self.hub.starved.pop_front() else {
+                break;
+            };
+            let Some(socket) = self.sockets.get_mut(key) else {
+                continue;
+            };
+            if socket.receiving == Receiving::Starved {
+                socket.receiving = Receiving::Idle;
+                socket.arm(key, &mut self.hub);
+                self.advance(key);
+            }
+        }
+    }
+
+    fn dispatch(&mut self) -> usize {
+        let mut batch = [const { MaybeUninit::<cqueue::Entry>::uninit() }; 64];
+        let mut count = 0;
+        loop {
+            let done = self.hub.completions(&mut batch);
+            if done.is_empty() {
+                return count;
+            }
+            count += done.len();
+            for entry in done {
+                self.complete(
+                    Tag::decode(entry.user_data()),
+                    entry.result(),
+                    entry.flags(),
+                );
+            }
+        }
+    }
+
+    fn complete(&mut self, tag: Tag, result: i32, flags: u32) {
+        match tag {
+            Tag::Receive(key) => {
+                let Some(socket) = self.sockets.get_mut(key) else {
+                    return;
+                };
+                socket.on_receive(key, &mut self.hub, result, flags);
+                self.advance(key);
+            }
+            Tag::Send(key) => {
+                let Some(socket) = self.sockets.get_mut(key) else {
+                    return;
+                };
+                socket.on_send(key, &mut self.hub, result);
+                self.advance(key);
+            }
+            Tag::Connect(key) => {
+                let Some(socket) = self.sockets.get_mut(key) else {
+                    return;
+                };
+                if let Some(connect) = &mut socket.connect {
+                    connect.result = Some(-result);
+                }
+                socket.reader.wake(&mut self.hub.woken);
+                self.advance(key);
+            }
+            Tag::Accept(key) => self.on_accept(key, result, flags),
+            Tag::Wake => {
+                if let Some(mailbox) = &mut self.mailbox {
+                    mailbox.on_read(&mut self.hub);
+                }
+            }
+            Tag::Ignore => {}
+        }
+    }
+
+    fn fire_deadlines(&mut self) -> usize {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel
+            .advance(self.hub.now, |target| fired.push(target));
+        let count = fired.len();
+        self.hub.stats.deadlines += count as u64;
+        for target in fired.drain(..) {
+            match target {
+                Target::Timer(key) => {
+                    if let Some(timer) = self.timers.get_mut(key) {
+                        timer.passed = true;
+                        timer.waiter.wake(&mut self.hub.woken);
+                    }
+                }
+                Target::Socket(key) => {
+                    if let Some(socket) = self.sockets.get_mut(key) {
+                        socket.linger_over(key, &mut self.hub);
+                        self.advance(key);
+                    }
+                }
+                Target::Listener(key) => self.on_accept_pause_over(key),
+            }
+        }
+        self.fired = fired;
+        count
+    }
+
+    /// The owner of a socket is gone: the ring ends it.
+    pub(super) fn orphan(&mut self, key: Key) {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return;
+        };
+        socket.orphan(key, &mut self.hub);
+        self.closing += 1;
+        if !self.advance(key)
+            && let Some(socket) = self.sockets.get_mut(key)
+        {
+            let entry = self.wheel.insert(Target::Socket(key));
+            self.wheel
+                .set(entry, self.hub.now.plus(self.hub.options.linger));
+            socket.linger = Some(entry);
+            self.hub.touch();
+        }
+    }
+
+    /// Moves an orphaned socket towards its close. `true` once it is closed.
+    #[inline]
+    fn advance(&mut self, key: Key) -> bool {
+        let Some(socket) = self.sockets.get_mut(key) else {
+            return true;
+        };
+        if !socket.is_orphan() || !socket.advance_close(key, &mut self.hub) {
+            return false;
+        }
+        if let Some(mut socket) = self.sockets.remove(key) {
+            if let Some(entry) = socket.linger.take() {
+                self.wheel.remove(entry);
+            }
+            let reserved = socket.reserved;
+            // Closes the descriptor; queued buffers go back to the pool.
+            drop(socket);
+            self.closing -= 1;
+            if reserved {
+                self.refill_reserve();
+            }
+        }
+        true
+    }
+
+    pub(super) fn stats(&self) -> NetStats {
+        NetStats {
+            open: self.sockets.len(),
+            closing: self.closing,
+            listeners: self.listeners.len(),
+            buffers_out: self.hub.pool.out(),
+            buffers_out_max: self.hub.pool.out_max(),
+            panics: super::spawn::panics(),
+            ..self.hub.stats
+        }
+    }
+}
