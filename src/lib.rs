@@ -14,8 +14,9 @@
 //! | 2 | `session` `route` `pool` `config` (not each other) |
 //! | 3 | `telemetry` |
 //! | 4 | `net` |
-//! | 5 | `core` `control` `sandbox` |
-//! | 6 | `cli` |
+//! | 5 | `core` `sandbox` |
+//! | 6 | `control` |
+//! | 7 | `cli` |
 
 pub mod base;
 pub mod cli;

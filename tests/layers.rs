@@ -16,9 +16,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("telemetry", 3),
     ("net", 4),
     ("core", 5),
-    ("control", 5),
+    ("control", 6),
     ("sandbox", 5),
-    ("cli", 6),
+    ("cli", 7),
 ];
 
 /// Roots of the crate itself: they only name the modules.

@@ -4,13 +4,17 @@
 //! woken (a core's eventfd, a control thread's notify); a burst of messages wakes it once.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use crossbeam::queue::ArrayQueue;
 
 use crate::base::ident::CoreId;
 use crate::core::message::CoreMessage;
+use crate::net::Net;
 
 /// Messages that may wait in one core's mailbox.
 pub const MAILBOX_CAPACITY: usize = 4096;
@@ -149,6 +153,35 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 
 /// The receiving side of one core's mailbox.
 pub type Mailbox = Receiver<CoreMessage>;
+
+impl Mailbox {
+    /// Lets messages wake `net`'s core. What was sent before waits: [`Mailbox::next`] gives it first.
+    ///
+    /// # Errors
+    /// No descriptor is left for the core's eventfd.
+    pub fn join(&self, net: &Net) -> io::Result<()> {
+        let waker = net.waker()?;
+        self.attach(move || waker.wake());
+        Ok(())
+    }
+
+    /// The next message, when there is one. One task of the core, which has joined, waits here.
+    pub fn poll_next(&mut self, net: &Net, cx: &mut Context<'_>) -> Poll<CoreMessage> {
+        loop {
+            if let Some(message) = self.take() {
+                return Poll::Ready(message);
+            }
+            if net.poll_woken(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The next message.
+    pub async fn next(&mut self, net: &Net) -> CoreMessage {
+        poll_fn(|cx| self.poll_next(net, cx)).await
+    }
+}
 
 /// Every core's mailbox, from the outside.
 #[derive(Clone)]

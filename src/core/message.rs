@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::base::ident::{CoreId, EndpointId};
+use crate::config::Snapshot;
 use crate::pool::PermitMessage;
 use crate::telemetry::scrape::Scrape;
 
@@ -56,6 +57,8 @@ pub struct HandOver {
 pub enum CoreMessage {
     /// Nothing to do: shows that the core takes messages.
     Ping,
+    /// A new configuration, and where its endpoints are. Exchanges that run keep the old one.
+    Snapshot(Arc<Snapshot>, Arc<Addresses>),
     /// Endpoints have other addresses now.
     Addresses(Arc<Addresses>),
     /// The server version that upstreams announce, for the gateway's own greetings.
@@ -78,6 +81,7 @@ impl fmt::Debug for CoreMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ping => "Ping",
+            Self::Snapshot(..) => "Snapshot",
             Self::Addresses(_) => "Addresses",
             Self::ServerVersion(_) => "ServerVersion",
             Self::Drain => "Drain",

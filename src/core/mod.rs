@@ -4,3 +4,5 @@ pub mod beat;
 pub mod jobs;
 pub mod mailbox;
 pub mod message;
+pub mod preflight;
+pub mod runtime;

@@ -147,6 +147,24 @@ impl Log {
     }
 }
 
+impl Writer {
+    /// Writes what waits and ends the thread, for about `patience`; a sink that takes nothing for longer
+    /// loses the rest.
+    pub fn finish(mut self, patience: Duration) {
+        const STEP: Duration = Duration::from_millis(1);
+        self.log.0.ended.store(true, Ordering::Release);
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        thread.thread().unpark();
+        let mut left = patience;
+        while !thread.is_finished() && !left.is_zero() {
+            std::thread::sleep(STEP);
+            left = left.saturating_sub(STEP);
+        }
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         self.log.0.ended.store(true, Ordering::Release);

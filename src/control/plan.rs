@@ -1,0 +1,108 @@
+//! What the control thread needs of a configuration, in its own terms.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Cores, LogLevel, Snapshot, SocketSettings};
+use crate::core::preflight::CpuChoice;
+use crate::core::runtime::DoorPlan;
+use crate::net::{Keepalive, NetOptions, SocketOptions};
+use crate::telemetry::log::Level;
+
+/// An endpoint before its name is resolved.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Host {
+    /// Host name or IP address.
+    pub(super) name: String,
+    /// TCP port.
+    pub(super) port: u16,
+}
+
+/// A configuration as the control thread sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) cpus: CpuChoice,
+    pub(super) doors: Vec<DoorPlan>,
+    pub(super) admin: SocketAddr,
+    pub(super) net: NetOptions,
+    pub(super) level: Level,
+    pub(super) grace: Duration,
+    /// The version told to clients; `None` to learn it from an upstream.
+    pub(super) server_version: Option<Arc<str>>,
+    /// By endpoint.
+    pub(super) hosts: Vec<Host>,
+}
+
+impl Plan {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            cpus: match &snapshot.cores {
+                Cores::EachCpu => CpuChoice::Allowed,
+                Cores::Count(count) => CpuChoice::Count(usize::from(*count)),
+                Cores::Cpus(cpus) => {
+                    CpuChoice::These(cpus.iter().map(|&cpu| usize::from(cpu)).collect())
+                }
+            },
+            doors: doors(snapshot),
+            admin: snapshot.admin.address,
+            net: ring(snapshot),
+            level: level(snapshot.logging.level),
+            grace: snapshot.node.drain_grace,
+            server_version: snapshot.node.server_version.as_deref().map(Arc::from),
+            hosts: snapshot
+                .endpoints
+                .iter()
+                .map(|endpoint| Host {
+                    name: endpoint.host.clone(),
+                    port: endpoint.port,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn doors(snapshot: &Snapshot) -> Vec<DoorPlan> {
+    let door = |listener: &crate::config::Listener| DoorPlan {
+        name: listener.name.as_str().into(),
+        address: listener.address,
+        backlog: i32::try_from(listener.backlog).unwrap_or(i32::MAX),
+        options: socket(&listener.socket),
+    };
+    snapshot.listeners.iter().map(door).collect()
+}
+
+fn ring(snapshot: &Snapshot) -> NetOptions {
+    NetOptions {
+        buffer_count: snapshot.buffers.count,
+        buffer_bytes: snapshot.buffers.bytes,
+        unread_max: usize::try_from(snapshot.buffers.unread_max).unwrap_or(usize::MAX),
+        linger: snapshot.deadlines.linger,
+        ..NetOptions::default()
+    }
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+    }
+}
+
+fn socket(settings: &SocketSettings) -> SocketOptions {
+    let bytes = |size: Option<u32>| size.and_then(|size| usize::try_from(size).ok());
+    SocketOptions {
+        nodelay: true,
+        keepalive: settings.keepalive.map(|idle| Keepalive {
+            idle,
+            interval: settings.keepalive_interval,
+            count: settings.keepalive_count,
+        }),
+        user_timeout: settings.user_timeout,
+        receive_buffer: bytes(settings.receive_buffer),
+        send_buffer: bytes(settings.send_buffer),
+        congestion: settings.congestion.clone(),
+    }
+}

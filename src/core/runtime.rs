@@ -1,0 +1,269 @@
+//! The cores' threads: listeners bound before them, one pinned executor each, their beats and ends.
+//!
+//! What a core does is its [`CoreMain`]; this module gives it its seed and tells the control thread
+//! when it is ready and how it ended, whatever happens inside.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+
+use crate::base::ident::CoreId;
+use crate::config::Snapshot;
+use crate::core::beat::{BEAT_INTERVAL, Beat};
+use crate::core::jobs::Jobs;
+use crate::core::mailbox::{Mailbox, Mailboxes, Receiver, Sender, channel};
+use crate::core::message::{Addresses, CoreEvent};
+use crate::core::preflight::executor_hint;
+use crate::net::{self, NetOptions, SocketOptions};
+
+/// Memory glommio sets aside for file I/O, its least: sockets are not its business here.
+const FILE_MEMORY: usize = 64 * 1024;
+
+/// A core's whole life, from its seed to the end of its last connection after a drain. An error is a
+/// sentence for the log.
+pub type CoreMain = fn(CoreSeed) -> CoreFuture;
+
+/// What a [`CoreMain`] gives.
+pub type CoreFuture = Pin<Box<dyn Future<Output = Result<(), String>>>>;
+
+/// A listener to be: one socket for each core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorPlan {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Where it listens; port 0 takes a free one, the same for all cores.
+    pub address: SocketAddr,
+    /// Connections that may wait for `accept`, for each core.
+    pub backlog: i32,
+    /// Options of the listener and of accepted sockets.
+    pub options: SocketOptions,
+}
+
+/// One core's socket of a listener.
+#[derive(Debug)]
+pub struct DoorListener {
+    /// The listener's name in the configuration.
+    pub name: Arc<str>,
+    /// The socket, listening already.
+    pub listener: TcpListener,
+}
+
+/// All that a core begins with.
+pub struct CoreSeed {
+    /// Which core it is.
+    pub core: CoreId,
+    /// The CPU it is pinned to.
+    pub cpu: usize,
+    /// Options of its ring.
+    pub net: NetOptions,
+    /// Its socket of every listener.
+    pub listeners: Vec<DoorListener>,
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// Where the snapshot's endpoints are.
+    pub addresses: Arc<Addresses>,
+    /// Messages for this core; attach the ring's waker, then take.
+    pub mailbox: Mailbox,
+    /// Messages for other cores.
+    pub mailboxes: Mailboxes,
+    /// Work for the helper thread.
+    pub jobs: Jobs,
+    /// To be told when the core serves.
+    pub ready: Ready,
+}
+
+/// Tells the control thread that a core serves.
+pub struct Ready {
+    core: CoreId,
+    events: Sender<CoreEvent>,
+}
+
+impl Ready {
+    /// The core serves now.
+    pub fn report(self) {
+        report(&self.events, CoreEvent::Ready(self.core));
+    }
+}
+
+/// What all cores begin with alike.
+#[derive(Clone)]
+pub struct Common {
+    /// What a core does.
+    pub main: CoreMain,
+    /// Options of the cores' rings.
+    pub net: NetOptions,
+    /// The configuration.
+    pub snapshot: Arc<Snapshot>,
+    /// Where the snapshot's endpoints are.
+    pub addresses: Arc<Addresses>,
+}
+
+/// The running cores, from the outside.
+pub struct Cores {
+    /// The cores' mailboxes.
+    pub mailboxes: Mailboxes,
+    /// The cores' heartbeats, by core.
+    pub beats: Vec<Beat>,
+    /// What the cores tell the control thread.
+    pub events: Receiver<CoreEvent>,
+}
+
+/// Binds every listener once for each of `cores` cores. Gives the sockets by core.
+///
+/// # Errors
+/// What the system says, with the listener's name and address; also when a process that is not this
+/// one listens there already, even if it would share the port.
+pub fn bind_doors(doors: &[DoorPlan], cores: usize) -> io::Result<Vec<Vec<DoorListener>>> {
+    let mut by_core: Vec<Vec<DoorListener>> = (0..cores).map(|_| Vec::new()).collect();
+    for door in doors {
+        let named = |error: io::Error| {
+            let (name, address) = (&door.name, door.address);
+            io::Error::new(
+                error.kind(),
+                format!("listener `{name}` cannot listen on {address}: {error}"),
+            )
+        };
+        if door.address.port() != 0 {
+            net::ensure_free(door.address).map_err(named)?;
+        }
+        let mut address = door.address;
+        for listeners in &mut by_core {
+            let listener = net::bind(address, door.backlog, &door.options).map_err(named)?;
+            address = listener.local_addr().map_err(named)?;
+            let name = Arc::clone(&door.name);
+            listeners.push(DoorListener { name, listener });
+        }
+    }
+    Ok(by_core)
+}
+
+/// Starts one core on each of `cpus`, with its listeners.
+///
+/// # Errors
+/// When a thread cannot be made. A core that fails later says so by [`CoreEvent::Ended`].
+pub fn start(
+    cpus: &[usize],
+    listeners: Vec<Vec<DoorListener>>,
+    common: &Common,
+) -> io::Result<Cores> {
+    let cores = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
+    let (mailboxes, receivers) = Mailboxes::new(cores);
+    // Each core tells twice at most: ready and ended.
+    let (sender, events) = channel(2 * usize::from(cores));
+    let jobs = Jobs::start(mailboxes.clone())?;
+    let beats: Vec<_> = cpus.iter().map(|_| Beat::new()).collect();
+    let seats = mailboxes.ids().zip(cpus).zip(receivers).zip(listeners);
+    for ((((core, &cpu), mailbox), listeners), beat) in seats.zip(&beats) {
+        let seed = CoreSeed {
+            core,
+            cpu,
+            net: common.net.clone(),
+            listeners,
+            snapshot: Arc::clone(&common.snapshot),
+            addresses: Arc::clone(&common.addresses),
+            mailbox,
+            mailboxes: mailboxes.clone(),
+            jobs: jobs.clone(),
+            ready: Ready {
+                core,
+                events: sender.clone(),
+            },
+        };
+        let (main, beat, events) = (common.main, beat.clone(), sender.clone());
+        std::thread::Builder::new()
+            .name(format!("core-{}", core.0))
+            .spawn(move || {
+                let ended = live(main, seed, beat);
+                report(&events, CoreEvent::Ended(core, ended.err()));
+            })?;
+    }
+    Ok(Cores {
+        mailboxes,
+        beats,
+        events,
+    })
+}
+
+/// A core's thread.
+fn live(main: CoreMain, seed: CoreSeed, beat: Beat) -> Result<(), String> {
+    // What a panic leaves behind on this thread is never used again.
+    let made = catch_unwind(|| make_executor(seed.cpu, seed.core));
+    let executor = match made {
+        Ok(Ok(executor)) => executor,
+        Ok(Err(error)) => return Err(format!("no executor ({error}): {}", executor_hint())),
+        Err(panic) => {
+            return Err(format!(
+                "no executor ({}): {}",
+                say(&*panic),
+                executor_hint()
+            ));
+        }
+    };
+    let thread = rustix::thread::gettid().as_raw_nonzero().get();
+    beat.set_thread(thread.unsigned_abs());
+    catch_unwind(AssertUnwindSafe(|| {
+        executor.run(async move {
+            let beating = net::spawn("beat", keep_beating(beat));
+            let ended = main(seed).await;
+            beating.cancel();
+            ended
+        })
+    }))
+    .unwrap_or_else(|panic| Err(say(&*panic)))
+}
+
+fn make_executor(cpu: usize, core: CoreId) -> glommio::Result<LocalExecutor, ()> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&format!("core-{}", core.0))
+        .io_memory(FILE_MEMORY)
+        // Its thread for blocking work may run anywhere else.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .make()
+}
+
+async fn keep_beating(beat: Beat) {
+    loop {
+        beat.beat();
+        glommio::timer::sleep(BEAT_INTERVAL).await;
+    }
+}
+
+fn report(events: &Sender<CoreEvent>, event: CoreEvent) {
+    // Refused only when the control thread has gone, and then there is nobody to tell.
+    let _nobody_left = events.send(event);
+}
+
+thread_local! {
+    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Makes panics one log line with the place, without the payload: it may quote what a client sent.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        crate::log!(Error, "panic", thread = name, place = place);
+        // During the thread's very end the place is lost, which only shortens a message.
+        let _gone = PANICKED_AT.try_with(|at| at.replace(place));
+    }));
+}
+
+/// A panic at the root of a core, for the log.
+fn say(payload: &(dyn Any + Send)) -> String {
+    let at = PANICKED_AT.with(RefCell::take);
+    if !at.is_empty() {
+        return format!("panicked at {at}");
+    }
+    let text = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied());
+    format!("panicked: {}", text.unwrap_or("no message"))
+}
