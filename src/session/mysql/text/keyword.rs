@@ -1,0 +1,153 @@
+//! The words of SQL that say something about the session.
+
+macro_rules! keywords {
+    ($($name:ident = $text:literal,)*) => {
+        /// A word that the scanner knows; `Other` is any other word or number.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Keyword { Other, $($name,)* }
+
+        /// Every known word in upper case, in alphabetical order.
+        const KEYWORDS: &[(&[u8], Keyword)] = &[$(($text, Keyword::$name),)*];
+    };
+}
+
+keywords! {
+    All = b"ALL", Alter = b"ALTER", Analyze = b"ANALYZE", As = b"AS",
+    Backup = b"BACKUP", Begin = b"BEGIN",
+    Call = b"CALL", Case = b"CASE", Commit = b"COMMIT", Connection = b"CONNECTION",
+    ConnectionId = b"CONNECTION_ID", Create = b"CREATE", Currval = b"CURRVAL",
+    Deallocate = b"DEALLOCATE", Debug = b"DEBUG", Declare = b"DECLARE", Delete = b"DELETE",
+    Desc = b"DESC", Describe = b"DESCRIBE", Diagnostics = b"DIAGNOSTICS", Distinct = b"DISTINCT",
+    Distinctrow = b"DISTINCTROW", Do = b"DO", Drop = b"DROP",
+    ErrorCount = b"ERROR_COUNT", Errors = b"ERRORS", Execute = b"EXECUTE", Explain = b"EXPLAIN",
+    Export = b"EXPORT",
+    Flush = b"FLUSH", For = b"FOR", FoundRows = b"FOUND_ROWS", From = b"FROM",
+    Get = b"GET", GetLock = b"GET_LOCK", Global = b"GLOBAL", Grant = b"GRANT", Group = b"GROUP",
+    GtidDomainId = b"GTID_DOMAIN_ID", GtidNext = b"GTID_NEXT", GtidSeqNo = b"GTID_SEQ_NO",
+    Handler = b"HANDLER", Hard = b"HARD", Having = b"HAVING", Help = b"HELP",
+    HighPriority = b"HIGH_PRIORITY",
+    Identity = b"IDENTITY", If = b"IF", Immediate = b"IMMEDIATE", Insert = b"INSERT",
+    InsertId = b"INSERT_ID", Into = b"INTO", IsFreeLock = b"IS_FREE_LOCK",
+    IsUsedLock = b"IS_USED_LOCK",
+    Kill = b"KILL",
+    LastInsertId = b"LAST_INSERT_ID", Lastval = b"LASTVAL", Limit = b"LIMIT", Load = b"LOAD",
+    Local = b"LOCAL", Lock = b"LOCK", Loop = b"LOOP",
+    Next = b"NEXT", Nextval = b"NEXTVAL",
+    Optimize = b"OPTIMIZE", Order = b"ORDER",
+    Prepare = b"PREPARE", Previous = b"PREVIOUS", Procedure = b"PROCEDURE", Profile = b"PROFILE",
+    Profiles = b"PROFILES", Profiling = b"PROFILING",
+    ProfilingHistorySize = b"PROFILING_HISTORY_SIZE", PseudoReplicaMode = b"PSEUDO_REPLICA_MODE",
+    PseudoSlaveMode = b"PSEUDO_SLAVE_MODE", PseudoThreadId = b"PSEUDO_THREAD_ID",
+    Query = b"QUERY",
+    RandSeed1 = b"RAND_SEED1", RandSeed2 = b"RAND_SEED2", Read = b"READ", Release = b"RELEASE",
+    ReleaseAllLocks = b"RELEASE_ALL_LOCKS", ReleaseLock = b"RELEASE_LOCK", Rename = b"RENAME",
+    Repair = b"REPAIR", Repeat = b"REPEAT", Replace = b"REPLACE", Revoke = b"REVOKE",
+    Role = b"ROLE", Rollback = b"ROLLBACK", RowCount = b"ROW_COUNT",
+    Savepoint = b"SAVEPOINT", Select = b"SELECT", ServerId = b"SERVER_ID", Session = b"SESSION",
+    SessionStatus = b"SESSION_STATUS", SessionTrackGtids = b"SESSION_TRACK_GTIDS",
+    SessionTrackSchema = b"SESSION_TRACK_SCHEMA",
+    SessionTrackStateChange = b"SESSION_TRACK_STATE_CHANGE",
+    SessionTrackSystemVariables = b"SESSION_TRACK_SYSTEM_VARIABLES",
+    SessionTrackTransactionInfo = b"SESSION_TRACK_TRANSACTION_INFO", Set = b"SET",
+    Setval = b"SETVAL", Share = b"SHARE", Show = b"SHOW", SkipReplication = b"SKIP_REPLICATION",
+    Soft = b"SOFT", SqlBigResult = b"SQL_BIG_RESULT", SqlBufferResult = b"SQL_BUFFER_RESULT",
+    SqlCache = b"SQL_CACHE", SqlCalcFoundRows = b"SQL_CALC_FOUND_ROWS",
+    SqlLogBin = b"SQL_LOG_BIN", SqlLogOff = b"SQL_LOG_OFF", SqlNoCache = b"SQL_NO_CACHE",
+    SqlSmallResult = b"SQL_SMALL_RESULT", Start = b"START", Statement = b"STATEMENT",
+    Status = b"STATUS", StraightJoin = b"STRAIGHT_JOIN",
+    Table = b"TABLE", Temporary = b"TEMPORARY", Timestamp = b"TIMESTAMP", To = b"TO",
+    Transaction = b"TRANSACTION", TransactionIsolation = b"TRANSACTION_ISOLATION",
+    TransactionReadOnly = b"TRANSACTION_READ_ONLY", Truncate = b"TRUNCATE",
+    TxIsolation = b"TX_ISOLATION", TxReadOnly = b"TX_READ_ONLY",
+    Union = b"UNION", Unlock = b"UNLOCK", Update = b"UPDATE", Use = b"USE",
+    Value = b"VALUE", Values = b"VALUES",
+    WarningCount = b"WARNING_COUNT", Warnings = b"WARNINGS", Where = b"WHERE", While = b"WHILE",
+    With = b"WITH", Work = b"WORK", WsrepOn = b"WSREP_ON",
+    Xa = b"XA",
+}
+
+/// No known word is longer.
+pub(super) const LEN_MAX: usize = 30;
+
+/// The known words of one first letter.
+#[derive(Clone, Copy)]
+struct Bucket {
+    /// Bit n: some word has n letters. Most words of a statement are ruled out by this alone.
+    lengths: u32,
+    start: usize,
+    end: usize,
+}
+
+const BUCKETS: [Bucket; 26] = buckets();
+
+const fn buckets() -> [Bucket; 26] {
+    let empty = Bucket {
+        lengths: 0,
+        start: 0,
+        end: 0,
+    };
+    let mut buckets = [empty; 26];
+    // The words are sorted, so those of one letter follow each other.
+    let (mut bucket, mut letter, mut at) = (0, b'A', 0);
+    while bucket < buckets.len() {
+        buckets[bucket].start = at;
+        while at < KEYWORDS.len() && KEYWORDS[at].0[0] == letter {
+            buckets[bucket].lengths |= 1 << KEYWORDS[at].0.len();
+            at += 1;
+        }
+        buckets[bucket].end = at;
+        bucket += 1;
+        letter += 1;
+    }
+    buckets
+}
+
+/// The known word that `word` is, in any case.
+pub(super) fn lookup(word: &[u8]) -> Keyword {
+    let Some(first) = word.first() else {
+        return Keyword::Other;
+    };
+    let letter = usize::from(first | 0x20).wrapping_sub(usize::from(b'a'));
+    let Some(bucket) = BUCKETS.get(letter) else {
+        return Keyword::Other;
+    };
+    if word.len() > LEN_MAX || (bucket.lengths >> word.len()) & 1 == 0 {
+        return Keyword::Other;
+    }
+    let words = KEYWORDS.get(bucket.start..bucket.end).unwrap_or_default();
+    words
+        .iter()
+        .find(|(text, _)| text.eq_ignore_ascii_case(word))
+        .map_or(Keyword::Other, |(_, keyword)| *keyword)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_found_in_any_case_and_no_other_is() {
+        assert!(
+            KEYWORDS.is_sorted_by_key(|(text, _)| text[0]),
+            "by first letter"
+        );
+        for (text, keyword) in KEYWORDS {
+            assert_eq!(lookup(text), *keyword);
+            assert_eq!(lookup(&text.to_ascii_lowercase()), *keyword);
+            assert_ne!(lookup(&text[..text.len() - 1]), *keyword);
+            assert!(text.len() <= LEN_MAX);
+        }
+        for other in [
+            "",
+            "selec",
+            "selects",
+            "1",
+            "_",
+            "\u{e9}",
+            "users",
+            "ROW-COUNT",
+        ] {
+            assert_eq!(lookup(other.as_bytes()), Keyword::Other, "{other}");
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The few questions that need a statement's exact tokens, and the one rewriting.
+
+use std::ops::Range;
+
+use super::{
+    Kind, LexMode,
+    keyword::Keyword,
+    lexer::{Lexer, Sink, Token},
+    scan,
+};
+
+/// A token with its place in the text.
+type Placed = (Token, Range<usize>);
+
+struct Tokens(Vec<Placed>);
+
+impl Sink for Tokens {
+    fn token(&mut self, token: Token, start: usize, end: usize) {
+        self.0.push((token, start..end));
+    }
+}
+
+/// The tokens of a text; `None` when servers may disagree on them.
+fn tokens(sql: &[u8], mode: LexMode) -> Option<Vec<Placed>> {
+    let mut lexer = Lexer::new(mode);
+    let mut tokens = Tokens(Vec::new());
+    lexer.feed(sql, &mut tokens);
+    lexer.finish(&mut tokens);
+    (!lexer.is_uncertain()).then_some(tokens.0)
+}
+
+/// The tokens of the first statement, without its semicolon, and whether others follow.
+fn first_statement(tokens: &[Placed]) -> (&[Placed], bool) {
+    let end = tokens
+        .iter()
+        .position(|(token, _)| *token == Token::Punct(b';'))
+        .unwrap_or(tokens.len());
+    let (first, rest) = tokens.split_at_checked(end).unwrap_or((tokens, &[]));
+    let is_more = rest.iter().any(|(token, _)| *token != Token::Punct(b';'));
+    (first, is_more)
+}
+
+/// Whether the text is SHOW WARNINGS and nothing more: neither a LIMIT nor another statement.
+pub fn is_show_warnings(sql: &[u8]) -> bool {
+    // The long way only for what can be it: these words mean the same in every lexical mode.
+    if sql.len() > 256 {
+        return false;
+    }
+    let Some(tokens) = tokens(sql, LexMode::default()) else {
+        return false;
+    };
+    let (first, is_more) = first_statement(&tokens);
+    let words: Vec<Token> = first.iter().map(|(token, _)| *token).collect();
+    !is_more && words == [Token::Word(Keyword::Show), Token::Word(Keyword::Warnings)]
+}
+
+/// Whom a KILL statement means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kill {
+    /// The connection id, as the client knows it.
+    pub id: u64,
+    /// KILL QUERY: the connection itself stays.
+    pub query_only: bool,
+}
+
+/// The target of `KILL [HARD | SOFT] [CONNECTION | QUERY] number`; `None` for anything else, also
+/// for MariaDB's `KILL … ID` and `KILL … USER`, which name no connection, and for an expression.
+pub fn kill_target(sql: &[u8], mode: LexMode) -> Option<Kill> {
+    let tokens = tokens(sql, mode)?;
+    let (first, is_more) = first_statement(&tokens);
+    let mut words = first.iter().peekable();
+    let is_kill = matches!(words.next(), Some((Token::Word(Keyword::Kill), _)));
+    if is_more || !is_kill {
+        return None;
+    }
+    words.next_if(|(token, _)| {
+        matches!(
+            token,
+            Token::Word(Keyword::Hard) | Token::Word(Keyword::Soft)
+        )
+    });
+    let scope = words.next_if(|(token, _)| {
+        matches!(
+            token,
+            Token::Word(Keyword::Connection) | Token::Word(Keyword::Query)
+        )
+    });
+    let (_, range) = words.next()?;
+    let digits = std::str::from_utf8(sql.get(range.clone())?).ok()?;
+    let id = digits.parse().ok()?;
+    words.next().is_none().then_some(Kill {
+        id,
+        query_only: matches!(scope, Some((Token::Word(Keyword::Query), _))),
+    })
+}
+
+/// Replaces `ROW_COUNT()` and `FOUND_ROWS()` in a statement by their values, for a connection on
+/// which they would give another session's.
+///
+/// A value is written as `CAST(n AS SIGNED)`, which has the functions' own type, BIGINT, where a
+/// bare number may be an INT. A column of the outermost select list keeps its name through an
+/// alias. Only the first of several statements is touched, for the later ones ask about the first.
+/// `None` when there is nothing to replace: no call outside strings and comments, a statement of a
+/// kind that stores its text instead of running it, or text that servers may cut differently.
+pub fn substitute(sql: &[u8], mode: LexMode, row_count: i64, found_rows: u64) -> Option<Vec<u8>> {
+    let runs = matches!(
+        scan(sql, mode).kind,
+        Kind::Select
+            | Kind::Insert
+            | Kind::Update
+            | Kind::Delete
+            | Kind::Replace
+            | Kind::Set
+            | Kind::Do
+    );
+    let tokens = tokens(sql, mode).filter(|_| runs)?;
+    let (statement, _) = first_statement(&tokens);
+    let calls = calls(statement);
+    if calls.is_empty() {
+        return None;
+    }
+    let aliases = aliases(sql, statement, &calls);
+    let mut out = Vec::with_capacity(sql.len() + 32 * (calls.len() + aliases.len()));
+    let mut copied = 0;
+    let mut aliases = aliases.iter().peekable();
+    for call in &calls {
+        while let Some((at, name)) = aliases.next_if(|(at, _)| *at <= call.text.start) {
+            out.extend_from_slice(sql.get(copied..*at)?);
+            push_alias(&mut out, name);
+            copied = *at;
+        }
+        out.extend_from_slice(sql.get(copied..call.text.start)?);
+        let value = match call.name {
+            Keyword::RowCount => i128::from(row_count),
+            _ => i128::from(found_rows),
+        };
+        out.extend_from_slice(format!("CAST({value} AS SIGNED)").as_bytes());
+        copied = call.text.end;
+    }
+    for (at, name) in aliases {
+        out.extend_from_slice(sql.get(copied..*at)?);
+        push_alias(&mut out, name);
+        copied = *at;
+    }
+    out.extend_from_slice(sql.get(copied..)?);
+    Some(out)
+}
+
+fn push_alias(out: &mut Vec<u8>, name: &[u8]) {
+    out.extend_from_slice(b" AS `");
+    for byte in name {
+        out.extend_from_slice(if *byte == b'`' {
+            b"``"
+        } else {
+            std::slice::from_ref(byte)
+        });
+    }
+    out.push(b'`');
+}
+
+/// A call to be replaced.
+struct Call {
+    name: Keyword,
+    text: Range<usize>,
+}
+
+fn calls(statement: &[Placed]) -> Vec<Call> {
+    let mut calls = Vec::new();
+    let mut before = None;
+    for window in statement.windows(3) {
+        if let [(name, head), (Token::Punct(b'('), _), (Token::Punct(b')'), tail)] = window
+            && let Token::Word(name) | Token::Quoted(name) = *name
+            && matches!(name, Keyword::RowCount | Keyword::FoundRows)
+            // `db.row_count()` is a stored function.
+            && before != Some(Token::Punct(b'.'))
+        {
+            let text = head.start..tail.end;
+            calls.push(Call { name, text });
+        }
+        before = window.first().map(|(token, _)| *token);
+    }
+    calls
+}
+
+/// The longest alias, in bytes to be safe with any character set (identifiers of columns'
+/// aliases: 256 characters).
+const ALIAS_LEN_MAX: usize = 255;
+
+/// Where aliases go, and which, so that the columns of the outermost select list keep their names.
+fn aliases<'a>(sql: &'a [u8], statement: &[Placed], calls: &[Call]) -> Vec<(usize, &'a [u8])> {
+    let mut aliases = Vec::new();
+    for item in select_items(statement) {
+        let (Some((_, first)), Some((_, last))) = (item.first(), item.last()) else {
+            continue;
+        };
+        let has_call = calls
+            .iter()
+            .any(|call| call.text.start >= first.start && call.text.end <= last.end);
+        let name = sql.get(first.start..last.end).unwrap_or_default();
+        if has_call && !has_alias(item) && name.len() <= ALIAS_LEN_MAX {
+            aliases.push((last.end, name));
+        }
+    }
+    aliases
+}
+
+/// The items of the first select list, which names the columns of the result.
+fn select_items(statement: &[Placed]) -> Vec<&[Placed]> {
+    let is_open = |token: &Token| *token == Token::Punct(b'(');
+    let open = statement
+        .iter()
+        .take_while(|(token, _)| is_open(token))
+        .count();
+    let Some(body) = statement.get(open..) else {
+        return Vec::new();
+    };
+    if !matches!(body.first(), Some((Token::Word(Keyword::Select), _))) {
+        return Vec::new();
+    }
+    let skipped = body
+        .iter()
+        .take_while(|(token, _)| is_select_option(*token))
+        .count();
+    let list = body.get(skipped..).unwrap_or_default();
+    let (mut items, mut depth, mut start) = (Vec::new(), 0_u32, 0);
+    for (at, (token, _)) in list.iter().enumerate() {
+        match token {
+            Token::Punct(b'(') => depth += 1,
+            Token::Punct(b')') if depth == 0 => return end_items(items, list.get(start..at)),
+            Token::Punct(b')') => depth -= 1,
+            Token::Punct(b',') if depth == 0 => {
+                items.extend(list.get(start..at));
+                start = at + 1;
+            }
+            Token::Word(word) if depth == 0 && ends_select_list(*word) => {
+                return end_items(items, list.get(start..at));
+            }
+            _ => {}
+        }
+    }
+    end_items(items, list.get(start..))
+}
+
+fn end_items<'a>(mut items: Vec<&'a [Placed]>, last: Option<&'a [Placed]>) -> Vec<&'a [Placed]> {
+    items.extend(last);
+    items
+}
+
+fn is_select_option(token: Token) -> bool {
+    use Keyword as K;
+    matches!(
+        token,
+        Token::Word(
+            K::Select
+                | K::All
+                | K::Distinct
+                | K::Distinctrow
+                | K::HighPriority
+                | K::StraightJoin
+                | K::SqlBigResult
+                | K::SqlBufferResult
+                | K::SqlCache
+                | K::SqlCalcFoundRows
+                | K::SqlNoCache
+                | K::SqlSmallResult
+        )
+    )
+}
+
+fn ends_select_list(word: Keyword) -> bool {
+    use Keyword as K;
+    matches!(
+        word,
+        K::From
+            | K::Where
+            | K::Group
+            | K::Having
+            | K::Order
+            | K::Limit
+            | K::Union
+            | K::Into
+            | K::For
+            | K::Lock
+            | K::Procedure
+    )
+}
+
+/// Whether a select item names itself, or may: `… AS name`, or a name directly behind a value. An
+/// item that ends in `IS NULL` or in the END of a CASE looks the same, and loses its column name
+/// rather than get a second one, which would be an error.
+fn has_alias(item: &[Placed]) -> bool {
+    let [.., (before, _), (last, _)] = item else {
+        return false;
+    };
+    let is_name = matches!(last, Token::Word(_) | Token::Quoted(_) | Token::Text);
+    let is_behind_value = matches!(
+        before,
+        Token::Punct(b')') | Token::Word(_) | Token::Quoted(_) | Token::Text
+    );
+    is_name && is_behind_value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kill_names_a_connection() {
+        let kill = |id, query_only| Some(Kill { id, query_only });
+        for (sql, expect) in [
+            ("KILL 5", kill(5, false)),
+            ("kill /* it */ 5;", kill(5, false)),
+            (
+                "KILL CONNECTION 18446744073709551615",
+                kill(u64::MAX, false),
+            ),
+            ("Kill Query 7 ; ;", kill(7, true)),
+            ("KILL HARD QUERY 7", kill(7, true)),
+            ("KILL SOFT 7", kill(7, false)),
+            ("KILL QUERY ID 7", None),
+            ("KILL USER bob", None),
+            ("KILL CONNECTION_ID()", None),
+            ("KILL -1", None),
+            ("KILL 7; SELECT 1", None),
+            ("KILL", None),
+            ("SELECT 7", None),
+            ("KILL 18446744073709551616", None),
+        ] {
+            assert_eq!(
+                kill_target(sql.as_bytes(), LexMode::default()),
+                expect,
+                "{sql}"
+            );
+        }
+    }
+
+    #[test]
+    fn show_warnings_is_told_from_what_only_begins_so() {
+        for (sql, expect) in [
+            ("SHOW WARNINGS", true),
+            (" show /**/ warnings ; ", true),
+            ("SHOW WARNINGS LIMIT 1", false),
+            ("SHOW COUNT(*) WARNINGS", false),
+            ("SHOW ERRORS", false),
+            ("SHOW WARNINGS; SELECT 1", false),
+            ("SHOW", false),
+        ] {
+            assert_eq!(is_show_warnings(sql.as_bytes()), expect, "{sql}");
+        }
+    }
+
+    fn check(sql: &str, expect: Option<&str>) {
+        let out = substitute(sql.as_bytes(), LexMode::default(), -1, 42);
+        let out = out.map(|out| String::from_utf8(out).unwrap());
+        assert_eq!(out.as_deref(), expect, "{sql}");
+    }
+
+    #[test]
+    fn calls_are_replaced_and_columns_keep_their_names() {
+        for (sql, expect) in [
+            (
+                "SELECT ROW_COUNT()",
+                "SELECT CAST(-1 AS SIGNED) AS `ROW_COUNT()`",
+            ),
+            (
+                "select Found_Rows ( ) ;",
+                "select CAST(42 AS SIGNED) AS `Found_Rows ( )` ;",
+            ),
+            ("SELECT FOUND_ROWS() AS n", "SELECT CAST(42 AS SIGNED) AS n"),
+            ("SELECT FOUND_ROWS() n", "SELECT CAST(42 AS SIGNED) n"),
+            ("SELECT FOUND_ROWS() 'n'", "SELECT CAST(42 AS SIGNED) 'n'"),
+            (
+                "SELECT 1, FOUND_ROWS(), x FROM t",
+                "SELECT 1, CAST(42 AS SIGNED) AS `FOUND_ROWS()`, x FROM t",
+            ),
+            (
+                "SELECT ROW_COUNT(), FOUND_ROWS()",
+                "SELECT CAST(-1 AS SIGNED) AS `ROW_COUNT()`, CAST(42 AS SIGNED) AS `FOUND_ROWS()`",
+            ),
+            (
+                "SELECT IF(ROW_COUNT() > 0, `a`, 2)+1 LIMIT 1",
+                "SELECT IF(CAST(-1 AS SIGNED) > 0, `a`, 2)+1 \
+                 AS `IF(ROW_COUNT() > 0, ``a``, 2)+1` LIMIT 1",
+            ),
+            (
+                "SELECT DISTINCT ROW_COUNT() UNION SELECT FOUND_ROWS()",
+                "SELECT DISTINCT CAST(-1 AS SIGNED) AS `ROW_COUNT()` \
+                 UNION SELECT CAST(42 AS SIGNED)",
+            ),
+            (
+                "(SELECT `row_count`())",
+                "(SELECT CAST(-1 AS SIGNED) AS ```row_count``()`)",
+            ),
+            (
+                "SELECT 'ROW_COUNT()', \"FOUND_ROWS()\", FOUND_ROWS() /* ROW_COUNT() */",
+                "SELECT 'ROW_COUNT()', \"FOUND_ROWS()\", CAST(42 AS SIGNED) AS `FOUND_ROWS()` \
+                 /* ROW_COUNT() */",
+            ),
+            (
+                "UPDATE t SET n = row_count() WHERE 1",
+                "UPDATE t SET n = CAST(-1 AS SIGNED) WHERE 1",
+            ),
+            (
+                "SELECT ROW_COUNT() = 5 n",
+                "SELECT CAST(-1 AS SIGNED) = 5 n",
+            ),
+            (
+                "SELECT 5 - ROW_COUNT() FROM t",
+                "SELECT 5 - CAST(-1 AS SIGNED) AS `5 - ROW_COUNT()` FROM t",
+            ),
+            ("SET @n = FOUND_ROWS()", "SET @n = CAST(42 AS SIGNED)"),
+            (
+                "SELECT (SELECT FOUND_ROWS()) AS a FROM t WHERE b = ROW_COUNT()",
+                "SELECT (SELECT CAST(42 AS SIGNED)) AS a FROM t WHERE b = CAST(-1 AS SIGNED)",
+            ),
+            (
+                "SELECT FOUND_ROWS/* here */() INTO @n",
+                "SELECT CAST(42 AS SIGNED) AS `FOUND_ROWS/* here */()` INTO @n",
+            ),
+            (
+                "SELECT ROW_COUNT(); SELECT ROW_COUNT()",
+                "SELECT CAST(-1 AS SIGNED) AS `ROW_COUNT()`; SELECT ROW_COUNT()",
+            ),
+        ] {
+            check(sql, Some(expect));
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_call_or_not_run_is_left_alone() {
+        for sql in [
+            "SELECT row_count FROM t",
+            "SELECT 'FOUND_ROWS()'",
+            "SELECT 1 -- FOUND_ROWS()",
+            "SELECT db.row_count()",
+            "SELECT ROW_COUNT(1)",
+            "INSERT INTO t VALUES (1); SELECT ROW_COUNT()",
+            "CREATE PROCEDURE p() SELECT ROW_COUNT()",
+            "PREPARE s FROM 'SELECT FOUND_ROWS()'",
+            "SELECT ROW_COUNT() 'open",
+            "",
+        ] {
+            check(sql, None);
+        }
+    }
+}
