@@ -263,3 +263,172 @@ pub fn encode_fetch(out: &mut Vec<u8>, statement: u32, rows: u32) {
     put_u32(out, statement);
     put_u32(out, rows);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_and_their_bodies() {
+        #[track_caller]
+        fn check(payload: &[u8], expect: Command<'_>) {
+            assert_eq!(Command::parse(payload), Ok(expect));
+        }
+        check(b"\x01", Command::Quit);
+        check(b"\x01and more", Command::Quit);
+        check(b"\x02shop", Command::InitDb(b"shop"));
+        check(b"\x03", Command::Query(b""));
+        check(b"\x03SELECT 1", Command::Query(b"SELECT 1"));
+        check(
+            b"\x04t\0%",
+            Command::FieldList {
+                table: b"t",
+                wildcard: b"%",
+            },
+        );
+        check(b"\x09", Command::Statistics);
+        check(b"\x0a", Command::ProcessInfo);
+        check(b"\x0c\x01\x02\x03\x04", Command::ProcessKill(0x0403_0201));
+        check(b"\x0d", Command::Debug);
+        check(b"\x0e", Command::Ping);
+        check(b"\x11u\0", Command::ChangeUser(b"u\0"));
+        check(b"\x16DO 1", Command::StmtPrepare(b"DO 1"));
+        check(
+            b"\x18\x01\0\0\0\x02\0abc",
+            Command::StmtSendLongData(LongData {
+                statement: 1,
+                parameter: 2,
+                data: b"abc",
+            }),
+        );
+        check(b"\x19\x01\0\0\0", Command::StmtClose(1));
+        check(b"\x1a\x01\0\0\0", Command::StmtReset(1));
+        check(b"\x1b\x01\0", Command::SetOption(1));
+        check(
+            b"\x1c\x01\0\0\0\xff\xff\xff\xff",
+            Command::StmtFetch {
+                statement: 1,
+                rows: u32::MAX,
+            },
+        );
+        check(b"\x1f", Command::ResetConnection);
+        check(b"\xfaxy", Command::StmtBulkExecute(b"xy"));
+    }
+
+    #[test]
+    fn every_other_byte_is_unknown() {
+        let known = [
+            0x01, 0x02, 0x03, 0x04, 0x09, 0x0a, 0x0c, 0x0d, 0x0e, 0x11, 0x16, 0x17, 0x18, 0x19,
+            0x1a, 0x1b, 0x1c, 0x1f, 0xfa,
+        ];
+        for byte in 0..=u8::MAX {
+            let is_unknown = Command::parse(&[byte, 0]) == Ok(Command::Unknown(byte));
+            assert_eq!(is_unknown, !known.contains(&byte), "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn bodies_too_short_or_too_long() {
+        #[track_caller]
+        fn check(whole: &[u8]) {
+            assert!(Command::parse(whole).is_ok());
+            for cut in 1..whole.len() {
+                assert_eq!(Command::parse(&whole[..cut]), Err(WireError::Malformed));
+            }
+        }
+        assert_eq!(Command::parse(b""), Err(WireError::Malformed));
+        check(b"\x04t\0");
+        check(b"\x0c\x01\x02\x03\x04");
+        check(b"\x17\x01\0\0\0\0\x01\0\0\0");
+        check(b"\x18\x01\0\0\0\x02\0");
+        check(b"\x19\x01\0\0\0");
+        check(b"\x1b\x01\0");
+        check(b"\x1c\x01\0\0\0\x02\0\0\0");
+        for long in [&b"\x0e\0"[..], b"\x1f\0", b"\x19\x01\0\0\0\0"] {
+            assert_eq!(Command::parse(long), Err(WireError::Malformed));
+        }
+        assert!(Command::Quit.has_no_reply() && Command::StmtClose(1).has_no_reply());
+        assert!(!Command::Ping.has_no_reply() && !Command::StmtReset(1).has_no_reply());
+    }
+
+    #[test]
+    fn executions_and_their_parameters() {
+        let mut payload = Vec::new();
+        let types = [0x08, 0x00, 0xfd, 0x00, 0x03, 0x80];
+        encode_execute(&mut payload, 9, 1, &[0b010], Some(&types), b"values");
+        let execute = Execute::head(&payload).unwrap();
+        assert_eq!(Command::parse(&payload), Ok(Command::StmtExecute(execute)));
+        assert_eq!(
+            (execute.statement, execute.flags, execute.iterations),
+            (9, 1, 1)
+        );
+        let parameters = execute.parameters(3).unwrap();
+        assert_eq!(parameters.types, Some(&types[..]));
+        assert_eq!(parameters.values, b"values");
+        assert_eq!(&payload[parameters.values_at..], b"values");
+        let nulls: Vec<_> = (0..10).map(|index| parameters.is_null(index)).collect();
+        let beyond_the_bitmap = [true, true];
+        assert_eq!(
+            nulls[..8],
+            [false, true, false, false, false, false, false, false]
+        );
+        assert_eq!(nulls[8..], beyond_the_bitmap);
+        assert_eq!(parameters.type_of(2), Some([0x03, 0x80]));
+        assert_eq!(parameters.type_of(3), None);
+
+        payload.clear();
+        encode_execute(&mut payload, 9, 0, &[0], None, b"values");
+        let parameters = Execute::head(&payload).unwrap().parameters(3).unwrap();
+        assert_eq!(
+            (parameters.types, parameters.values),
+            (None, &b"values"[..])
+        );
+    }
+
+    #[test]
+    fn executions_that_lie() {
+        let mut payload = Vec::new();
+        encode_execute(&mut payload, 9, 0, &[0, 0], Some(&[3; 18]), b"");
+        for cut in 0..payload.len() {
+            let parameters = Execute::head(&payload[..cut]).and_then(|e| e.parameters(9));
+            assert_eq!(parameters, Err(WireError::Malformed), "{cut}");
+        }
+        let whole = Execute::head(&payload).unwrap();
+        assert!(whole.parameters(9).is_ok());
+        assert_eq!(whole.parameters(65_535), Err(WireError::Malformed));
+        assert_eq!(whole.parameters(usize::MAX), Err(WireError::Malformed));
+        assert_eq!(whole.parameters(0).unwrap().values, b"");
+        payload[12] = 2; // The bound flag is 0 or 1.
+        let bent = Execute::head(&payload).unwrap();
+        assert_eq!(bent.parameters(9), Err(WireError::Malformed));
+        assert_eq!(
+            Execute::head(b"\x16\0\0\0\0\0\0\0\0\0"),
+            Err(WireError::Malformed)
+        );
+    }
+
+    #[test]
+    fn encoders_write_what_the_parser_reads() {
+        let chunk = LongData {
+            statement: 7,
+            parameter: 3,
+            data: b"abc",
+        };
+        let mut out = Vec::new();
+        encode_long_data(&mut out, &chunk);
+        assert_eq!(Command::parse(&out), Ok(Command::StmtSendLongData(chunk)));
+        out.clear();
+        encode_fetch(&mut out, 7, 100);
+        let fetch = Command::StmtFetch {
+            statement: 7,
+            rows: 100,
+        };
+        assert_eq!(Command::parse(&out), Ok(fetch));
+        out.clear();
+        encode_statement_command(&mut out, com::STMT_CLOSE, 7);
+        assert_eq!(Command::parse(&out), Ok(Command::StmtClose(7)));
+        out.clear();
+        encode_text_command(&mut out, com::QUERY, b"DO 1");
+        assert_eq!(Command::parse(&out), Ok(Command::Query(b"DO 1")));
+    }
+}

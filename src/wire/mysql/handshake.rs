@@ -367,3 +367,217 @@ pub fn decode_auth_more_data(payload: &[u8]) -> Result<&[u8], WireError> {
         .strip_prefix(&[header::AUTH_MORE_DATA])
         .ok_or(WireError::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OFFERED: u32 = caps::PROTOCOL_41
+        | caps::SECURE_CONNECTION
+        | caps::PLUGIN_AUTH
+        | caps::PLUGIN_AUTH_LENENC_CLIENT_DATA
+        | caps::CONNECT_WITH_DB
+        | caps::CONNECT_ATTRS;
+
+    /// MariaDB 10.11's greeting: bit 0 clear, extended word 0x1d, version prefixed by `5.5.5-`.
+    fn mariadb_greeting() -> Vec<u8> {
+        let mut bytes = b"\x0a5.5.5-10.11.6-MariaDB\0".to_vec();
+        bytes.extend([0x2a, 0, 0, 0]);
+        bytes.extend(b"abcdefgh\0");
+        bytes.extend([0xfe, 0xf7, 0x2d, 2, 0, 0xff, 0x81, 21]);
+        bytes.extend([0; 6]);
+        bytes.extend([0x1d, 0, 0, 0]);
+        bytes.extend(b"ijklmnopqrst\0mysql_native_password\0");
+        bytes
+    }
+
+    #[test]
+    fn a_greeting_of_mariadb() {
+        let bytes = mariadb_greeting();
+        let greeting = Greeting::decode(&bytes).unwrap();
+        assert_eq!(greeting.version, b"5.5.5-10.11.6-MariaDB");
+        assert_eq!((greeting.connection_id, greeting.collation), (42, 45));
+        assert_eq!(&greeting.nonce, b"abcdefghijklmnopqrst");
+        assert_eq!((greeting.caps, greeting.mariadb_caps), (0x81ff_f7fe, 0x1d));
+        assert_eq!(greeting.plugin, b"mysql_native_password");
+        let mut again = Vec::new();
+        greeting.encode(&mut again);
+        assert_eq!(again, bytes);
+        // Up to the plugin's name, which may lack its end, every cut is noticed.
+        for cut in 0..bytes.len() - "mysql_native_password\0".len() {
+            assert_eq!(
+                Greeting::decode(&bytes[..cut]),
+                Err(WireError::Malformed),
+                "{cut}"
+            );
+        }
+        let unended = &bytes[..bytes.len() - 1];
+        assert_eq!(Greeting::decode(unended), Ok(greeting));
+        for version in [0, 9, 11, 0xff] {
+            let mut other = bytes.clone();
+            other[0] = version;
+            assert_eq!(Greeting::decode(&other), Err(WireError::Malformed));
+        }
+    }
+
+    fn fixed(word: u32) -> Vec<u8> {
+        let mut bytes = word.to_le_bytes().to_vec();
+        bytes.extend([0, 0, 0, 1, 45]);
+        bytes.extend([0; 23]);
+        bytes
+    }
+
+    #[test]
+    fn responses_that_are_whole() {
+        /// User, answer, schema, plugin.
+        type Fields<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>, &'a [u8]);
+        #[track_caller]
+        fn check(word: u32, tail: &[u8], expect: Fields<'_>) {
+            let mut bytes = fixed(word);
+            bytes.extend(tail);
+            let response = Response::decode(&bytes, OFFERED).unwrap();
+            assert_eq!((response.max_packet, response.collation), (1 << 24, 45));
+            assert_eq!(response.caps, word & OFFERED);
+            let (user, auth, schema, plugin) = expect;
+            assert_eq!(response.user, user);
+            assert_eq!(response.auth, auth);
+            assert_eq!(response.schema, schema);
+            assert_eq!(response.plugin, plugin);
+        }
+        let old = caps::PROTOCOL_41 | caps::SECURE_CONNECTION;
+        check(caps::PROTOCOL_41, b"u\0pass\0", (b"u", b"pass", None, b""));
+        check(old, b"u\0\x02ab", (b"u", b"ab", None, b""));
+        check(old, b"\0\0", (b"", b"", None, b""));
+        let with_db = old | caps::CONNECT_WITH_DB;
+        check(with_db, b"u\0\x00shop\0", (b"u", b"", Some(b"shop"), b""));
+        // An empty schema is none; some clients set the bit and send nothing.
+        check(with_db, b"u\0\x00\0", (b"u", b"", None, b""));
+        check(with_db, b"u\0\x00", (b"u", b"", None, b""));
+        let named = old | caps::PLUGIN_AUTH;
+        check(named, b"u\0\x00abc\0", (b"u", b"", None, b"abc"));
+        // JDBC sends an empty name; others leave out the NUL, or the name.
+        check(named, b"u\0\x00\0", (b"u", b"", None, b""));
+        check(named, b"u\0\x00abc", (b"u", b"", None, b"abc"));
+        check(named, b"u\0\x00", (b"u", b"", None, b""));
+        // A bit that was not offered does not change the layout.
+        check(
+            named | caps::SSL | caps::COMPRESS,
+            b"u\0\x00abc\0",
+            (b"u", b"", None, b"abc"),
+        );
+    }
+
+    #[test]
+    fn responses_that_are_not() {
+        #[track_caller]
+        fn check(word: u32, tail: &[u8], expect: WireError) {
+            let mut bytes = fixed(word);
+            bytes.extend(tail);
+            assert_eq!(Response::decode(&bytes, OFFERED).map(|_| ()), Err(expect));
+        }
+        use WireError::{Malformed, TooLarge};
+        let whole = fixed(OFFERED);
+        for cut in 0..=whole.len() {
+            let short = Response::decode(&whole[..cut], OFFERED);
+            assert_eq!(short.map(|_| ()), Err(Malformed), "{cut}");
+        }
+        check(0, b"u\0", Malformed);
+        check(caps::SECURE_CONNECTION, b"u\0\0", Malformed);
+        check(OFFERED, b"no end", Malformed);
+        check(OFFERED, &[b'u'; 1 << 20], Malformed);
+        let mut long = vec![b'u'; 1 << 20];
+        long.push(0);
+        check(OFFERED, &long, TooLarge);
+        // An answer whose length lies, in every form.
+        for lie in [
+            &b"\xfb"[..],
+            b"\xfc\xff",
+            b"\xfc\xff\xff",
+            b"\xfd\x01\0",
+            b"\xfe\x01",
+            b"\xff",
+            b"\x05abc",
+        ] {
+            check(OFFERED, &[&b"u\0"[..], lie].concat(), Malformed);
+        }
+        let secure = caps::PROTOCOL_41 | caps::SECURE_CONNECTION;
+        check(secure, b"u\0\xffabc", Malformed);
+        check(secure | caps::CONNECT_WITH_DB, b"u\0\x00shop", Malformed);
+        let attributes = |block: &[u8]| [&b"u\0\x00\0abc\0"[..], block].concat();
+        check(OFFERED, &attributes(b"\x05\x01a"), Malformed);
+        check(OFFERED, &attributes(b"\x03\x01a\x05"), Malformed);
+        check(OFFERED, &attributes(b"\x02\x01a"), Malformed);
+        check(OFFERED, &attributes(b"\x02\xfb\x00"), Malformed);
+        let mut big = vec![0xfd, 0x01, 0x00, 0x01];
+        big.extend(vec![0; 0x1_0001]);
+        check(OFFERED, &attributes(&big), TooLarge);
+    }
+
+    #[test]
+    fn attributes_may_repeat_and_hold_anything() {
+        let mut block = Vec::new();
+        put_attribute(&mut block, b"k", b"one");
+        put_attribute(&mut block, b"k", b"\x00\r\n");
+        put_attribute(&mut block, b"", b"");
+        let attributes = Attributes::checked(&block).unwrap();
+        assert_eq!(attributes.count(), 3);
+        assert_eq!(attributes.get(b"k"), Some(&b"one"[..]));
+        assert_eq!(attributes.get(b"x"), None);
+        assert_eq!(attributes.raw(), block);
+    }
+
+    #[test]
+    fn ssl_requests_are_the_short_form_alone() {
+        assert!(is_ssl_request(&fixed(OFFERED | caps::SSL)));
+        assert!(!is_ssl_request(&fixed(OFFERED)));
+        let mut long = fixed(OFFERED | caps::SSL);
+        long.push(0);
+        assert!(!is_ssl_request(&long) && !is_ssl_request(&[]));
+        let response = Response {
+            caps: OFFERED,
+            mariadb_caps: 0,
+            max_packet: 1 << 24,
+            collation: 45,
+            user: b"u",
+            auth: b"",
+            schema: None,
+            plugin: b"",
+            attributes: Attributes::default(),
+        };
+        let mut out = Vec::new();
+        encode_ssl_request(&mut out, &response);
+        assert_eq!(out, fixed(OFFERED | caps::SSL));
+    }
+
+    #[test]
+    fn switches_of_every_age() {
+        #[track_caller]
+        fn check(payload: &[u8], plugin: &[u8], data: &[u8], nonce: bool) {
+            let switch = AuthSwitch::decode(payload).unwrap();
+            assert_eq!((switch.plugin, switch.data), (plugin, data));
+            assert_eq!(switch.nonce().is_some(), nonce);
+        }
+        check(b"\xfe", b"", b"", false);
+        check(
+            b"\xfep\0abcdefghijklmnopqrst\0",
+            b"p",
+            b"abcdefghijklmnopqrst",
+            true,
+        );
+        check(
+            b"\xfep\0abcdefghijklmnopqrst",
+            b"p",
+            b"abcdefghijklmnopqrst",
+            true,
+        );
+        check(b"\xfep\0abc\0", b"p", b"abc", false);
+        check(b"\xfep\0", b"p", b"", false);
+        assert_eq!(AuthSwitch::decode(b""), Err(WireError::Malformed));
+        assert_eq!(AuthSwitch::decode(b"\xfep"), Err(WireError::Malformed));
+        assert_eq!(AuthSwitch::decode(b"\x00p\0"), Err(WireError::Malformed));
+        let long = [&b"\xfe"[..], &[b'p'; 65], b"\0"].concat();
+        assert_eq!(AuthSwitch::decode(&long), Err(WireError::TooLarge));
+        assert_eq!(decode_auth_more_data(b"\x01\x03"), Ok(&b"\x03"[..]));
+        assert_eq!(decode_auth_more_data(b"\x00"), Err(WireError::Malformed));
+    }
+}

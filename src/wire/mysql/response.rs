@@ -213,3 +213,113 @@ pub fn encode_eof(out: &mut Vec<u8>, eof: EofPacket) {
     put_u16(out, eof.warnings);
     put_u16(out, eof.status);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: u32 = caps::PROTOCOL_41;
+    const TRACK: u32 = caps::PROTOCOL_41 | caps::SESSION_TRACK;
+
+    #[test]
+    fn ok_packets_as_servers_send_them() {
+        #[track_caller]
+        fn check(payload: &[u8], negotiated: u32, info: &[u8], changes: &[u8]) {
+            let ok = decode_ok(payload, negotiated).unwrap();
+            assert_eq!((ok.info, ok.session_changes), (info, changes));
+        }
+        check(b"\x00\x01\x02\x02\x00\x00\x00", PLAIN, b"", b"");
+        check(b"\xfe\x00\x00\x02\x00\x00\x00", TRACK, b"", b"");
+        check(b"\x00\x00\x00\x02\x00\x00\x00\x02hi", PLAIN, b"hi", b"");
+        // What the documentation says instead: the rest of the packet.
+        check(b"\x00\x00\x00\x02\x00\x00\x00hello", PLAIN, b"hello", b"");
+        check(b"\x00\x00\x00\x02\x00\x00\x00\x02hi", TRACK, b"hi", b"");
+        check(
+            b"\x00\x00\x00\x02\x40\x00\x00\x00\x03\x01\x01a",
+            TRACK,
+            b"",
+            b"\x01\x01a",
+        );
+        // The flag alone, as MariaDB sends it when a tracker has nothing to say.
+        check(b"\x00\x00\x00\x02\x40\x00\x00\x00", TRACK, b"", b"");
+    }
+
+    #[test]
+    fn ok_packets_that_lie() {
+        #[track_caller]
+        fn check(payload: &[u8]) {
+            assert_eq!(decode_ok(payload, TRACK), Err(WireError::Malformed));
+        }
+        check(b"\x00\x00\x00\x02\x00\x00\x00\x05hi");
+        check(b"\x00\x00\x00\x02\x40\x00\x00\x00\x04\x01\x01a");
+        check(b"\x00\x00\x00\x02\x40\x00\x00\x00\x01\x01\x01a");
+        check(b"\x00\x00\x00\x02\x00\x00\x00\x00\x01a");
+        check(b"\x00\xfb\x00\x02\x00\x00\x00");
+        check(b"\x01\x00\x00\x02\x00\x00\x00");
+        let whole = b"\x00\xfc\xff\xff\xfd\x01\x02\x03\x02\x00\x01\x00";
+        assert_eq!(decode_ok(whole, TRACK).unwrap().last_insert_id, 0x03_0201);
+        for cut in 0..whole.len() {
+            check(&whole[..cut]);
+        }
+    }
+
+    #[test]
+    fn errors_with_and_without_sqlstate() {
+        let early = b"\xff\x10\x04Too many connections";
+        let err = decode_err(early).unwrap();
+        assert_eq!((err.errno, err.sqlstate), (1040, None));
+        assert_eq!(err.message, b"Too many connections");
+        let mut again = Vec::new();
+        encode_err(&mut again, &err);
+        assert_eq!(again, early);
+
+        let err = decode_err(b"\xff\x15\x04#28000no").unwrap();
+        assert_eq!((err.errno, err.sqlstate), (1045, Some(*b"28000")));
+        assert_eq!(err.message, b"no");
+        assert_eq!(decode_err(b"\xff\x15\x04#280").unwrap().message, b"#280");
+        assert_eq!(decode_err(b"\xff\x15\x04").unwrap().message, b"");
+        assert_eq!(decode_err(b"\xff\x15"), Err(WireError::Malformed));
+        assert_eq!(decode_err(b""), Err(WireError::Malformed));
+        assert!(decode_err(b"\xff\xff\xff\x01").unwrap().is_progress());
+        assert_eq!(ErrPacket::new(1, "short", b"").sqlstate, Some(*b"short"));
+        assert_eq!(ErrPacket::new(1, "no", b"").sqlstate, Some(*b"HY000"));
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        #[track_caller]
+        fn check(message: &str, kept: usize) {
+            let mut out = Vec::new();
+            encode_err(&mut out, &ErrPacket::new(1064, "42000", message.as_bytes()));
+            assert_eq!(out.len() - 9, kept);
+            assert!(std::str::from_utf8(&out[9..]).is_ok());
+        }
+        check(&"x".repeat(512), 512);
+        check(&"x".repeat(513), 512);
+        check(&"ä".repeat(400), 512);
+        check(&format!("x{}", "ä".repeat(400)), 511);
+        check(&format!("x{}", "😀".repeat(400)), 509);
+    }
+
+    #[test]
+    fn rows_end_as_was_negotiated() {
+        let ok = OkPacket {
+            status: status::AUTOCOMMIT | status::MORE_RESULTS_EXISTS,
+            warnings: 3,
+            ..OkPacket::default()
+        };
+        let mut out = Vec::new();
+        encode_end_of_rows(&mut out, PLAIN, &ok);
+        assert!(is_eof(&out));
+        let eof = decode_eof(&out).unwrap();
+        assert_eq!((eof.warnings, eof.status), (3, ok.status));
+        for cut in 0..out.len() {
+            assert_eq!(decode_eof(&out[..cut]), Err(WireError::Malformed));
+        }
+        out.clear();
+        encode_end_of_rows(&mut out, PLAIN | caps::DEPRECATE_EOF, &ok);
+        assert_eq!(out[0], header::EOF);
+        assert_eq!(decode_ok(&out, PLAIN), Ok(ok));
+        assert!(!is_eof(&[0xfe; 9]) && !is_eof(&[]));
+    }
+}

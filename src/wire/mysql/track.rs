@@ -161,3 +161,71 @@ pub fn filter(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(block: &[u8]) -> Result<Vec<Change<'_>>, WireError> {
+        Changes::new(block).collect()
+    }
+
+    #[test]
+    fn several_variables_in_one_entry() {
+        // MariaDB may put them so; MySQL sends an entry each.
+        let block = b"\x00\x08\x01a\x011\x01b\x012\x02\x02\x011";
+        let variable = |name, value| Change::SystemVariable { name, value };
+        assert_eq!(
+            list(block),
+            Ok(vec![
+                variable(b"a", b"1"),
+                variable(b"b", b"2"),
+                Change::StateChanged(true)
+            ])
+        );
+        assert_eq!(list(b""), Ok(vec![]));
+        assert_eq!(
+            list(b"\x09\x01x"),
+            Ok(vec![Change::Other {
+                kind: 9,
+                data: b"x"
+            }])
+        );
+    }
+
+    #[test]
+    fn lengths_that_lie_end_the_list() {
+        #[track_caller]
+        fn check(block: &[u8], before: usize) {
+            let mut changes = Changes::new(block);
+            for _ in 0..before {
+                assert!(changes.next().unwrap().is_ok());
+            }
+            assert_eq!(changes.next(), Some(Err(WireError::Malformed)));
+            assert_eq!(changes.next(), None);
+        }
+        check(b"\x01", 0);
+        check(b"\x01\x05\x01a", 0);
+        check(b"\x01\x03\x01ab", 0);
+        check(b"\x00\x03\x01a\x01", 0);
+        check(b"\x00\x05\x01a\x011\x01", 1);
+        check(b"\x02\x02\x011\xff", 1);
+    }
+
+    #[test]
+    fn filtering_keeps_order_and_is_all_or_nothing() {
+        let block = b"\x00\x04\x01a\x011\x01\x02\x01s\x00\x04\x01b\x012\x02\x02\x011";
+        let mut out = b"before".to_vec();
+        filter(&mut out, block, |change| {
+            !matches!(change, Change::SystemVariable { name: b"a", .. })
+        })
+        .unwrap();
+        assert_eq!(out, b"before\x01\x02\x01s\x00\x04\x01b\x012\x02\x02\x011");
+        for cut in [1, 3, 7, block.len() - 1] {
+            let mut out = b"before".to_vec();
+            let result = filter(&mut out, &block[..cut], |_| true);
+            assert_eq!(result, Err(WireError::Malformed));
+            assert_eq!(out, b"before");
+        }
+    }
+}

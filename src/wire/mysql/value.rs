@@ -530,3 +530,209 @@ impl PrepareOk {
 pub fn encode_column_count(out: &mut Vec<u8>, columns: &[impl Sized]) {
     put_lenenc(out, u64::try_from(columns.len()).unwrap_or(u64::MAX));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::flags::column_type as t;
+    use super::*;
+
+    #[test]
+    fn integers_keep_their_sign_and_refuse_what_does_not_fit() {
+        #[track_caller]
+        fn check(column_type: u8, value: Value<'_>, expect: Result<&[u8], WireError>) {
+            let mut out = Vec::new();
+            let result = encode_value(&mut out, column_type, &value);
+            assert_eq!(result.map(|()| out.as_slice()), expect);
+            if let Ok(bytes) = expect {
+                let unsigned = matches!(value, Value::Unsigned(_));
+                let again = decode_value(&mut Reader::new(bytes), column_type, unsigned);
+                assert_eq!(again, Ok(value));
+            }
+        }
+        use Value::{Signed, Unsigned};
+        check(t::TINY, Signed(-128), Ok(&[0x80]));
+        check(t::TINY, Signed(127), Ok(&[0x7f]));
+        check(t::TINY, Signed(128), Err(WireError::TooLarge));
+        check(t::TINY, Signed(-129), Err(WireError::TooLarge));
+        check(t::TINY, Unsigned(255), Ok(&[0xff]));
+        check(t::TINY, Unsigned(256), Err(WireError::TooLarge));
+        check(t::SHORT, Signed(-2), Ok(&[0xfe, 0xff]));
+        check(t::YEAR, Unsigned(2026), Ok(&[0xea, 0x07]));
+        check(t::INT24, Signed(-1), Ok(&[0xff; 4]));
+        check(t::LONG, Unsigned(u64::from(u32::MAX)), Ok(&[0xff; 4]));
+        check(
+            t::LONGLONG,
+            Signed(i64::MIN),
+            Ok(&[0, 0, 0, 0, 0, 0, 0, 0x80]),
+        );
+        check(t::LONGLONG, Unsigned(u64::MAX), Ok(&[0xff; 8]));
+        check(t::LONG, Value::Double(1.0), Err(WireError::Malformed));
+        check(t::BLOB, Signed(1), Err(WireError::Malformed));
+        check(0x70, Signed(1), Err(WireError::Malformed));
+    }
+
+    #[test]
+    fn dates_and_times_have_four_lengths_and_three() {
+        #[track_caller]
+        fn check(column_type: u8, bytes: &[u8], valid: bool) {
+            let mut reader = Reader::new(bytes);
+            let value = decode_value(&mut reader, column_type, false);
+            assert_eq!(value.is_ok(), valid, "{bytes:?}");
+            if let Ok(value) = value {
+                assert!(reader.is_empty());
+                let mut again = Vec::new();
+                encode_value(&mut again, column_type, &value).unwrap();
+                assert_eq!(again, bytes);
+                for cut in 0..bytes.len() {
+                    let mut short = Reader::new(&bytes[..cut]);
+                    assert!(decode_value(&mut short, column_type, false).is_err());
+                }
+            }
+        }
+        check(t::DATE, &[0], true);
+        check(t::DATE, &[4, 0xea, 7, 11, 21], true);
+        check(t::DATETIME, &[7, 0xea, 7, 11, 21, 7, 8, 9], true);
+        check(
+            t::TIMESTAMP,
+            &[11, 0xea, 7, 11, 21, 0, 0, 0, 1, 0, 0, 0],
+            true,
+        );
+        check(t::TIME, &[0], true);
+        check(t::TIME, &[8, 1, 34, 0, 0, 0, 22, 59, 59], true);
+        check(t::TIME, &[12, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], true);
+        for wrong in [1, 3, 5, 8, 10, 12, 255] {
+            let mut bytes = vec![0; 20];
+            bytes[0] = wrong;
+            check(t::DATETIME, &bytes, false);
+        }
+        for wrong in [1, 4, 7, 11, 13, 255] {
+            let mut bytes = vec![0; 20];
+            bytes[0] = wrong;
+            check(t::TIME, &bytes, false);
+        }
+    }
+
+    #[test]
+    fn column_counts() {
+        #[track_caller]
+        fn check(payload: &[u8], expect: Option<u16>) {
+            assert_eq!(decode_column_count(payload).ok(), expect);
+        }
+        check(&[1], Some(1));
+        check(&[0xfc, 0xff, 0xff], Some(65_535));
+        check(&[0], None);
+        check(&[0xfb], None);
+        check(&[], None);
+        check(&[1, 0], None);
+        check(&[0xfd, 0, 0, 1], None);
+        check(
+            &[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            None,
+        );
+        let mut out = Vec::new();
+        encode_column_count(&mut out, &[(); 300]);
+        check(&out, Some(300));
+    }
+
+    #[test]
+    fn text_rows_end_at_the_first_lie() {
+        let fields: Vec<_> = TextRow::new(b"\x01a\xfb\x00\x05abc").collect();
+        assert_eq!(
+            fields,
+            [
+                Ok(Some(&b"a"[..])),
+                Ok(None),
+                Ok(Some(&b""[..])),
+                Err(WireError::Malformed)
+            ]
+        );
+    }
+
+    #[test]
+    fn column_definitions_cut_anywhere() {
+        let column = Column {
+            schema: b"shop",
+            table: b"o",
+            org_table: b"orders",
+            name: b"id",
+            org_name: b"id",
+            collation: 63,
+            length: 11,
+            column_type: t::LONG,
+            flags: column_flag::UNSIGNED,
+            decimals: 0,
+        };
+        assert!(column.is_unsigned());
+        let mut bytes = Vec::new();
+        column.encode(&mut bytes);
+        for cut in 0..bytes.len() {
+            assert!(Column::decode(&bytes[..cut]).is_err(), "{cut}");
+        }
+        // COM_FIELD_LIST appends the default value.
+        bytes.extend(b"\x0242");
+        assert_eq!(Column::decode(&bytes), Ok(column));
+    }
+
+    #[test]
+    fn parameters_must_fill_their_packet() {
+        #[track_caller]
+        fn check(
+            values: &[u8],
+            types: &[u8],
+            null_bitmap: &[u8],
+            expect: Result<usize, WireError>,
+        ) {
+            let parameters = Parameters {
+                null_bitmap,
+                types: None,
+                values,
+                values_at: 0,
+            };
+            let mut seen = 0;
+            let long = |index| index == 3;
+            let result = decode_parameters(&parameters, types, long, |_, _| seen += 1);
+            assert_eq!(result.map(|()| seen), expect);
+            assert_eq!(
+                skip_parameters(&parameters, types, long),
+                expect.map(|_| ())
+            );
+        }
+        let bad = Err(WireError::Malformed);
+        check(b"\x2a", &[t::TINY, 0], &[0], Ok(1));
+        check(b"", &[t::TINY, 0], &[1], Ok(1));
+        check(b"", &[t::TINY, 0], &[0], bad);
+        check(b"\x2a\0", &[t::TINY, 0], &[0], bad);
+        check(b"\x05abc", &[t::BLOB, 0], &[0], bad);
+        check(
+            b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff",
+            &[t::BLOB, 0],
+            &[0],
+            bad,
+        );
+        check(b"", &[0x70, 0], &[0], bad);
+        // The fourth came as long data and has no value here.
+        check(
+            b"\x01\x02\x03",
+            &[t::TINY, 0, t::TINY, 0, t::TINY, 0, t::BLOB, 0],
+            &[0],
+            Ok(4),
+        );
+    }
+
+    #[test]
+    fn prepare_replies_cut_anywhere() {
+        let whole = b"\x00\x01\0\0\0\x02\0\x03\0\0\x04\0";
+        let ok = PrepareOk {
+            statement: 1,
+            columns: 2,
+            parameters: 3,
+            warnings: 4,
+        };
+        assert_eq!(PrepareOk::decode(whole), Ok(ok));
+        for cut in 0..10 {
+            assert_eq!(PrepareOk::decode(&whole[..cut]), Err(WireError::Malformed));
+        }
+        let old = PrepareOk { warnings: 0, ..ok };
+        assert_eq!(PrepareOk::decode(&whole[..10]), Ok(old));
+    }
+}
