@@ -1,5 +1,11 @@
 //! The launchers themselves: a test that uses them must be able to trust them.
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a failure must fail the test"
+)]
+
 mod support;
 
 use std::time::Instant;

@@ -10,12 +10,15 @@
 )]
 #![allow(unused_imports, reason = "each test file uses a part of this module")]
 
+pub mod client;
 pub mod gateway;
 pub mod mariadb;
+pub mod packet;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+pub use client::{Answer, Client, ClientError, Login, Statement};
 pub use gateway::{Gateway, Ports};
 pub use mariadb::{MariaDb, MariaDbOptions};
 
