@@ -19,7 +19,10 @@ fn alone() -> MutexGuard<'static, ()> {
 #[test]
 fn a_session_dropped_with_receive_and_send_in_flight_loses_nothing() {
     let _alone = alone();
-    let options = NetOptions { linger: Duration::from_millis(200), ..Default::default() };
+    let options = NetOptions {
+        linger: Duration::from_millis(200),
+        ..Default::default()
+    };
     on_core_with(options, |net| async move {
         let before = open_descriptors();
         for round in 0..20_u32 {
@@ -55,8 +58,9 @@ fn ten_thousand_connections_leave_nothing_behind() {
         let before = open_descriptors();
         for batch in 0..20 {
             on_thread(&net, move || {
-                let mut sockets: Vec<_> =
-                    (0..500).map(|_| TcpStream::connect(address).unwrap()).collect();
+                let mut sockets: Vec<_> = (0..500)
+                    .map(|_| TcpStream::connect(address).unwrap())
+                    .collect();
                 for socket in &mut sockets {
                     socket.write_all(b"hello").unwrap();
                 }
@@ -88,9 +92,16 @@ fn a_stopped_acceptor_closes_its_port_and_what_nobody_claimed() {
         until(&net, "accepted", || net.stats().accepts == 1).await;
         acceptor.stop();
         until(&net, "the listener is gone", || net.stats().listeners == 0).await;
-        assert_eq!(peer.read(&mut [0; 1]).unwrap_or(0), 0, "the unclaimed connection was closed");
+        assert_eq!(
+            peer.read(&mut [0; 1]).unwrap_or(0),
+            0,
+            "the unclaimed connection was closed"
+        );
         drop(peer);
-        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(
+            TcpStream::connect(address).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
         assert_eq!(open_descriptors(), before);
     });
 }

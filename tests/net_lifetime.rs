@@ -44,7 +44,12 @@ fn a_session_dropped_while_a_send_is_in_flight_completes_it_for_a_slow_reader() 
             let mut all = Vec::new();
             peer.read_to_end(&mut all).unwrap();
             let chunks = all.chunks(4096).enumerate();
-            (all.len(), chunks.into_iter().all(|(n, c)| c.iter().all(|b| *b == n as u8)))
+            (
+                all.len(),
+                chunks
+                    .into_iter()
+                    .all(|(n, c)| c.iter().all(|b| *b == n as u8)),
+            )
         })
         .await;
         assert_eq!((count, ordered), (BYTES, true));
@@ -119,7 +124,10 @@ fn half_close_leaves_the_other_half_open() {
         .await;
         assert_eq!(&*receive(&mut stream).await.unwrap().unwrap(), b"answer");
         assert!(receive(&mut stream).await.unwrap().is_none());
-        assert!(receive(&mut stream).await.unwrap().is_none(), "the end stays");
+        assert!(
+            receive(&mut stream).await.unwrap().is_none(),
+            "the end stays"
+        );
     });
 }
 
@@ -148,7 +156,10 @@ fn a_reset_is_an_error_after_the_bytes_before_it() {
 #[test]
 fn connecting_succeeds_fails_or_is_dropped_without_a_trace() {
     on_core(|net| async move {
-        let options = SocketOptions { nodelay: true, ..Default::default() };
+        let options = SocketOptions {
+            nodelay: true,
+            ..Default::default()
+        };
         let address = echo(&net);
         let mut stream = net.connect(address, &options).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
@@ -158,13 +169,17 @@ fn connecting_succeeds_fails_or_is_dropped_without_a_trace() {
         drop(stream);
 
         let closed = listener().1;
-        let Err(error) = net.connect(closed, &options).await else { panic!("nobody listens") };
+        let Err(error) = net.connect(closed, &options).await else {
+            panic!("nobody listens")
+        };
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 
         // A full backlog leaves connects hanging: dropping one must cancel it.
         let full = ringgate::net::bind(([127, 0, 0, 1], 0).into(), 0, &options).unwrap();
         let address = full.local_addr().unwrap();
-        let mut hanging: Vec<_> = (0..8).map(|_| Box::pin(net.connect(address, &options))).collect();
+        let mut hanging: Vec<_> = (0..8)
+            .map(|_| Box::pin(net.connect(address, &options)))
+            .collect();
         pause(&net, Duration::from_millis(5)).await;
         let mut pending = 0;
         for connecting in &mut hanging {
@@ -204,7 +219,10 @@ fn a_connection_moves_to_another_ring_unless_bytes_have_come() {
 
 #[test]
 fn a_ring_dropped_at_work_cancels_what_the_kernel_holds() {
-    let options = NetOptions { linger: Duration::from_millis(50), ..Default::default() };
+    let options = NetOptions {
+        linger: Duration::from_millis(50),
+        ..Default::default()
+    };
     on_core_with(options, |_| async move {
         let net = ringgate::net::Net::new(NetOptions::default()).unwrap();
         let (listener, address) = listener();

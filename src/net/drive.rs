@@ -13,8 +13,9 @@ use glommio::io::BufferedFile;
 
 use super::Net;
 use super::remote::{eventfd, ring_bell};
-use super::spawn::{Spawned, polls, spawn};
+use super::spawn::{Spawned, current_task, polls, spawn};
 use super::state::Turned;
+use crate::base::clock::Deadline;
 
 impl Net {
     /// Turns the ring until [`Net::stop`], and then until the streams dropped by that time are closed.
@@ -32,11 +33,13 @@ impl Net {
             (state.hub.options.hot_wait, state.hub.options.idle_spell)
         };
         let mut last_work = self.now();
+        // This task's own resumption is no sign of work.
+        let own = u64::from(!current_task().is_empty());
         loop {
             // Whoever was woken runs now. If nobody ran and nothing was queued, nothing is runnable.
             let before = polls();
             yield_now().await;
-            let ran = polls() != before;
+            let ran = polls().wrapping_sub(before) > own;
             let busy = ran || self.state().hub.touched;
             let turned = if busy {
                 self.state().turn(None)?
@@ -88,27 +91,29 @@ impl Bell {
     /// Gives the thread to glommio until the ring has a completion, something was queued or the next
     /// deadline comes; then turns.
     async fn park(&mut self, net: &Net) -> io::Result<Turned> {
-        net.state().hub.signal_eventfd(true);
+        let mut state = net.state();
+        state.hub.signal_eventfd(true);
         // What completed before the signal was on must be seen now: nothing else would tell of it.
-        let turned = net.state().turn(None)?;
-        if turned.events == 0 && !net.state().has_work() {
-            net.state().hub.stats.cold_parks += 1;
+        let before = state.turn(None)?;
+        if before.events == 0 && !state.has_work() {
+            state.hub.stats.cold_parks += 1;
+            let next = state.wheel.next().unwrap_or(Deadline::NEVER);
+            let left = next.left(state.hub.now);
+            drop(state);
             self.listen();
-            let deadline = net
-                .state()
-                .wheel
-                .next()
-                .and_then(|next| next.left(net.now()));
             let called = self.called(net);
-            match deadline {
+            match left {
                 Some(left) => or(called, async { glommio::timer::sleep(left).await }).await,
                 None => called.await,
             }
+            state = net.state();
         }
-        let mut state = net.state();
         state.hub.driver = None;
         state.hub.signal_eventfd(false);
-        state.turn(None)
+        let after = state.turn(None)?;
+        Ok(Turned {
+            events: before.events + after.events,
+        })
     }
 
     /// Waits until the bell rings or the hub is touched.

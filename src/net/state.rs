@@ -58,8 +58,6 @@ pub(super) struct State {
 pub(super) struct Turned {
     /// Completions and deadlines handled.
     pub(super) events: usize,
-    /// Whether a task was woken.
-    pub(super) woke: bool,
 }
 
 impl State {
@@ -84,7 +82,6 @@ impl State {
 
     /// One turn. `wait`: block up to that long, or until the next deadline, if nothing is there yet.
     pub(super) fn turn(&mut self, wait: Option<Duration>) -> io::Result<Turned> {
-        let woken = self.hub.woken;
         self.hub.stats.turns += 1;
         self.hub.touched = false;
         self.start_sends();
@@ -96,10 +93,7 @@ impl State {
         }
         self.hub.now = clock::now();
         let events = self.dispatch() + self.fire_deadlines();
-        Ok(Turned {
-            events,
-            woke: self.hub.woken != woken,
-        })
+        Ok(Turned { events })
     }
 
     /// Whether the next turn has something to put to the kernel.
