@@ -1,5 +1,10 @@
 //! Peers that lie: every decoder over arbitrary bytes, the downstream login against broken clients,
 //! the upstream login against broken servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers fail by panicking"
+)]
 
 use std::sync::Arc;
 
@@ -13,7 +18,7 @@ use ringgate::session::mysql::connect::{
 use ringgate::session::mysql::login::{
     DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginStep, RsaOutcome, Users,
 };
-use ringgate::wire::mysql::auth::{self, Salted, native_scramble, native_stage2};
+use ringgate::wire::mysql::auth::{self, Salted, native_scramble, native_stage2, sha2_stage2};
 use ringgate::wire::mysql::command::{Command, Execute};
 use ringgate::wire::mysql::cursor::Reader;
 use ringgate::wire::mysql::flags::{caps, status};
@@ -136,11 +141,12 @@ proptest! {
 static KEY: std::sync::LazyLock<ServerKey> =
     std::sync::LazyLock::new(|| ServerKey::generate().unwrap());
 
-struct Accounts(std::sync::LazyLock<[(&'static str, Verifier); 2]>);
+struct Accounts(std::sync::LazyLock<[(&'static str, Verifier); 3]>);
 
 static ACCOUNTS: Accounts = Accounts(std::sync::LazyLock::new(|| {
     [
         ("native", Verifier::Native(native_stage2(b"pw"))),
+        ("sha2", Verifier::Sha2(sha2_stage2(b"pw"))),
         ("salted", Verifier::Salted(auth::salted(b"pw", &[b's'; 20]))),
     ]
 }));
@@ -277,6 +283,30 @@ fn responses_that_break_the_protocol_get_1043_or_1045() {
     let sha2 = response("salted", &[1; 32], "caching_sha2_password");
     check(&[&sha2, &[1; 1025]], 1045);
     check(&[&sha2, &[2], &[1; 1025]], 1045);
+}
+
+#[test]
+fn a_client_that_hashes_the_nul_of_a_switched_challenge_gets_in() {
+    // PyMySQL up to 1.1.1: SHA256(pw) XOR SHA256(stage 2, challenge, NUL).
+    let hash = |bytes: &[u8]| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    let stage1 = hash(b"pw");
+    let answer = |challenge: &[u8]| -> Vec<u8> {
+        let mut salted = hash(stage1.as_ref()).as_ref().to_vec();
+        salted.extend(challenge);
+        salted.push(0);
+        let mask = hash(&salted);
+        let pairs = stage1.as_ref().iter().zip(mask.as_ref());
+        pairs.map(|(a, b)| a ^ b).collect()
+    };
+    let first = response("sha2", &[1; 20], "mysql_native_password");
+    let right = answer(&SWITCH_NONCE);
+    let step = play(AuthPlugin::Native, &[&first, &right]);
+    assert!(matches!(step, Ok(LoginStep::Done(_))), "{step:?}");
+    // Only the new challenge counts, and only after a switch.
+    let replay = answer(&NONCE);
+    assert!(play(AuthPlugin::Native, &[&first, &replay]).is_err());
+    let unswitched = response("sha2", &replay, "caching_sha2_password");
+    assert!(play(AuthPlugin::Native, &[&unswitched]).is_err());
 }
 
 #[test]

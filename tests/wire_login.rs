@@ -1,4 +1,9 @@
 //! The gateway's two logins against each other: every account × every client, through the packets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers fail by panicking"
+)]
 
 use std::sync::Arc;
 

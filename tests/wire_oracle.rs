@@ -1,4 +1,9 @@
 //! The codecs against `mysql_common`: what one writes the other reads, both ways.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers fail by panicking"
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

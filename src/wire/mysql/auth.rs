@@ -104,8 +104,8 @@ pub fn sha2_scramble(password: &[u8], nonce: &Nonce) -> [u8; 32] {
 }
 
 /// Whether `answer` proves the password behind `stage2`. Takes the same time for every answer of
-/// 32 bytes.
-pub fn sha2_verify(answer: &[u8], nonce: &Nonce, stage2: &[u8; 32]) -> bool {
+/// 32 bytes. `nonce` is a slice because some clients hash its NUL too.
+pub fn sha2_verify(answer: &[u8], nonce: &[u8], stage2: &[u8; 32]) -> bool {
     let Ok(answer) = <[u8; 32]>::try_from(answer) else {
         return false;
     };
