@@ -13,6 +13,7 @@ use mysql_async::{
 use support::{ACCOUNT, Gateway, MariaDb, MariaDbOptions, PASSWORD};
 
 type Done = Result<(), Error>;
+type Typed = (i64, f64, String, Vec<u8>, Option<i32>);
 
 fn server() -> MariaDb {
     MariaDb::start(MariaDbOptions {
@@ -62,7 +63,7 @@ async fn prepared(conn: &mut Conn) -> Done {
         conn.exec_drop("INSERT INTO typed VALUES (?, ?, ?, ?, ?)", row)
             .await?;
     }
-    let rows: Vec<(i64, f64, String, Vec<u8>, Option<i32>)> = conn
+    let rows: Vec<Typed> = conn
         .exec("SELECT * FROM typed WHERE i >= ? ORDER BY i", (-1,))
         .await?;
     assert_eq!(

@@ -3,7 +3,7 @@
 #[path = "support/source.rs"]
 mod source;
 
-/// Lines a file may have before its test module.
+/// Lines a file of the product may have before its test module.
 const LINES_MAX: usize = 600;
 
 /// Marks of unfinished or switched-off work. Written in two parts, so that this file passes itself.
@@ -29,7 +29,7 @@ fn rust_files() -> Vec<source::Source> {
 fn files_are_short() {
     let long: Vec<String> = rust_files()
         .iter()
-        .filter(|file| file.product_line_count() > LINES_MAX)
+        .filter(|file| !file.path.starts_with("tests/") && file.product_line_count() > LINES_MAX)
         .map(|file| format!("{}: {} lines", file.path, file.product_line_count()))
         .collect();
     assert!(
