@@ -75,6 +75,7 @@ pub(super) struct Grammar {
 }
 
 impl Sink for Grammar {
+    #[inline]
     fn token(&mut self, token: Token, start: usize, end: usize) {
         if self.pending != Pending::Nothing {
             self.resolve(token);
@@ -247,6 +248,7 @@ impl Grammar {
         }
     }
 
+    #[inline]
     fn word(&mut self, keyword: Keyword) {
         let words = self.statement.words;
         self.statement.words = words.saturating_add(1);

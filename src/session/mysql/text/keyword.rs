@@ -69,56 +69,62 @@ keywords! {
 /// No known word is longer.
 pub(super) const LEN_MAX: usize = 30;
 
-/// The known words of one first letter.
-#[derive(Clone, Copy)]
-struct Bucket {
-    /// Bit n: some word has n letters. Most words of a statement are ruled out by this alone.
-    lengths: u32,
-    start: usize,
-    end: usize,
+/// Slots of the hash table: a power of two, at least three times the words, so that most other
+/// words meet an empty slot at once.
+const SLOTS: usize = 512;
+
+/// 1 + the index in [`KEYWORDS`] of the word in each slot; 0 for an empty slot.
+static TABLE: [u8; SLOTS] = table();
+
+/// First and last letter and length tell the known words apart well enough.
+const fn hash(first: usize, last: usize, len: usize) -> usize {
+    first * 37 + last * 151 + len * 7
 }
 
-const BUCKETS: [Bucket; 26] = buckets();
-
-const fn buckets() -> [Bucket; 26] {
-    let empty = Bucket {
-        lengths: 0,
-        start: 0,
-        end: 0,
-    };
-    let mut buckets = [empty; 26];
-    // The words are sorted, so those of one letter follow each other.
-    let (mut bucket, mut letter, mut at) = (0, b'A', 0);
-    while bucket < buckets.len() {
-        buckets[bucket].start = at;
-        while at < KEYWORDS.len() && KEYWORDS[at].0[0] == letter {
-            buckets[bucket].lengths |= 1 << KEYWORDS[at].0.len();
-            at += 1;
+const fn table() -> [u8; SLOTS] {
+    let mut table = [0; SLOTS];
+    let (mut at, mut number) = (0, 1_u8);
+    while at < KEYWORDS.len() {
+        let text = KEYWORDS[at].0;
+        let (first, last) = (text[0] | 0x20, text[text.len() - 1] | 0x20);
+        let mut slot = hash(widen(first), widen(last), text.len()) % SLOTS;
+        while table[slot] != 0 {
+            slot = (slot + 1) % SLOTS;
         }
-        buckets[bucket].end = at;
-        bucket += 1;
-        letter += 1;
+        table[slot] = number;
+        at += 1;
+        number += 1;
     }
-    buckets
+    table
+}
+
+/// `usize::from`, which is not `const`.
+const fn widen(byte: u8) -> usize {
+    let (mut wide, mut rest) = (0, byte);
+    while rest > 0 {
+        wide += 1;
+        rest -= 1;
+    }
+    wide
 }
 
 /// The known word that `word` is, in any case.
 pub(super) fn lookup(word: &[u8]) -> Keyword {
-    let Some(first) = word.first() else {
+    let (Some(first), Some(last)) = (word.first(), word.last()) else {
         return Keyword::Other;
     };
-    let letter = usize::from(first | 0x20).wrapping_sub(usize::from(b'a'));
-    let Some(bucket) = BUCKETS.get(letter) else {
-        return Keyword::Other;
-    };
-    if word.len() > LEN_MAX || (bucket.lengths >> word.len()) & 1 == 0 {
+    if first.is_ascii_digit() {
         return Keyword::Other;
     }
-    let words = KEYWORDS.get(bucket.start..bucket.end).unwrap_or_default();
-    words
-        .iter()
-        .find(|(text, _)| text.eq_ignore_ascii_case(word))
-        .map_or(Keyword::Other, |(_, keyword)| *keyword)
+    let (first, last) = (usize::from(first | 0x20), usize::from(last | 0x20));
+    let mut slot = hash(first, last, word.len()) % SLOTS;
+    while let Some(number) = TABLE.get(slot).filter(|number| **number != 0) {
+        match KEYWORDS.get(usize::from(*number) - 1) {
+            Some((text, keyword)) if text.eq_ignore_ascii_case(word) => return *keyword,
+            _ => slot = (slot + 1) % SLOTS,
+        }
+    }
+    Keyword::Other
 }
 
 #[cfg(test)]
@@ -127,10 +133,8 @@ mod tests {
 
     #[test]
     fn every_word_is_found_in_any_case_and_no_other_is() {
-        assert!(
-            KEYWORDS.is_sorted_by_key(|(text, _)| text[0]),
-            "by first letter"
-        );
+        let empty = TABLE.iter().filter(|number| **number == 0).count();
+        assert_eq!(empty, SLOTS - KEYWORDS.len());
         for (text, keyword) in KEYWORDS {
             assert_eq!(lookup(text), *keyword);
             assert_eq!(lookup(&text.to_ascii_lowercase()), *keyword);

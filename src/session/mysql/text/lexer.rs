@@ -90,13 +90,45 @@ pub(super) struct Lexer {
     word_len: usize,
 }
 
-/// What a server takes for a byte of a word: letters, digits, `_`, `$` and all beyond ASCII.
-const fn is_word(byte: u8) -> bool {
-    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80..)
+/// What a byte can begin outside quotes and comments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// A token by itself.
+    Plain,
+    Blank,
+    /// Part of a word: letters, digits, `_`, `$` and all beyond ASCII.
+    Word,
+    /// Quotes, and what may begin a comment or a longer token.
+    Special,
 }
 
-const fn is_blank(byte: u8) -> bool {
-    matches!(byte, 0 | b' ' | b'\t'..=b'\r')
+static CLASSES: [Class; 256] = {
+    let mut table = [Class::Plain; 256];
+    let (mut at, mut byte) = (0, 0_u8);
+    while at < table.len() {
+        table[at] = match byte {
+            0 | b' ' | b'\t'..=b'\r' => Class::Blank,
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80.. => Class::Word,
+            b'\'' | b'"' | b'`' | b'@' | b':' | b'-' | b'/' | b'#' | b'*' => Class::Special,
+            _ => Class::Plain,
+        };
+        at += 1;
+        byte = byte.wrapping_add(1);
+    }
+    table
+};
+
+#[inline]
+fn class(byte: u8) -> Class {
+    CLASSES
+        .get(usize::from(byte))
+        .copied()
+        .unwrap_or(Class::Plain)
+}
+
+#[inline]
+fn is_word(byte: u8) -> bool {
+    class(byte) == Class::Word
 }
 
 impl Lexer {
@@ -156,7 +188,11 @@ impl Lexer {
 
     fn feed_plain(&mut self, mut rest: &[u8], sink: &mut impl Sink) {
         while let Some(byte) = rest.first() {
-            let used = self.step(*byte, rest, sink);
+            let used = if self.state == State::Code {
+                self.code(*byte, rest, sink)
+            } else {
+                self.step(*byte, rest, sink)
+            };
             self.at += used;
             rest = rest.get(used..).unwrap_or_default();
         }
@@ -191,6 +227,7 @@ impl Lexer {
     }
 
     /// Emits a token that ends `len` bytes beyond the current one.
+    #[inline]
     fn emit_with(&mut self, token: Token, len: usize, sink: &mut impl Sink) -> usize {
         self.state = State::Code;
         sink.token(token, self.start, self.at + len);
@@ -231,26 +268,35 @@ impl Lexer {
         used
     }
 
+    #[inline]
     fn code(&mut self, byte: u8, rest: &[u8], sink: &mut impl Sink) -> usize {
         self.start = self.at;
+        match class(byte) {
+            Class::Blank => 1,
+            Class::Word => self.word_start(rest, sink),
+            Class::Plain => self.emit_with(Token::Punct(byte), 1, sink),
+            Class::Special => self.special(byte, sink),
+        }
+    }
+
+    fn special(&mut self, byte: u8, sink: &mut impl Sink) -> usize {
         self.saw_star = false;
-        match byte {
-            _ if is_word(byte) => self.word_start(rest, sink),
-            _ if is_blank(byte) => 1,
-            b'\'' => self.go(State::Text(byte)),
-            b'"' if !self.mode.ansi_quotes => self.go(State::Text(byte)),
+        let state = match byte {
+            b'\'' => State::Text(byte),
+            b'"' if !self.mode.ansi_quotes => State::Text(byte),
             b'`' | b'"' => {
                 self.word_len = 0;
-                self.go(State::Quoted(byte))
+                State::Quoted(byte)
             }
-            b'@' => self.go(State::At),
-            b':' => self.go(State::Colon),
-            b'-' => self.go(State::Dash),
-            b'/' => self.go(State::Slash),
-            b'#' => self.go(State::LineComment),
-            b'*' if self.in_version => self.go(State::Star),
-            _ => self.emit_with(Token::Punct(byte), 1, sink),
-        }
+            b'@' => State::At,
+            b':' => State::Colon,
+            b'-' => State::Dash,
+            b'/' => State::Slash,
+            b'#' => State::LineComment,
+            b'*' if self.in_version => State::Star,
+            _ => return self.emit_with(Token::Punct(byte), 1, sink),
+        };
+        self.go(state)
     }
 
     /// The byte after one that may be half of a token or of a comment's mark.
@@ -290,11 +336,14 @@ impl Lexer {
         0
     }
 
+    #[inline]
     fn word_start(&mut self, rest: &[u8], sink: &mut impl Sink) -> usize {
         match rest.iter().position(|byte| !is_word(*byte)) {
             Some(len) => {
                 let keyword = lookup(rest.get(..len).unwrap_or_default());
-                self.emit_with(Token::Word(keyword), len, sink)
+                self.emit_with(Token::Word(keyword), len, sink);
+                // A blank behind a word is the commonest byte of all.
+                len + usize::from(rest.get(len) == Some(&b' '))
             }
             // The word may go on in the next piece.
             None => {
