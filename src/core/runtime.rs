@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
@@ -24,6 +25,10 @@ use crate::net::{self, NetOptions, SocketOptions};
 
 /// Memory glommio sets aside for file I/O, its least: sockets are not its business here.
 const FILE_MEMORY: usize = 64 * 1024;
+
+/// How often, and in what intervals, an address in use is tried again.
+const FREED_TRIES: u32 = 50;
+const FREED_RETRY: Duration = Duration::from_millis(10);
 
 /// A core's whole life, from its seed to the end of its last connection after a drain. An error is a
 /// sentence for the log.
@@ -130,7 +135,7 @@ pub fn bind_doors(doors: &[DoorPlan], cores: usize) -> io::Result<Vec<Vec<DoorLi
             )
         };
         if door.address.port() != 0 {
-            net::ensure_free(door.address).map_err(named)?;
+            wait_until_free(door.address).map_err(named)?;
         }
         let mut address = door.address;
         for listeners in &mut by_core {
@@ -141,6 +146,20 @@ pub fn bind_doors(doors: &[DoorPlan], cores: usize) -> io::Result<Vec<Vec<DoorLi
         }
     }
     Ok(by_core)
+}
+
+/// Waits a moment for an address that is in use: the kernel takes the rings of a process apart, and
+/// closes what they accept on, after the process has ended. A node restarted at once must not fail.
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    for _ in 0..FREED_TRIES {
+        match net::ensure_free(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::sleep(FREED_RETRY);
+            }
+            outcome => return outcome,
+        }
+    }
+    net::ensure_free(address)
 }
 
 /// Starts one core on each of `cpus`, with its listeners.
