@@ -559,7 +559,8 @@ fn a_core_that_does_not_turn_is_reported_and_then_ends_the_process() {
     let (code, log) = child.end();
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("event=core_dead core=1"), "{log}");
-    assert!(!log.contains("core_stalled core=0"), "{log}");
+    // A machine that is busy may keep core 0 from its CPU for a while, but it is not stuck.
+    assert!(!log.contains("core_dead core=0"), "{log}");
 }
 
 #[test]
