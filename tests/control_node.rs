@@ -194,7 +194,7 @@ fn a_core_that_panics_ends_the_process_without_quoting_the_panic() {
     child.line(&[
         "event=core_failed",
         "core=1",
-        "panicked at tests/control_node.rs",
+        "panicked at tests/control_support/",
     ]);
     let (code, log) = child.end();
     assert_eq!(code, Some(1), "{log}");
