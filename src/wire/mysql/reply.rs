@@ -1,0 +1,696 @@
+//! Walks the reply to one command: packet headers only, row bytes are never looked at.
+//!
+//! The walker tells where the reply ends and which packets carry state (OK, EOF, ERR, the head of a
+//! PREPARE reply). It does not copy: bytes that merely pass are reported as a count, and only what
+//! is cut by the end of a chunk is carried over. Traps 1–5, 8, 11 and 13 of the protocol live here.
+//!
+//! Source: MySQL internals, "Text Resultset", "Binary Protocol Resultset", "OK_Packet",
+//! "COM_STMT_PREPARE Response".
+
+use super::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
+
+/// The longest packet that the walker collects whole (OK with session tracking, ERR).
+pub const CONTROL_LEN_MAX: usize = 1 << 20;
+/// Status flag: another result follows.
+const MORE_RESULTS: u16 = 0x0008;
+/// Status flag: a cursor is open, so no rows follow the column definitions.
+const CURSOR_EXISTS: u16 = 0x0040;
+
+/// What kind of reply a command has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// OK, ERR, or result sets (COM_QUERY, COM_STMT_EXECUTE).
+    Results,
+    /// OK or ERR only (COM_INIT_DB, COM_PING, COM_STMT_RESET …); a legacy EOF counts as OK.
+    Ok,
+    /// COM_STMT_PREPARE.
+    Prepare,
+    /// Rows without column definitions (COM_STMT_FETCH).
+    Rows,
+}
+
+/// What broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyError {
+    /// A sequence id other than the next one.
+    Sequence,
+    /// A packet that cannot stand here, or that is too short for its kind.
+    Malformed,
+    /// A state packet longer than [`CONTROL_LEN_MAX`].
+    TooLarge,
+    /// The server asks for a file (LOCAL INFILE), which was never offered.
+    LocalInfile,
+    /// Bytes after the reply's end.
+    Surplus,
+}
+
+/// A packet that carries state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// OK, or the packet that ends a result set (EOF, or OK headed 0xFE).
+    Ok {
+        /// Headed 0xFE: it ends rows.
+        ends_rows: bool,
+        /// Rows affected, as the packet says; 0 in a legacy EOF.
+        affected: u64,
+        /// The packet's last insert id; 0 in a legacy EOF.
+        last_insert_id: u64,
+        /// Server status flags.
+        status: u16,
+        /// Count of warnings.
+        warnings: u16,
+        /// Anything follows the fixed fields: an info text or session tracking.
+        has_tail: bool,
+        /// The reply is over.
+        is_last: bool,
+    },
+    /// A legacy EOF after column or parameter definitions.
+    ColumnsEnd {
+        /// Server status flags.
+        status: u16,
+        /// The reply is over: a cursor was opened, or a PREPARE reply is complete.
+        is_last: bool,
+    },
+    /// ERR: always the last packet of a reply.
+    Err {
+        /// The server's error number.
+        errno: u16,
+    },
+    /// The head of a PREPARE reply.
+    Prepared {
+        /// The server's statement id.
+        id: u32,
+        /// Columns of the result, 0 if there is none.
+        columns: u16,
+        /// Parameter markers.
+        params: u16,
+        /// No definitions follow: the reply is over.
+        is_last: bool,
+    },
+    /// The last definition of a PREPARE reply without legacy EOFs.
+    DefinitionsEnd,
+}
+
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The next bytes, this many, belong to the reply and pass on.
+    Pass(usize),
+    /// The next bytes, this many, were added to [`ReplyWalker::carried`], and all that is carried
+    /// passes on.
+    PassCarried(usize),
+    /// A state packet: the next bytes, this many, header included.
+    Packet(usize, Packet),
+    /// A state packet, whole in [`ReplyWalker::carried`]; this many of the next bytes complete it.
+    PacketCarried(usize, Packet),
+    /// All bytes are taken in; more are needed.
+    Starved,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The first packet of a result.
+    Head,
+    /// Column definitions, this many to come.
+    Columns(u64),
+    /// The legacy EOF after column definitions.
+    ColumnsEof,
+    /// Rows until EOF, OK or ERR.
+    Rows,
+    /// Definitions of a PREPARE reply: parameters, then columns.
+    Definitions { left: u16, then: u16 },
+    /// The legacy EOF after definitions; columns to come.
+    DefinitionsEof { then: u16 },
+    /// The reply is over.
+    Done,
+}
+
+/// The state of one reply. Reused for the next by [`ReplyWalker::start`].
+#[derive(Debug)]
+pub struct ReplyWalker {
+    expect: Expect,
+    phase: Phase,
+    deprecate_eof: bool,
+    /// The sequence id of the next packet.
+    seq: u8,
+    /// Added to every sequence id as the bytes pass.
+    seq_shift: u8,
+    /// Payload bytes of the current passing packet still to come.
+    remaining: usize,
+    /// The next packet continues the one before.
+    continues: bool,
+    rows: u64,
+    carry: Vec<u8>,
+    carry_is_over: bool,
+}
+
+impl ReplyWalker {
+    /// A walker for a connection with or without CLIENT_DEPRECATE_EOF; no reply is expected yet.
+    pub fn new(deprecate_eof: bool) -> Self {
+        Self {
+            expect: Expect::Ok,
+            phase: Phase::Done,
+            deprecate_eof,
+            seq: 0,
+            seq_shift: 0,
+            remaining: 0,
+            continues: false,
+            rows: 0,
+            carry: Vec::new(),
+            carry_is_over: false,
+        }
+    }
+
+    /// Expects the reply to a command whose last packet had the sequence id `command_seq`.
+    pub fn start(&mut self, expect: Expect, command_seq: u8) {
+        self.expect = expect;
+        self.phase = if expect == Expect::Rows { Phase::Rows } else { Phase::Head };
+        self.seq = command_seq.wrapping_add(1);
+        self.seq_shift = 0;
+        self.remaining = 0;
+        self.continues = false;
+        self.rows = 0;
+        self.clear_carry();
+    }
+
+    /// From the next packet on, adds `shift` (modulo 256) to the sequence ids that pass.
+    pub fn shift_sequence(&mut self, shift: u8) {
+        self.seq_shift = self.seq_shift.wrapping_add(shift);
+    }
+
+    /// The reply is over.
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// Not a byte of the reply has come.
+    pub fn is_untouched(&self) -> bool {
+        self.phase == Phase::Head && self.carry.is_empty() && self.remaining == 0
+    }
+
+    /// All bytes so far were whole packets: an ERR may follow without breaking the framing.
+    pub fn is_at_boundary(&self) -> bool {
+        self.remaining == 0 && !self.continues && self.carry.is_empty()
+    }
+
+    /// The sequence id that the next packet to the reader would have.
+    pub fn next_sequence(&self) -> u8 {
+        self.seq.wrapping_add(self.seq_shift)
+    }
+
+    /// Rows passed in the current or last result set.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The bytes carried over, when a step says so.
+    pub fn carried(&self) -> &[u8] {
+        &self.carry
+    }
+
+    fn clear_carry(&mut self) {
+        self.carry.clear();
+        self.carry_is_over = false;
+        if self.carry.capacity() > 4096 {
+            self.carry = Vec::new();
+        }
+    }
+
+    /// Takes the next step over `bytes`, which begin where the last step ended. Sequence ids are
+    /// rewritten in place where a shift is set.
+    ///
+    /// # Errors
+    /// The reply broke the protocol; the connection must be closed.
+    pub fn step(&mut self, bytes: &mut [u8]) -> Result<Step, ReplyError> {
+        if self.carry_is_over {
+            self.clear_carry();
+        }
+        if self.phase == Phase::Done {
+            return if bytes.is_empty() { Ok(Step::Starved) } else { Err(ReplyError::Surplus) };
+        }
+        if !self.carry.is_empty() {
+            return self.step_carried(bytes);
+        }
+        let mut at = 0;
+        loop {
+            if self.remaining > 0 {
+                let rest = bytes.len().saturating_sub(at);
+                let passed = self.remaining.min(rest);
+                self.remaining -= passed;
+                at = at.saturating_add(passed);
+            }
+            let Some(rest) = bytes.get_mut(at..) else { return Err(ReplyError::Malformed) };
+            if rest.is_empty() {
+                return Ok(if at == 0 { Step::Starved } else { Step::Pass(at) });
+            }
+            match self.look(rest)? {
+                Look::Passes => at = at.saturating_add(HEADER_LEN),
+                Look::State(_) | Look::Short if at > 0 => return Ok(Step::Pass(at)),
+                Look::Short => {
+                    self.carry.extend_from_slice(rest);
+                    return Ok(Step::Starved);
+                }
+                Look::State(len) => {
+                    let whole = HEADER_LEN.saturating_add(len);
+                    let Some(packet) = rest.get_mut(..whole) else {
+                        self.carry.extend_from_slice(rest);
+                        return Ok(Step::Starved);
+                    };
+                    let packet = self.take_packet(packet)?;
+                    return Ok(Step::Packet(whole, packet));
+                }
+            }
+        }
+    }
+
+    /// As [`Self::step`] when the start of the packet was carried over from an earlier chunk.
+    fn step_carried(&mut self, bytes: &mut [u8]) -> Result<Step, ReplyError> {
+        let mut used = 0_usize;
+        loop {
+            let mut carry = std::mem::take(&mut self.carry);
+            let look = self.look(&mut carry);
+            self.carry = carry;
+            let want = match look? {
+                Look::Passes => {
+                    // A passing packet: whatever of its payload is carried has passed as well.
+                    let carried = self.carry.len().saturating_sub(HEADER_LEN);
+                    self.remaining = self.remaining.saturating_sub(carried);
+                    self.carry_is_over = true;
+                    return Ok(Step::PassCarried(used));
+                }
+                Look::Short if self.carry.len() < HEADER_LEN => HEADER_LEN,
+                Look::Short => HEADER_LEN.saturating_add(1),
+                Look::State(len) => HEADER_LEN.saturating_add(len),
+            };
+            let missing = want.saturating_sub(self.carry.len());
+            if missing == 0 {
+                let mut carry = std::mem::take(&mut self.carry);
+                let packet = self.take_packet(&mut carry);
+                self.carry = carry;
+                self.carry_is_over = true;
+                return Ok(Step::PacketCarried(used, packet?));
+            }
+            let rest = bytes.get(used..).unwrap_or_default();
+            let taken = rest.get(..missing).unwrap_or(rest);
+            self.carry.extend_from_slice(taken);
+            used = used.saturating_add(taken.len());
+            if taken.len() < missing {
+                return Ok(Step::Starved);
+            }
+        }
+    }
+
+    /// Looks at a packet's start. A passing packet's header is taken in at once.
+    fn look(&mut self, bytes: &mut [u8]) -> Result<Look, ReplyError> {
+        let Some(header) = Header::parse(bytes) else { return Ok(Look::Short) };
+        if header.seq != self.seq {
+            return Err(ReplyError::Sequence);
+        }
+        if self.continues {
+            self.pass(header, bytes);
+            return Ok(Look::Passes);
+        }
+        if header.len == 0 {
+            return Err(ReplyError::Malformed);
+        }
+        let Some(&first) = bytes.get(HEADER_LEN) else { return Ok(Look::Short) };
+        if self.carries_state(first, header.len)? {
+            if header.len > CONTROL_LEN_MAX {
+                return Err(ReplyError::TooLarge);
+            }
+            return Ok(Look::State(header.len));
+        }
+        if self.phase == Phase::Head && !self.read_column_count(header.len, bytes)? {
+            return Ok(Look::State(header.len));
+        }
+        self.advance_definitions();
+        self.pass(header, bytes);
+        Ok(Look::Passes)
+    }
+
+    /// Whether a packet with this first byte and length carries state in the current phase.
+    fn carries_state(&self, first: u8, len: usize) -> Result<bool, ReplyError> {
+        let is_err = first == 0xff;
+        Ok(match self.phase {
+            Phase::Head => match (self.expect, first) {
+                (_, 0x00 | 0xff) => true,
+                (Expect::Results, 0xfb) => return Err(ReplyError::LocalInfile),
+                (Expect::Results, _) => false,
+                (Expect::Ok, 0xfe) if len < 9 => true,
+                _ => return Err(ReplyError::Malformed),
+            },
+            Phase::Columns(_) => is_err,
+            // The last definition of a PREPARE reply ends it when no legacy EOF follows.
+            Phase::Definitions { left, then } => {
+                is_err || (self.deprecate_eof && left <= 1 && then == 0)
+            }
+            Phase::ColumnsEof | Phase::DefinitionsEof { .. } => {
+                if first != 0xff && !(first == 0xfe && len < 9) {
+                    return Err(ReplyError::Malformed);
+                }
+                true
+            }
+            Phase::Rows => {
+                let ends = first == 0xfe && if self.deprecate_eof { len < PAYLOAD_MAX } else { len < 9 };
+                is_err || ends
+            }
+            Phase::Done => return Err(ReplyError::Surplus),
+        })
+    }
+
+    /// Reads the column count that heads a result set; `false` if the packet is not whole.
+    fn read_column_count(&mut self, len: usize, bytes: &[u8]) -> Result<bool, ReplyError> {
+        let Some(payload) = bytes.get(HEADER_LEN..HEADER_LEN.saturating_add(len)) else {
+            // A count is a few bytes; a longer packet cannot be one.
+            return if len > 9 { Err(ReplyError::Malformed) } else { Ok(false) };
+        };
+        let mut cursor = payload;
+        let count = read_lenenc(&mut cursor).ok_or(ReplyError::Malformed)?;
+        // MySQL's own limit of columns is 4096; 65,535 is what a 16-bit count can say.
+        if count == 0 || count > 65_535 || !cursor.is_empty() {
+            return Err(ReplyError::Malformed);
+        }
+        // `advance_definitions` follows and must not count this packet as a definition.
+        self.phase = Phase::Columns(count.saturating_add(1));
+        Ok(true)
+    }
+
+    fn advance_definitions(&mut self) {
+        match self.phase {
+            Phase::Columns(left) if left > 1 => self.phase = Phase::Columns(left.saturating_sub(1)),
+            Phase::Columns(_) => {
+                self.phase = if self.deprecate_eof { Phase::Rows } else { Phase::ColumnsEof };
+            }
+            Phase::Definitions { left, then } if left > 1 => {
+                self.phase = Phase::Definitions { left: left.saturating_sub(1), then };
+            }
+            Phase::Definitions { then, .. } if self.deprecate_eof => {
+                self.phase = Phase::Definitions { left: then, then: 0 };
+            }
+            Phase::Definitions { then, .. } => self.phase = Phase::DefinitionsEof { then },
+            Phase::Rows => self.rows = self.rows.saturating_add(1),
+            Phase::Head | Phase::ColumnsEof | Phase::DefinitionsEof { .. } | Phase::Done => {}
+        }
+    }
+
+    fn pass(&mut self, header: Header, bytes: &mut [u8]) {
+        self.count_packet(bytes);
+        self.remaining = header.len;
+        self.continues = header.len == PAYLOAD_MAX;
+    }
+
+    fn count_packet(&mut self, bytes: &mut [u8]) {
+        if self.seq_shift != 0
+            && let Some(seq) = bytes.get_mut(3)
+        {
+            *seq = seq.wrapping_add(self.seq_shift);
+        }
+        self.seq = self.seq.wrapping_add(1);
+    }
+
+    /// Takes in a whole state packet, header included, and moves to the next phase.
+    fn take_packet(&mut self, bytes: &mut [u8]) -> Result<Packet, ReplyError> {
+        let (_, payload) = bytes.split_at_checked(HEADER_LEN).ok_or(ReplyError::Malformed)?;
+        let first = payload.first().copied().ok_or(ReplyError::Malformed)?;
+        let packet = match self.phase {
+            _ if first == 0xff => {
+                let errno = read_u16(payload.get(1..)).ok_or(ReplyError::Malformed)?;
+                self.phase = Phase::Done;
+                Packet::Err { errno }
+            }
+            Phase::Head if self.expect == Expect::Prepare => self.take_prepared(payload)?,
+            Phase::Head if first != 0x00 && self.expect == Expect::Results => {
+                // A column count that was cut by the end of a chunk and is whole now.
+                return Err(ReplyError::Malformed);
+            }
+            Phase::ColumnsEof => {
+                let status = read_u16(payload.get(3..)).ok_or(ReplyError::Malformed)?;
+                let is_last = status & CURSOR_EXISTS != 0;
+                self.phase = if is_last { Phase::Done } else { Phase::Rows };
+                Packet::ColumnsEnd { status, is_last }
+            }
+            Phase::DefinitionsEof { then } => {
+                let status = read_u16(payload.get(3..)).unwrap_or(0);
+                self.phase = match then {
+                    0 => Phase::Done,
+                    left => Phase::Definitions { left, then: 0 },
+                };
+                Packet::ColumnsEnd { status, is_last: then == 0 }
+            }
+            Phase::Definitions { .. } => {
+                self.phase = Phase::Done;
+                Packet::DefinitionsEnd
+            }
+            Phase::Head | Phase::Columns(_) | Phase::Rows | Phase::Done => self.take_ok(payload)?,
+        };
+        self.count_packet(bytes);
+        Ok(packet)
+    }
+
+    fn take_prepared(&mut self, payload: &[u8]) -> Result<Packet, ReplyError> {
+        let head = payload.get(1..9).ok_or(ReplyError::Malformed)?;
+        let (&id, counts) = head.split_first_chunk::<4>().ok_or(ReplyError::Malformed)?;
+        let columns = read_u16(Some(counts)).ok_or(ReplyError::Malformed)?;
+        let params = read_u16(counts.get(2..)).ok_or(ReplyError::Malformed)?;
+        self.phase = match (params, columns) {
+            (0, 0) => Phase::Done,
+            (0, left) => Phase::Definitions { left, then: 0 },
+            (left, then) => Phase::Definitions { left, then },
+        };
+        let is_last = self.phase == Phase::Done;
+        Ok(Packet::Prepared { id: u32::from_le_bytes(id), columns, params, is_last })
+    }
+
+    /// OK and EOF, wherever they end a result.
+    fn take_ok(&mut self, payload: &[u8]) -> Result<Packet, ReplyError> {
+        let ends_rows = payload.first() == Some(&0xfe);
+        let is_legacy_eof = ends_rows && !self.deprecate_eof && payload.len() < 9
+            || ends_rows && self.phase == Phase::Head;
+        let mut cursor = payload.get(1..).ok_or(ReplyError::Malformed)?;
+        let (affected, last_insert_id, status, warnings);
+        if is_legacy_eof {
+            (affected, last_insert_id) = (0, 0);
+            warnings = take_u16(&mut cursor).ok_or(ReplyError::Malformed)?;
+            status = take_u16(&mut cursor).ok_or(ReplyError::Malformed)?;
+        } else {
+            affected = read_lenenc(&mut cursor).ok_or(ReplyError::Malformed)?;
+            last_insert_id = read_lenenc(&mut cursor).ok_or(ReplyError::Malformed)?;
+            status = take_u16(&mut cursor).ok_or(ReplyError::Malformed)?;
+            warnings = take_u16(&mut cursor).ok_or(ReplyError::Malformed)?;
+        }
+        let more = status & MORE_RESULTS != 0 && self.expect == Expect::Results;
+        self.phase = if more { Phase::Head } else { Phase::Done };
+        let has_tail = !cursor.is_empty();
+        let is_last = !more;
+        Ok(Packet::Ok { ends_rows, affected, last_insert_id, status, warnings, has_tail, is_last })
+    }
+}
+
+enum Look {
+    /// A packet that passes; its header is taken in.
+    Passes,
+    /// A state packet with a payload of this many bytes.
+    State(usize),
+    /// Too few bytes to tell.
+    Short,
+}
+
+fn read_u16(bytes: Option<&[u8]>) -> Option<u16> {
+    let (&two, _) = bytes?.split_first_chunk::<2>()?;
+    Some(u16::from_le_bytes(two))
+}
+
+fn take_u16(cursor: &mut &[u8]) -> Option<u16> {
+    let (&two, rest) = cursor.split_first_chunk::<2>()?;
+    *cursor = rest;
+    Some(u16::from_le_bytes(two))
+}
+
+/// A length-encoded integer; `None` if cut short or not an integer (0xFB, 0xFF).
+fn read_lenenc(cursor: &mut &[u8]) -> Option<u64> {
+    let (&first, rest) = cursor.split_first()?;
+    let len = match first {
+        0xfc => 2,
+        0xfd => 3,
+        0xfe => 8,
+        0xfb | 0xff => return None,
+        small => {
+            *cursor = rest;
+            return Some(u64::from(small));
+        }
+    };
+    let (bytes, rest) = rest.split_at_checked(len)?;
+    *cursor = rest;
+    Some(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(out: &mut Vec<u8>, seq: &mut u8, payload: &[u8]) {
+        let mut rest = payload;
+        loop {
+            let len = rest.len().min(PAYLOAD_MAX);
+            out.extend_from_slice(&Header { len, seq: *seq }.encode());
+            out.extend_from_slice(&rest[..len]);
+            *seq = seq.wrapping_add(1);
+            rest = &rest[len..];
+            if len < PAYLOAD_MAX {
+                return;
+            }
+        }
+    }
+
+    fn stream(payloads: &[&[u8]]) -> Vec<u8> {
+        let (mut out, mut seq) = (Vec::new(), 1);
+        payloads.iter().for_each(|payload| packet(&mut out, &mut seq, payload));
+        out
+    }
+
+    /// Feeds `chunks`; returns the bytes that came out and the state packets.
+    fn walk(
+        walker: &mut ReplyWalker,
+        chunks: &mut [Vec<u8>],
+    ) -> Result<(Vec<u8>, Vec<Packet>), ReplyError> {
+        let (mut out, mut packets) = (Vec::new(), Vec::new());
+        for chunk in chunks {
+            let mut at = 0;
+            loop {
+                let used = match walker.step(&mut chunk[at..])? {
+                    Step::Starved => break,
+                    Step::Pass(n) => {
+                        out.extend_from_slice(&chunk[at..at + n]);
+                        n
+                    }
+                    Step::PassCarried(n) => {
+                        out.extend_from_slice(walker.carried());
+                        n
+                    }
+                    Step::Packet(n, packet) => {
+                        out.extend_from_slice(&chunk[at..at + n]);
+                        packets.push(packet);
+                        n
+                    }
+                    Step::PacketCarried(n, packet) => {
+                        out.extend_from_slice(walker.carried());
+                        packets.push(packet);
+                        n
+                    }
+                };
+                at += used;
+            }
+        }
+        Ok((out, packets))
+    }
+
+    const OK: &[u8] = &[0, 1, 5, 2, 0, 0, 0];
+    const OK_MORE: &[u8] = &[0, 1, 5, 0x0a, 0, 0, 0];
+    const EOF: &[u8] = &[0xfe, 0, 0, 2, 0];
+    const EOF_CURSOR: &[u8] = &[0xfe, 0, 0, 0x42, 0];
+    const OK_ROWS: &[u8] = &[0xfe, 0, 0, 2, 0, 0, 0];
+    const ERR: &[u8] = b"\xff\x15\x04#28000no";
+    const COLUMN: &[u8] = b"\x03def\x00\x00\x00\x01a\x00\x0c\x21\x00\x01\x00\x00\x00\x08\x81\x00\x00\x00\x00";
+
+    #[test]
+    fn every_cut_of_every_reply_gives_the_same_bytes_and_packets() {
+        let row = [b"\x02".as_slice(), b"ab"].concat();
+        let cases: Vec<(&str, Expect, bool, Vec<&[u8]>, usize)> = vec![
+            ("ok", Expect::Results, true, vec![OK], 0),
+            ("err", Expect::Results, true, vec![ERR], 0),
+            ("multi", Expect::Results, true, vec![OK_MORE, OK], 0),
+            ("rows", Expect::Results, true, vec![&[2], COLUMN, COLUMN, &row, &row, OK_ROWS], 2),
+            ("legacy", Expect::Results, false, vec![&[1], COLUMN, EOF, &row, EOF], 1),
+            ("cursor", Expect::Results, false, vec![&[1], COLUMN, EOF_CURSOR], 0),
+            ("mid-result error", Expect::Results, true, vec![&[1], COLUMN, &row, ERR], 1),
+            ("no-op prepare", Expect::Prepare, true, vec![&[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]], 0),
+            (
+                "prepare",
+                Expect::Prepare,
+                true,
+                vec![&[0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0], COLUMN, COLUMN, COLUMN],
+                0,
+            ),
+            (
+                "legacy prepare",
+                Expect::Prepare,
+                false,
+                vec![&[0, 9, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0], COLUMN, EOF, COLUMN, EOF],
+                0,
+            ),
+            ("fetch", Expect::Rows, true, vec![&[0, 0, 1], &[0, 0, 2], OK_ROWS], 2),
+            ("init db", Expect::Ok, true, vec![OK], 0),
+        ];
+        for (name, expect, deprecate_eof, payloads, rows) in cases {
+            let whole = stream(&payloads);
+            let mut walker = ReplyWalker::new(deprecate_eof);
+            walker.start(expect, 0);
+            let expected = walk(&mut walker, &mut [whole.clone()]).expect(name);
+            assert!(walker.is_done(), "{name}");
+            assert_eq!(walker.rows(), rows as u64, "{name}");
+            assert_eq!(expected.0, whole, "{name}");
+            for cut in 0..=whole.len() {
+                let mut chunks = [whole[..cut].to_vec(), whole[cut..].to_vec()];
+                walker.start(expect, 0);
+                assert_eq!(walk(&mut walker, &mut chunks).expect(name), expected, "{name} at {cut}");
+                assert!(walker.is_done(), "{name} cut at {cut}");
+            }
+            let mut bytes: Vec<_> = whole.iter().map(|byte| vec![*byte]).collect();
+            walker.start(expect, 0);
+            assert_eq!(walk(&mut walker, &mut bytes).expect(name), expected, "{name} byte by byte");
+        }
+    }
+
+    #[test]
+    fn rows_of_16_mib_continue_and_only_the_walker_knows() {
+        for size in [PAYLOAD_MAX - 1, PAYLOAD_MAX, PAYLOAD_MAX + 1, 2 * PAYLOAD_MAX] {
+            // A row whose first field is longer than 16 MiB starts with 0xFE: no EOF (trap 3).
+            let mut row = vec![0xab; size];
+            row[0] = if size >= PAYLOAD_MAX { 0xfe } else { 0xfd };
+            let whole = stream(&[&[1], COLUMN, &row, OK_ROWS]);
+            let mut walker = ReplyWalker::new(true);
+            walker.start(Expect::Results, 0);
+            let mut chunks: Vec<_> = whole.chunks(65_521).map(<[u8]>::to_vec).collect();
+            let (out, packets) = walk(&mut walker, &mut chunks).expect("walk");
+            assert!(out == whole && walker.is_done() && walker.rows() == 1, "{size}");
+            assert_eq!(packets.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_sequence_shift_rewrites_what_passes() {
+        let whole = stream(&[&[1], COLUMN, &[1, b'x'], OK_ROWS]);
+        let mut walker = ReplyWalker::new(true);
+        walker.start(Expect::Results, 0);
+        walker.shift_sequence(255);
+        let (out, _) = walk(&mut walker, &mut [whole]).expect("walk");
+        let mut seqs = Vec::new();
+        let mut at = 0;
+        while let Some(header) = out.get(at..).and_then(Header::parse) {
+            seqs.push(header.seq);
+            at += HEADER_LEN + header.len;
+        }
+        assert_eq!(seqs, [0, 1, 2, 3]);
+        assert_eq!(walker.next_sequence(), 4);
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_is_refused() {
+        let check = |expect, bytes: Vec<u8>, error| {
+            let mut walker = ReplyWalker::new(true);
+            walker.start(expect, 0);
+            assert_eq!(walk(&mut walker, &mut [bytes]), Err(error));
+        };
+        check(Expect::Results, vec![1, 0, 0, 9, 0], ReplyError::Sequence);
+        check(Expect::Results, vec![0, 0, 0, 1], ReplyError::Malformed);
+        check(Expect::Results, stream(&[b"\xfb/etc/passwd"]), ReplyError::LocalInfile);
+        check(Expect::Results, stream(&[&[0xfe; 9]]), ReplyError::Malformed);
+        check(Expect::Results, stream(&[&[0xfd, 0, 0, 1]]), ReplyError::Malformed);
+        check(Expect::Results, stream(&[&[0, 0]]), ReplyError::Malformed);
+        check(Expect::Results, stream(&[OK, OK]), ReplyError::Surplus);
+        check(Expect::Ok, stream(&[&[1]]), ReplyError::Malformed);
+        check(Expect::Prepare, stream(&[&[0, 1]]), ReplyError::Malformed);
+        let huge = vec![0; CONTROL_LEN_MAX + 1];
+        check(Expect::Results, stream(&[&huge]), ReplyError::TooLarge);
+    }
+}
