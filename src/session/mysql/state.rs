@@ -1,0 +1,301 @@
+//! The movable part of a MySQL session: its schema and the variables that differ from a fresh one.
+//!
+//! A downstream session carries the vector that its client has built up; an upstream connection
+//! carries the one it is in. On lease only the difference is sent. What the server reports through
+//! session tracking is the truth; values therefore have the form in which servers report them.
+//! Anything that is not in the table of movable variables pins its session instead.
+
+use std::rc::Rc;
+
+/// How a variable is moved to another connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Restored by `SET name = DEFAULT` where the wanted vector does not name it.
+    Plain,
+    /// Part of the character-set group: always explicit, never DEFAULT.
+    Charset,
+}
+
+/// Session variables that mean the same on every connection to the same server.
+/// Sorted by name; the position is the variable's number.
+const MOVABLE: &[(&str, Kind)] = &[
+    ("auto_increment_increment", Kind::Plain),
+    ("auto_increment_offset", Kind::Plain),
+    ("autocommit", Kind::Plain),
+    ("character_set_client", Kind::Charset),
+    ("character_set_connection", Kind::Charset),
+    ("character_set_results", Kind::Charset),
+    ("collation_connection", Kind::Charset),
+    ("default_storage_engine", Kind::Plain),
+    ("div_precision_increment", Kind::Plain),
+    ("eq_range_index_dive_limit", Kind::Plain),
+    ("explicit_defaults_for_timestamp", Kind::Plain),
+    ("foreign_key_checks", Kind::Plain),
+    ("group_concat_max_len", Kind::Plain),
+    ("innodb_lock_wait_timeout", Kind::Plain),
+    ("innodb_strict_mode", Kind::Plain),
+    ("interactive_timeout", Kind::Plain),
+    ("join_buffer_size", Kind::Plain),
+    ("lc_messages", Kind::Plain),
+    ("lc_time_names", Kind::Plain),
+    ("lock_wait_timeout", Kind::Plain),
+    ("long_query_time", Kind::Plain),
+    ("max_execution_time", Kind::Plain),
+    ("max_join_size", Kind::Plain),
+    ("max_length_for_sort_data", Kind::Plain),
+    ("max_sort_length", Kind::Plain),
+    ("max_statement_time", Kind::Plain),
+    ("net_read_timeout", Kind::Plain),
+    ("net_write_timeout", Kind::Plain),
+    ("old_mode", Kind::Plain),
+    ("optimizer_prune_level", Kind::Plain),
+    ("optimizer_search_depth", Kind::Plain),
+    ("optimizer_switch", Kind::Plain),
+    ("optimizer_use_condition_selectivity", Kind::Plain),
+    ("read_buffer_size", Kind::Plain),
+    ("read_rnd_buffer_size", Kind::Plain),
+    ("sort_buffer_size", Kind::Plain),
+    ("sql_auto_is_null", Kind::Plain),
+    ("sql_big_selects", Kind::Plain),
+    ("sql_buffer_result", Kind::Plain),
+    ("sql_mode", Kind::Plain),
+    ("sql_notes", Kind::Plain),
+    ("sql_quote_show_create", Kind::Plain),
+    ("sql_require_primary_key", Kind::Plain),
+    ("sql_safe_updates", Kind::Plain),
+    ("sql_select_limit", Kind::Plain),
+    ("sql_warnings", Kind::Plain),
+    ("storage_engine", Kind::Plain),
+    ("time_zone", Kind::Plain),
+    ("tmp_table_size", Kind::Plain),
+    ("transaction_isolation", Kind::Plain),
+    ("transaction_read_only", Kind::Plain),
+    ("tx_isolation", Kind::Plain),
+    ("tx_read_only", Kind::Plain),
+    ("unique_checks", Kind::Plain),
+    ("updatable_views_with_limit", Kind::Plain),
+    ("wait_timeout", Kind::Plain),
+    ("windowing_use_high_precision", Kind::Plain),
+];
+
+/// Reported, but a consequence of something else that is moved.
+const DERIVED: &[&str] = &["character_set_database", "collation_database"];
+
+/// What became of a variable that the server reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// It is in the vector now.
+    Moved,
+    /// It follows from something else; nothing to do.
+    Derived,
+    /// It cannot be moved: the session must keep its connection.
+    Pins,
+}
+
+/// The movable state of a session. Immutable: changes make a new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vector {
+    schema: Option<Box<[u8]>>,
+    /// (position in [`MOVABLE`], value as the server reports it), sorted by position.
+    variables: Vec<(u8, Box<[u8]>)>,
+}
+
+impl Vector {
+    /// The state right after a login with this character set and collation, with no schema.
+    pub fn at_login(charset: &str, collation: &str) -> Self {
+        let mut vector = Self::default();
+        for name in ["character_set_client", "character_set_connection", "character_set_results"] {
+            vector.set(name.as_bytes(), charset.as_bytes());
+        }
+        vector.set(b"collation_connection", collation.as_bytes());
+        vector
+    }
+
+    /// The current schema.
+    pub fn schema(&self) -> Option<&[u8]> {
+        self.schema.as_deref()
+    }
+
+    /// Whether the vector says `autocommit=0`.
+    pub fn is_autocommit_off(&self) -> bool {
+        self.value("autocommit").is_some_and(|value| value == b"OFF" || value == b"0")
+    }
+
+    /// A variable's value, if it differs from a fresh session's.
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        let number = number_of(name.as_bytes())?;
+        let at = self.variables.binary_search_by_key(&number, |(n, _)| *n).ok()?;
+        self.variables.get(at).map(|(_, value)| &**value)
+    }
+
+    /// The same vector in another schema; an empty name is no schema.
+    pub fn with_schema(&self, schema: &[u8]) -> Self {
+        let schema = (!schema.is_empty()).then(|| schema.into());
+        Self { schema, variables: self.variables.clone() }
+    }
+
+    /// Takes over a variable's new value as the server reported it.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) -> Noted {
+        if DERIVED.iter().any(|derived| name.eq_ignore_ascii_case(derived.as_bytes())) {
+            return Noted::Derived;
+        }
+        let Some(number) = number_of(name) else { return Noted::Pins };
+        if name.eq_ignore_ascii_case(b"character_set_connection")
+            && self.value("character_set_connection") != Some(value)
+        {
+            // The collation falls back to the character set's default one, without being reported.
+            self.variables.retain(|(n, _)| Some(*n) != number_of(b"collation_connection"));
+        }
+        match self.variables.binary_search_by_key(&number, |(n, _)| *n) {
+            Ok(at) => {
+                if let Some(slot) = self.variables.get_mut(at) {
+                    slot.1 = value.into();
+                }
+            }
+            Err(at) => self.variables.insert(at, (number, value.into())),
+        }
+        Noted::Moved
+    }
+
+    /// Appends the SET statement that turns a connection in state `from` into this one, schema
+    /// aside. Returns whether there was anything to set.
+    pub fn write_set(&self, from: &Self, out: &mut Vec<u8>) -> bool {
+        let before = out.len();
+        let mut item = |name: &str, value: Option<&[u8]>| {
+            out.extend_from_slice(if out.len() == before { b"SET " } else { b"," });
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'=');
+            match value {
+                Some(value) => write_value(name, value, out),
+                None => out.extend_from_slice(b"DEFAULT"),
+            }
+        };
+        let collation_was_set = from.value("collation_connection").is_some();
+        let collation_falls_back = collation_was_set && self.value("collation_connection").is_none();
+        let mut charset_changed = false;
+        for &(number, ref value) in &self.variables {
+            let Some((name, _)) = MOVABLE.get(usize::from(number)) else { continue };
+            let is_charset = *name == "character_set_connection";
+            let is_collation = *name == "collation_connection";
+            // Setting the character set resets the collation, so that one must follow.
+            let forced = is_charset && collation_falls_back || is_collation && charset_changed;
+            if forced || from.value(name) != Some(value) {
+                item(name, Some(value));
+                charset_changed |= is_charset;
+            }
+        }
+        for &(number, _) in &from.variables {
+            let Some((name, kind)) = MOVABLE.get(usize::from(number)) else { continue };
+            if *kind == Kind::Plain && self.value(name).is_none() {
+                item(name, None);
+            }
+        }
+        out.len() > before
+    }
+}
+
+/// Whether two sessions are in the same state; cheap when they share the vector.
+pub fn is_same(a: &Rc<Vector>, b: &Rc<Vector>) -> bool {
+    Rc::ptr_eq(a, b) || a == b
+}
+
+fn number_of(name: &[u8]) -> Option<u8> {
+    let at = MOVABLE
+        .binary_search_by(|(known, _)| {
+            known.bytes().cmp(name.iter().map(u8::to_ascii_lowercase))
+        })
+        .ok()?;
+    u8::try_from(at).ok()
+}
+
+/// Numbers stand bare (a quoted one is refused for numeric variables), everything else is quoted.
+fn write_value(name: &str, value: &[u8], out: &mut Vec<u8>) {
+    let is_number = !value.is_empty()
+        && value.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.' || *byte == b'-')
+        && value.iter().any(u8::is_ascii_digit);
+    if value.is_empty() && name == "character_set_results" {
+        out.extend_from_slice(b"NULL");
+    } else if is_number {
+        out.extend_from_slice(value);
+    } else {
+        out.push(b'\'');
+        for &byte in value {
+            // Doubling works with and without NO_BACKSLASH_ESCAPES; values with a backslash do not
+            // occur among the movable variables and would only fail to be set.
+            if byte == b'\'' {
+                out.push(b'\'');
+            }
+            out.push(byte);
+        }
+        out.push(b'\'');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(pairs: &[(&str, &str)]) -> Vector {
+        let mut vector = Vector::default();
+        for (name, value) in pairs {
+            assert_eq!(vector.set(name.as_bytes(), value.as_bytes()), Noted::Moved);
+        }
+        vector
+    }
+
+    fn delta(from: &Vector, to: &Vector) -> String {
+        let mut out = Vec::new();
+        to.write_set(from, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn the_table_is_sorted_so_that_it_can_be_searched() {
+        assert!(MOVABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn only_the_difference_is_set() {
+        let check = |from: &[(&str, &str)], to: &[(&str, &str)], expect: &str| {
+            assert_eq!(delta(&vector(from), &vector(to)), expect);
+        };
+        check(&[], &[], "");
+        check(&[("sql_mode", "")], &[("sql_mode", "")], "");
+        check(&[], &[("sql_mode", "ANSI_QUOTES")], "SET sql_mode='ANSI_QUOTES'");
+        check(&[("sql_mode", "ANSI_QUOTES")], &[], "SET sql_mode=DEFAULT");
+        check(
+            &[("time_zone", "+01:00")],
+            &[("autocommit", "OFF"), ("max_statement_time", "1.500000")],
+            "SET autocommit='OFF',max_statement_time=1.500000,time_zone=DEFAULT",
+        );
+        check(&[], &[("time_zone", "a'b")], "SET time_zone='a''b'");
+    }
+
+    #[test]
+    fn a_character_set_takes_its_collation_along() {
+        let login = Vector::at_login("utf8mb4", "utf8mb4_bin");
+        let mut names = login.clone();
+        names.set(b"character_set_connection", b"latin1");
+        assert_eq!(names.value("collation_connection"), None);
+        assert_eq!(delta(&login, &names), "SET character_set_connection='latin1'");
+        assert_eq!(
+            delta(&names, &login),
+            "SET character_set_connection='utf8mb4',collation_connection='utf8mb4_bin'"
+        );
+        let mut default = login.clone();
+        default.variables.retain(|(n, _)| Some(*n) != number_of(b"collation_connection"));
+        assert_eq!(delta(&login, &default), "SET character_set_connection='utf8mb4'");
+        let mut raw = login.clone();
+        raw.set(b"character_set_results", b"");
+        assert_eq!(delta(&login, &raw), "SET character_set_results=NULL");
+    }
+
+    #[test]
+    fn what_cannot_be_moved_pins() {
+        let mut vector = Vector::default();
+        assert_eq!(vector.set(b"timestamp", b"5"), Noted::Pins);
+        assert_eq!(vector.set(b"collation_database", b"x"), Noted::Derived);
+        assert_eq!(vector.set(b"SQL_MODE", b""), Noted::Moved);
+        assert_eq!(vector.value("sql_mode"), Some(b"".as_slice()));
+    }
+}

@@ -1,0 +1,243 @@
+//! Prepared statements: the gateway's own ids downstream, the servers' ids upstream.
+//!
+//! A statement's text is shared by all sessions of a core that prepared it in the same schema, and
+//! may be prepared on any upstream connection. Each connection keeps at most a bounded number of
+//! them and closes the least recently used for real (`max_prepared_stmt_count` is per server).
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use foldhash::fast::FixedState;
+
+/// What a client prepared.
+#[derive(Debug)]
+pub struct StatementText {
+    /// Unique on this core.
+    pub key: u64,
+    /// The SQL text.
+    pub sql: Box<[u8]>,
+    /// The schema it was prepared in; servers resolve names by it at every execution.
+    pub schema: Option<Box<[u8]>>,
+}
+
+/// A statement of one downstream session.
+#[derive(Debug)]
+pub struct Statement {
+    /// The shared text.
+    pub text: Rc<StatementText>,
+    /// Parameter markers.
+    pub params: u16,
+    /// Columns of its result as the client was told; 0 if it gives none.
+    pub columns: u16,
+    /// The parameter types last bound, two bytes each; servers remember them per connection, so
+    /// the gateway must remember them per session (trap 9).
+    pub types: Option<Rc<[u8]>>,
+    /// A cursor is open on the pinned connection.
+    pub has_cursor: bool,
+    /// COM_STMT_SEND_LONG_DATA chunks wait on the pinned connection.
+    pub has_long_data: bool,
+}
+
+/// The statements of one downstream session.
+#[derive(Debug, Default)]
+pub struct Statements {
+    next_id: u32,
+    by_id: HashMap<u32, Statement, FixedState>,
+}
+
+impl Statements {
+    /// Adds a statement under a fresh id, never 0 nor 0xFFFFFFFF (which MariaDB's clients use for
+    /// "the last one prepared").
+    pub fn add(&mut self, statement: Statement) -> u32 {
+        loop {
+            self.next_id = self.next_id.wrapping_add(1);
+            if matches!(self.next_id, 0 | u32::MAX) || self.by_id.contains_key(&self.next_id) {
+                continue;
+            }
+            self.by_id.insert(self.next_id, statement);
+            return self.next_id;
+        }
+    }
+
+    /// The id that [`Self::add`] gave last; what a client means by 0xFFFFFFFF.
+    pub fn resolve(&self, id: u32) -> u32 {
+        if id == u32::MAX { self.next_id } else { id }
+    }
+
+    /// The statement with this id.
+    pub fn find(&mut self, id: u32) -> Option<&mut Statement> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Forgets a statement.
+    pub fn remove(&mut self, id: u32) -> Option<Statement> {
+        self.by_id.remove(&id)
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.by_id.clear();
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Whether any has an open cursor.
+    pub fn any_cursor(&self) -> bool {
+        self.by_id.values().any(|statement| statement.has_cursor)
+    }
+
+    /// Whether any waits with long data.
+    pub fn any_long_data(&self) -> bool {
+        self.by_id.values().any(|statement| statement.has_long_data)
+    }
+}
+
+/// A statement as one upstream connection knows it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The server's id on this connection.
+    pub id: u32,
+    /// Parameter types bound by the last execution there; `None` before the first.
+    pub types: Option<Rc<[u8]>>,
+    used_at: u64,
+}
+
+/// The statements prepared on one upstream connection.
+#[derive(Debug)]
+pub struct PreparedSet {
+    by_key: HashMap<u64, Prepared, FixedState>,
+    clock: u64,
+    len_max: usize,
+}
+
+impl PreparedSet {
+    /// An empty set of at most `len_max` (at least 1) statements.
+    pub fn new(len_max: usize) -> Self {
+        Self { by_key: HashMap::default(), clock: 0, len_max: len_max.max(1) }
+    }
+
+    /// Finds a statement and marks it as used.
+    pub fn touch(&mut self, key: u64) -> Option<&mut Prepared> {
+        self.clock = self.clock.wrapping_add(1);
+        let prepared = self.by_key.get_mut(&key)?;
+        prepared.used_at = self.clock;
+        Some(prepared)
+    }
+
+    /// Adds a statement. Returns the server's id of one that must be closed: the one replaced, or
+    /// the least recently used where the set is full.
+    pub fn add(&mut self, key: u64, id: u32) -> Option<u32> {
+        self.clock = self.clock.wrapping_add(1);
+        let prepared = Prepared { id, types: None, used_at: self.clock };
+        if let Some(replaced) = self.by_key.insert(key, prepared) {
+            return Some(replaced.id);
+        }
+        if self.by_key.len() <= self.len_max {
+            return None;
+        }
+        let oldest = self.by_key.iter().min_by_key(|(_, prepared)| prepared.used_at)?;
+        let oldest = *oldest.0;
+        self.by_key.remove(&oldest).map(|prepared| prepared.id)
+    }
+
+    /// Forgets a statement; returns the server's id, to be closed.
+    pub fn remove(&mut self, key: u64) -> Option<u32> {
+        self.by_key.remove(&key).map(|prepared| prepared.id)
+    }
+
+    /// How many are prepared.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether none is prepared.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+}
+
+/// The texts of one core, so that sessions which prepare the same share one key.
+#[derive(Debug, Default)]
+pub struct Texts {
+    next_key: u64,
+    by_hash: HashMap<u64, std::rc::Weak<StatementText>, FixedState>,
+}
+
+impl Texts {
+    /// The shared text of `sql` in `schema`. Two texts with the same hash get different keys, one
+    /// of them unshared.
+    pub fn intern(&mut self, sql: &[u8], schema: Option<&[u8]>) -> Rc<StatementText> {
+        let seed = schema.map_or(0, xxhash_rust::xxh3::xxh3_64);
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(sql, seed);
+        if let Some(text) = self.by_hash.get(&hash).and_then(std::rc::Weak::upgrade)
+            && &*text.sql == sql
+            && text.schema.as_deref() == schema
+        {
+            return text;
+        }
+        if self.by_hash.len() >= self.by_hash.capacity() {
+            self.by_hash.retain(|_, text| text.strong_count() > 0);
+        }
+        self.next_key = self.next_key.wrapping_add(1);
+        let text = StatementText { key: self.next_key, sql: sql.into(), schema: schema.map(Into::into) };
+        let text = Rc::new(text);
+        self.by_hash.insert(hash, Rc::downgrade(&text));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_never_the_reserved_ones_and_the_last_is_remembered() {
+        let mut texts = Texts::default();
+        let text = texts.intern(b"select ?", None);
+        let make = || Statement {
+            text: text.clone(),
+            params: 1,
+            columns: 1,
+            types: None,
+            has_cursor: false,
+            has_long_data: false,
+        };
+        let mut statements = Statements { next_id: u32::MAX - 1, ..Statements::default() };
+        assert_eq!(statements.add(make()), 1);
+        assert_eq!(statements.resolve(u32::MAX), 1);
+        statements.next_id = 0;
+        assert_eq!(statements.add(make()), 2);
+        assert!(statements.remove(1).is_some() && statements.find(1).is_none());
+    }
+
+    #[test]
+    fn the_least_recently_used_statement_is_closed() {
+        let mut set = PreparedSet::new(2);
+        assert_eq!(set.add(1, 10), None);
+        assert_eq!(set.add(2, 20), None);
+        assert!(set.touch(1).is_some());
+        assert_eq!(set.add(3, 30), Some(20));
+        assert_eq!(set.add(3, 31), Some(30));
+        assert_eq!((set.len(), set.remove(3)), (2, Some(31)));
+    }
+
+    #[test]
+    fn texts_are_shared_by_sql_and_schema_and_forgotten_with_their_last_user() {
+        let mut texts = Texts::default();
+        let a = texts.intern(b"select 1", Some(b"x"));
+        assert_eq!(texts.intern(b"select 1", Some(b"x")).key, a.key);
+        assert_ne!(texts.intern(b"select 1", Some(b"y")).key, a.key);
+        assert_ne!(texts.intern(b"select 1", None).key, a.key);
+        let key = a.key;
+        drop(a);
+        assert_ne!(texts.intern(b"select 1", Some(b"x")).key, key);
+    }
+}
