@@ -1,0 +1,186 @@
+//! State that the last statement left on an upstream connection and that its session may still read:
+//! LAST_INSERT_ID() and the diagnostics of SHOW WARNINGS.
+//!
+//! The connection goes back to the pool all the same. If its own session leases it next, nothing is
+//! to be done. If another session does, that lease first reads the state out, pipelined ahead of its
+//! own statement, and leaves the answer here for the owner.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// What is left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The value of LAST_INSERT_ID().
+    InsertId,
+    /// The conditions that SHOW WARNINGS would list.
+    Diagnostics,
+    /// The value of FOUND_ROWS() after SQL_CALC_FOUND_ROWS.
+    FoundRows,
+}
+
+/// Where the state is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Still on the connection.
+    OnConnection,
+    /// Being read out by another session's lease.
+    Leaving,
+    /// Read out: the raw reply, as this session's capabilities frame it.
+    Kept(Rc<[u8]>),
+    /// Gone with its connection.
+    Lost,
+}
+
+/// One piece of left-behind state, shared by its session and its connection.
+#[derive(Debug)]
+pub struct Residue {
+    kind: Kind,
+    owner: u64,
+    place: RefCell<Place>,
+    reading: RefCell<Vec<u8>>,
+    is_overlong: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+/// The longest reply that is kept; `max_error_count` conditions of ordinary length fit.
+const KEPT_LEN_MAX: usize = 256 * 1024;
+
+impl Residue {
+    /// State of `kind` that session `owner` has just left on its connection.
+    pub fn new(kind: Kind, owner: u64) -> Rc<Self> {
+        Rc::new(Self {
+            kind,
+            owner,
+            place: RefCell::new(Place::OnConnection),
+            reading: RefCell::default(),
+            is_overlong: Cell::new(false),
+            waiting: RefCell::default(),
+        })
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The session that may read it.
+    pub fn owner(&self) -> u64 {
+        self.owner
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        self.place.borrow().clone()
+    }
+
+    /// The statement that reads it out of the connection.
+    pub fn query(&self) -> &'static [u8] {
+        match self.kind {
+            Kind::InsertId => b"SELECT LAST_INSERT_ID()",
+            Kind::Diagnostics => b"SHOW WARNINGS",
+            Kind::FoundRows => b"SELECT FOUND_ROWS()",
+        }
+    }
+
+    /// The read-out has been sent.
+    pub fn begin_reading(&self) {
+        *self.place.borrow_mut() = Place::Leaving;
+    }
+
+    /// Takes in bytes of the read-out's reply.
+    pub fn read(&self, bytes: &[u8]) {
+        let mut reading = self.reading.borrow_mut();
+        if reading.len().saturating_add(bytes.len()) > KEPT_LEN_MAX {
+            self.is_overlong.set(true);
+        } else {
+            reading.extend_from_slice(bytes);
+        }
+    }
+
+    /// The reply is complete; wakes the owner if it waits.
+    pub fn end_reading(&self, is_ok: bool) {
+        let reading = self.reading.take();
+        let kept = is_ok && !self.is_overlong.get();
+        self.settle(if kept { Place::Kept(reading.into()) } else { Place::Lost });
+    }
+
+    /// The connection is gone. What was read out before stays.
+    pub fn connection_closed(&self) {
+        if !matches!(*self.place.borrow(), Place::Kept(_)) {
+            self.settle(Place::Lost);
+        }
+    }
+
+    fn settle(&self, place: Place) {
+        *self.place.borrow_mut() = place;
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Ready when the state is not on its way.
+    pub fn poll_settled(&self, context: &Context<'_>) -> Poll<()> {
+        if *self.place.borrow() != Place::Leaving {
+            return Poll::Ready(());
+        }
+        *self.waiting.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// The number in the only row of a reply that [`Residue`] kept: a column count, one definition, an
+/// EOF where the capabilities want one, the row.
+pub fn read_number(reply: &[u8]) -> Option<u64> {
+    use crate::wire::mysql::frame::{HEADER_LEN, Header};
+    let mut rest = reply;
+    let mut index = 0_u32;
+    loop {
+        let header = Header::parse(rest)?;
+        let (_, after) = rest.split_at_checked(HEADER_LEN)?;
+        let (payload, after) = after.split_at_checked(header.len)?;
+        let is_eof = payload.first() == Some(&0xfe);
+        if index >= 2 && !is_eof {
+            let (&len, text) = payload.split_first()?;
+            let digits = text.get(..usize::from(len))?;
+            return std::str::from_utf8(digits).ok()?.parse().ok();
+        }
+        index = index.saturating_add(1);
+        rest = after;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_out_outlives_its_connection() {
+        let residue = Residue::new(Kind::InsertId, 7);
+        residue.begin_reading();
+        assert_eq!(residue.place(), Place::Leaving);
+        residue.read(b"ab");
+        residue.read(b"c");
+        residue.end_reading(true);
+        residue.connection_closed();
+        assert_eq!(residue.place(), Place::Kept(b"abc".as_slice().into()));
+        let lost = Residue::new(Kind::Diagnostics, 7);
+        lost.begin_reading();
+        lost.connection_closed();
+        assert_eq!(lost.place(), Place::Lost);
+        let long = Residue::new(Kind::Diagnostics, 7);
+        long.read(&vec![0; KEPT_LEN_MAX + 1]);
+        long.end_reading(true);
+        assert_eq!(long.place(), Place::Lost);
+    }
+
+    #[test]
+    fn the_number_is_found_with_and_without_the_eof() {
+        let head = b"\x01\0\0\x01\x01\x02\0\0\x02xx";
+        let row = b"\x03\0\0\x04\x0242";
+        assert_eq!(read_number(&[&head[..], b"\x05\0\0\x03\xfe\0\0\x02\0", row].concat()), Some(42));
+        assert_eq!(read_number(&[&head[..], row].concat()), Some(42));
+        assert_eq!(read_number(head), None);
+    }
+}

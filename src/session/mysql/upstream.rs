@@ -1,0 +1,139 @@
+//! The protocol state of one upstream connection after its login.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use super::residue::Residue;
+use super::state::Vector;
+use super::statements::{PreparedSet, StatementText};
+use crate::wire::mysql::reply::{Expect, ReplyWalker};
+
+/// A reply that is still to come, oldest first.
+#[derive(Debug)]
+pub(super) enum Expected {
+    /// To COM_INIT_DB or SET that the gateway sent to move the session's state.
+    Moved,
+    /// To COM_STMT_PREPARE that the gateway sent on its own.
+    Prepared(Rc<StatementText>),
+    /// To the statement that reads another session's state out.
+    ReadOut(Rc<Residue>),
+    /// To the client's command.
+    Main(Expect),
+}
+
+/// The session with one upstream server. Idle when no reply is expected.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The server's id of this connection, for KILL.
+    pub thread_id: u32,
+    pub(super) deprecates_eof: bool,
+    pub(super) vector: Rc<Vector>,
+    pub(super) prepared: PreparedSet,
+    pub(super) walker: ReplyWalker,
+    pub(super) expected: SmallVec<[Expected; 4]>,
+    pub(super) is_walking: bool,
+    /// The session and its statement that ran last.
+    pub(super) last_user: (u64, u64),
+    pub(super) residues: SmallVec<[Rc<Residue>; 2]>,
+    /// The last statement left conditions that SHOW WARNINGS would list.
+    pub(super) has_conditions: bool,
+    /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
+    /// of a right.
+    pub(super) schemas_known: SmallVec<[u64; 4]>,
+}
+
+/// What a connection's login settled.
+#[derive(Clone, Debug)]
+pub struct LoginFacts {
+    /// The server's id of the connection.
+    pub thread_id: u32,
+    /// CLIENT_DEPRECATE_EOF was agreed on.
+    pub deprecates_eof: bool,
+    /// The state after login.
+    pub vector: Rc<Vector>,
+    /// Bound of statements kept prepared.
+    pub statements_max: usize,
+}
+
+impl Upstream {
+    /// A session that has just logged in.
+    pub fn new(facts: LoginFacts) -> Self {
+        Self {
+            thread_id: facts.thread_id,
+            deprecates_eof: facts.deprecates_eof,
+            vector: facts.vector,
+            prepared: PreparedSet::new(facts.statements_max),
+            walker: ReplyWalker::new(facts.deprecates_eof),
+            expected: SmallVec::new(),
+            is_walking: false,
+            last_user: (0, 0),
+            residues: SmallVec::new(),
+            has_conditions: false,
+            schemas_known: SmallVec::new(),
+        }
+    }
+
+    /// Whether no reply is awaited: only then may the connection be pooled.
+    pub fn is_idle(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// The session that used the connection last; 0 if none has.
+    pub fn last_owner(&self) -> u64 {
+        self.last_user.0
+    }
+
+    /// Whether the connection is in a schema. One that is cannot leave it for none.
+    pub fn has_schema(&self) -> bool {
+        self.vector.schema().is_some()
+    }
+
+    /// Whether all bytes received so far are whole packets of the reply.
+    pub fn is_at_boundary(&self) -> bool {
+        self.walker.is_at_boundary()
+    }
+
+    /// Whether nothing of the reply to the client's command has come.
+    pub fn is_unanswered(&self) -> bool {
+        !matches!(self.expected.first(), Some(Expected::Main(_)))
+            || !self.is_walking
+            || self.walker.is_untouched()
+    }
+
+    /// The sequence id that an ERR in place of the rest of the reply would need.
+    pub fn next_sequence(&self) -> u8 {
+        if self.is_walking { self.walker.next_sequence() } else { 1 }
+    }
+
+    /// Whether the connection has been in this schema; remembers it.
+    pub(super) fn knows_schema(&mut self, schema: &[u8]) -> bool {
+        let hash = xxhash_rust::xxh3::xxh3_64(schema);
+        if self.schemas_known.contains(&hash) {
+            return true;
+        }
+        if self.schemas_known.len() >= 16 {
+            self.schemas_known.remove(0);
+        }
+        self.schemas_known.push(hash);
+        false
+    }
+
+    pub(super) fn forget_schema(&mut self, schema: &[u8]) {
+        let hash = xxhash_rust::xxh3::xxh3_64(schema);
+        self.schemas_known.retain(|known| *known != hash);
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        for residue in &self.residues {
+            residue.connection_closed();
+        }
+        for expected in &self.expected {
+            if let Expected::ReadOut(residue) = expected {
+                residue.connection_closed();
+            }
+        }
+    }
+}
