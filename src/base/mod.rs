@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod close;
+pub mod codes;
 pub mod credential;
 pub mod ident;
 pub mod pin;

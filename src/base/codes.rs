@@ -1,0 +1,164 @@
+//! The code policy: what a client is told for each thing that can go wrong, and whether its
+//! connection is kept. One table for protocol sessions, drivers, docs and metrics.
+//!
+//! Numbers are the servers' own wherever one fits (MySQL "Server Error Message Reference"). None is
+//! in 2000–2999 or 5000–5999: clients take those for their own errors, and MariaDB calls such a
+//! packet malformed. SQLSTATE class 08 makes client pools drop the connection, so it stands only
+//! where that is wanted.
+
+/// What an event means on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// The error number.
+    pub errno: u16,
+    /// The SQLSTATE.
+    pub sqlstate: [u8; 5],
+    /// A stable word for logs and for people who search.
+    pub reason: &'static str,
+    /// What is said, before any detail.
+    pub text: &'static str,
+    /// Whether the client's connection is kept.
+    pub keep: bool,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident = $errno:literal $state:literal $reason:literal $keep:ident $text:literal;)*) => {
+        /// Something that goes wrong and that a MySQL client is told of.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Event { $($(#[$doc])* $name,)* }
+
+        impl Event {
+            /// Every event, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+
+        /// The table's row for `event`.
+        pub const fn code(event: Event) -> Code {
+            match event {
+                $(Event::$name => Code {
+                    errno: $errno,
+                    sqlstate: *$state,
+                    reason: $reason,
+                    text: $text,
+                    keep: matches!(stringify!($keep).as_bytes(), b"keep"),
+                },)*
+            }
+        }
+    };
+}
+
+events! {
+    /// The listener's connection limit, or the node's file descriptors, are used up.
+    TooManyConnections = 1040 b"08004" "admission_limit" close "Too many connections";
+    /// A tenant's connection limit is reached.
+    TenantLimit = 1203 b"42000" "tenant_limit" close "The tenant has its maximum of connections already";
+    /// The login packet cannot be read, or wants what is not offered.
+    BadHandshake = 1043 b"08S01" "bad_handshake" close "Bad handshake";
+    /// The command's framing is broken by a wrong sequence id.
+    OutOfOrder = 1156 b"08S01" "out_of_order" close "Got packets out of order";
+    /// The command is longer than any server accepts.
+    TooLarge = 1153 b"08S01" "too_large" close "Got a packet bigger than 'max_allowed_packet' bytes";
+    /// The command's body does not fit its kind; the framing is intact.
+    MalformedCommand = 1835 b"HY000" "malformed" keep "Malformed communication packet";
+    /// The command is none that the gateway carries.
+    UnknownCommand = 1047 b"08S01" "unknown_command" keep "Unknown command";
+    /// COM_QUERY without a statement.
+    EmptyQuery = 1065 b"42000" "empty_query" keep "Query was empty";
+    /// No such prepared statement, or it has no open cursor.
+    UnknownStatement = 1243 b"HY000" "unknown_statement" keep "Unknown prepared statement handler given to the command";
+    /// The session has its maximum of prepared statements.
+    TooManyStatements = 1461 b"42000" "too_many_statements" keep "Can't create more prepared statements than the session may hold";
+    /// A statement of more than 64 KiB cannot be prepared.
+    StatementTooLong = 1295 b"HY000" "statement_too_long" keep "This statement is too long to be prepared through the gateway; send it as text";
+    /// Diagnostics were moved off their connection and can be shown by SHOW WARNINGS only.
+    DiagnosticsMoved = 1235 b"42000" "diagnostics_moved" keep "The last statement's diagnostics are kept for SHOW WARNINGS only";
+    /// A command relies on state that cannot be carried to another connection.
+    Unmovable = 1295 b"HY000" "unmovable" keep "The prepared statement cannot be carried over to another connection; prepare it again";
+    /// No upstream connection came free before the deadline.
+    PoolWait = 3168 b"HY000" "pool_wait" keep "No upstream connection became free in time";
+    /// The waiting queue is full.
+    PoolFull = 3168 b"HY000" "pool_full" keep "Too many statements wait for an upstream connection";
+    /// No endpoint of the placement can be used.
+    NoEndpoint = 3168 b"HY000" "no_endpoint" keep "No healthy endpoint";
+    /// The upstream was lost after the statement was sent; whether it ran is unknown.
+    OutcomeUnknown = 1158 b"08S01" "outcome_unknown" keep "The upstream connection was lost; the statement's outcome unknown";
+    /// The upstream was lost inside a transaction, a pinned session or a result.
+    SessionLost = 1053 b"08S01" "session_lost" close "The upstream connection was lost, and the session's state with it";
+    /// The statement's deadline passed.
+    StatementDeadline = 3024 b"HY000" "statement_deadline" keep "Query execution was interrupted, maximum statement execution time exceeded";
+    /// The client was idle for too long.
+    IdleClient = 4031 b"HY000" "idle_client" close "The client was disconnected by the gateway because of inactivity";
+    /// The node drains.
+    Drain = 1053 b"08S01" "drain" close "Server shutdown in progress";
+}
+
+/// The message for `event`: the table's text, the detail, the reason word and the id of the client's
+/// connection, by which its log lines are found.
+pub fn message(event: Event, detail: &str, id: u64) -> String {
+    let Code { text, reason, .. } = code(event);
+    let colon = if detail.is_empty() { "" } else { ": " };
+    format!("{text}{colon}{detail} [ringgate {reason} {id}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of the policy, by event: errno, SQLSTATE, keep. Written out a second time on
+    /// purpose, so that a changed row is a changed promise.
+    #[test]
+    fn every_row_is_as_promised() {
+        let rows: &[(Event, u16, &[u8; 5], bool)] = &[
+            (Event::TooManyConnections, 1040, b"08004", false),
+            (Event::TenantLimit, 1203, b"42000", false),
+            (Event::BadHandshake, 1043, b"08S01", false),
+            (Event::OutOfOrder, 1156, b"08S01", false),
+            (Event::TooLarge, 1153, b"08S01", false),
+            (Event::MalformedCommand, 1835, b"HY000", true),
+            (Event::UnknownCommand, 1047, b"08S01", true),
+            (Event::EmptyQuery, 1065, b"42000", true),
+            (Event::UnknownStatement, 1243, b"HY000", true),
+            (Event::TooManyStatements, 1461, b"42000", true),
+            (Event::StatementTooLong, 1295, b"HY000", true),
+            (Event::DiagnosticsMoved, 1235, b"42000", true),
+            (Event::Unmovable, 1295, b"HY000", true),
+            (Event::PoolWait, 3168, b"HY000", true),
+            (Event::PoolFull, 3168, b"HY000", true),
+            (Event::NoEndpoint, 3168, b"HY000", true),
+            (Event::OutcomeUnknown, 1158, b"08S01", true),
+            (Event::SessionLost, 1053, b"08S01", false),
+            (Event::StatementDeadline, 3024, b"HY000", true),
+            (Event::IdleClient, 4031, b"HY000", false),
+            (Event::Drain, 1053, b"08S01", false),
+        ];
+        assert_eq!(rows.len(), Event::ALL.len());
+        for &(event, errno, sqlstate, keep) in rows {
+            let code = code(event);
+            assert_eq!(
+                (code.errno, &code.sqlstate, code.keep),
+                (errno, sqlstate, keep),
+                "{event:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_number_is_in_the_ranges_of_clients() {
+        for event in Event::ALL {
+            let errno = code(*event).errno;
+            assert!(
+                !(2000..3000).contains(&errno) && !(5000..6000).contains(&errno),
+                "{event:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn messages_carry_detail_reason_and_id() {
+        assert_eq!(
+            message(Event::PoolWait, "5 waiting", 9),
+            "No upstream connection became free in time: 5 waiting [ringgate pool_wait 9]"
+        );
+        assert!(message(Event::OutcomeUnknown, "", 1).contains("outcome unknown"));
+    }
+}
