@@ -99,12 +99,18 @@ impl Intake {
 
     fn check_first(&mut self, header: Header) -> Result<(), IntakeError> {
         self.seq = header.seq;
-        if header.seq == 0 { Ok(()) } else { Err(IntakeError::Sequence) }
+        if header.seq == 0 {
+            Ok(())
+        } else {
+            Err(IntakeError::Sequence)
+        }
     }
 
     fn collect(&mut self, bytes: &[u8]) -> Result<Taken, IntakeError> {
         let mut used = self.fill(bytes, 0, HEADER_LEN);
-        let Some(header) = Header::parse(&self.head) else { return Ok(Taken::Starved) };
+        let Some(header) = Header::parse(&self.head) else {
+            return Ok(Taken::Starved);
+        };
         self.check_first(header)?;
         let whole = header.len.saturating_add(HEADER_LEN);
         let want = whole.min(HEAD_LEN_MAX);
@@ -151,7 +157,9 @@ impl Intake {
             let taken = rest.get(..missing).unwrap_or(rest);
             self.partial.extend_from_slice(taken);
             at = at.saturating_add(taken.len());
-            let Some(header) = Header::parse(&self.partial) else { break };
+            let Some(header) = Header::parse(&self.partial) else {
+                break;
+            };
             self.partial.clear();
             if header.seq != self.seq.wrapping_add(1) {
                 return Err(IntakeError::Sequence);
@@ -218,10 +226,18 @@ mod tests {
 
     #[test]
     fn every_cut_gives_the_same_commands() {
-        let commands = [command(b"\x03select 1"), command(b"\x0e"), command(&[3; 300])];
+        let commands = [
+            command(b"\x03select 1"),
+            command(b"\x0e"),
+            command(&[3; 300]),
+        ];
         let whole = commands.concat();
         for cut in 0..=whole.len() {
-            assert_eq!(run(&[&whole[..cut], &whole[cut..]]), Ok(commands.to_vec()), "cut at {cut}");
+            assert_eq!(
+                run(&[&whole[..cut], &whole[cut..]]),
+                Ok(commands.to_vec()),
+                "cut at {cut}"
+            );
         }
         let bytes: Vec<_> = whole.chunks(1).collect();
         assert_eq!(run(&bytes), Ok(commands.to_vec()));
@@ -229,7 +245,13 @@ mod tests {
 
     #[test]
     fn long_commands_stream_through_every_boundary() {
-        for len in [HEAD_LEN_MAX - 5, HEAD_LEN_MAX - 4, HEAD_LEN_MAX, PAYLOAD_MAX - 1, PAYLOAD_MAX] {
+        for len in [
+            HEAD_LEN_MAX - 5,
+            HEAD_LEN_MAX - 4,
+            HEAD_LEN_MAX,
+            PAYLOAD_MAX - 1,
+            PAYLOAD_MAX,
+        ] {
             for len in [len, len + 1, 2 * PAYLOAD_MAX] {
                 let commands = [command(&vec![3; len]), command(b"\x0e")];
                 let whole = commands.concat();

@@ -1,8 +1,15 @@
 //! MySQL sessions, both roles.
 
+pub mod answer;
 pub mod connect;
+pub mod downstream;
+pub mod effects;
+pub mod exchange;
 pub mod intake;
 pub mod login;
+pub mod output;
+pub mod residue;
 pub mod state;
 pub mod statements;
 pub mod text;
+pub mod upstream;

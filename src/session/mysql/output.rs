@@ -83,7 +83,10 @@ mod tests {
         out.bytes(b"c");
         out.input(12..13);
         out.input(13..13);
-        assert_eq!(out.spans(), [Span::Input(0..9), Span::Own(0..3), Span::Input(12..13)]);
+        assert_eq!(
+            out.spans(),
+            [Span::Input(0..9), Span::Own(0..3), Span::Input(12..13)]
+        );
         assert_eq!(out.own(), b"abc");
     }
 }

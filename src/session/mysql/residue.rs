@@ -103,7 +103,11 @@ impl Residue {
     pub fn end_reading(&self, is_ok: bool) {
         let reading = self.reading.take();
         let kept = is_ok && !self.is_overlong.get();
-        self.settle(if kept { Place::Kept(reading.into()) } else { Place::Lost });
+        self.settle(if kept {
+            Place::Kept(reading.into())
+        } else {
+            Place::Lost
+        });
     }
 
     /// The connection is gone. What was read out before stays.
@@ -179,7 +183,10 @@ mod tests {
     fn the_number_is_found_with_and_without_the_eof() {
         let head = b"\x01\0\0\x01\x01\x02\0\0\x02xx";
         let row = b"\x03\0\0\x04\x0242";
-        assert_eq!(read_number(&[&head[..], b"\x05\0\0\x03\xfe\0\0\x02\0", row].concat()), Some(42));
+        assert_eq!(
+            read_number(&[&head[..], b"\x05\0\0\x03\xfe\0\0\x02\0", row].concat()),
+            Some(42)
+        );
         assert_eq!(read_number(&[&head[..], row].concat()), Some(42));
         assert_eq!(read_number(head), None);
     }

@@ -104,7 +104,11 @@ impl Vector {
     /// The state right after a login with this character set and collation, with no schema.
     pub fn at_login(charset: &str, collation: &str) -> Self {
         let mut vector = Self::default();
-        for name in ["character_set_client", "character_set_connection", "character_set_results"] {
+        for name in [
+            "character_set_client",
+            "character_set_connection",
+            "character_set_results",
+        ] {
             vector.set(name.as_bytes(), charset.as_bytes());
         }
         vector.set(b"collation_connection", collation.as_bytes());
@@ -118,33 +122,46 @@ impl Vector {
 
     /// Whether the vector says `autocommit=0`.
     pub fn is_autocommit_off(&self) -> bool {
-        self.value("autocommit").is_some_and(|value| value == b"OFF" || value == b"0")
+        self.value("autocommit")
+            .is_some_and(|value| value == b"OFF" || value == b"0")
     }
 
     /// A variable's value, if it differs from a fresh session's.
     pub fn value(&self, name: &str) -> Option<&[u8]> {
         let number = number_of(name.as_bytes())?;
-        let at = self.variables.binary_search_by_key(&number, |(n, _)| *n).ok()?;
+        let at = self
+            .variables
+            .binary_search_by_key(&number, |(n, _)| *n)
+            .ok()?;
         self.variables.get(at).map(|(_, value)| &**value)
     }
 
     /// The same vector in another schema; an empty name is no schema.
     pub fn with_schema(&self, schema: &[u8]) -> Self {
         let schema = (!schema.is_empty()).then(|| schema.into());
-        Self { schema, variables: self.variables.clone() }
+        Self {
+            schema,
+            variables: self.variables.clone(),
+        }
     }
 
     /// Takes over a variable's new value as the server reported it.
     pub fn set(&mut self, name: &[u8], value: &[u8]) -> Noted {
-        if DERIVED.iter().any(|derived| name.eq_ignore_ascii_case(derived.as_bytes())) {
+        if DERIVED
+            .iter()
+            .any(|derived| name.eq_ignore_ascii_case(derived.as_bytes()))
+        {
             return Noted::Derived;
         }
-        let Some(number) = number_of(name) else { return Noted::Pins };
+        let Some(number) = number_of(name) else {
+            return Noted::Pins;
+        };
         if name.eq_ignore_ascii_case(b"character_set_connection")
             && self.value("character_set_connection") != Some(value)
         {
             // The collation falls back to the character set's default one, without being reported.
-            self.variables.retain(|(n, _)| Some(*n) != number_of(b"collation_connection"));
+            self.variables
+                .retain(|(n, _)| Some(*n) != number_of(b"collation_connection"));
         }
         match self.variables.binary_search_by_key(&number, |(n, _)| *n) {
             Ok(at) => {
@@ -171,10 +188,13 @@ impl Vector {
             }
         };
         let collation_was_set = from.value("collation_connection").is_some();
-        let collation_falls_back = collation_was_set && self.value("collation_connection").is_none();
+        let collation_falls_back =
+            collation_was_set && self.value("collation_connection").is_none();
         let mut charset_changed = false;
         for &(number, ref value) in &self.variables {
-            let Some((name, _)) = MOVABLE.get(usize::from(number)) else { continue };
+            let Some((name, _)) = MOVABLE.get(usize::from(number)) else {
+                continue;
+            };
             let is_charset = *name == "character_set_connection";
             let is_collation = *name == "collation_connection";
             // Setting the character set resets the collation, so that one must follow.
@@ -185,7 +205,9 @@ impl Vector {
             }
         }
         for &(number, _) in &from.variables {
-            let Some((name, kind)) = MOVABLE.get(usize::from(number)) else { continue };
+            let Some((name, kind)) = MOVABLE.get(usize::from(number)) else {
+                continue;
+            };
             if *kind == Kind::Plain && self.value(name).is_none() {
                 item(name, None);
             }
@@ -201,9 +223,7 @@ pub fn is_same(a: &Rc<Vector>, b: &Rc<Vector>) -> bool {
 
 fn number_of(name: &[u8]) -> Option<u8> {
     let at = MOVABLE
-        .binary_search_by(|(known, _)| {
-            known.bytes().cmp(name.iter().map(u8::to_ascii_lowercase))
-        })
+        .binary_search_by(|(known, _)| known.bytes().cmp(name.iter().map(u8::to_ascii_lowercase)))
         .ok()?;
     u8::try_from(at).ok()
 }
@@ -211,7 +231,9 @@ fn number_of(name: &[u8]) -> Option<u8> {
 /// Numbers stand bare (a quoted one is refused for numeric variables), everything else is quoted.
 fn write_value(name: &str, value: &[u8], out: &mut Vec<u8>) {
     let is_number = !value.is_empty()
-        && value.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.' || *byte == b'-')
+        && value
+            .iter()
+            .all(|byte| byte.is_ascii_digit() || *byte == b'.' || *byte == b'-')
         && value.iter().any(u8::is_ascii_digit);
     if value.is_empty() && name == "character_set_results" {
         out.extend_from_slice(b"NULL");
@@ -261,7 +283,11 @@ mod tests {
         };
         check(&[], &[], "");
         check(&[("sql_mode", "")], &[("sql_mode", "")], "");
-        check(&[], &[("sql_mode", "ANSI_QUOTES")], "SET sql_mode='ANSI_QUOTES'");
+        check(
+            &[],
+            &[("sql_mode", "ANSI_QUOTES")],
+            "SET sql_mode='ANSI_QUOTES'",
+        );
         check(&[("sql_mode", "ANSI_QUOTES")], &[], "SET sql_mode=DEFAULT");
         check(
             &[("time_zone", "+01:00")],
@@ -277,14 +303,22 @@ mod tests {
         let mut names = login.clone();
         names.set(b"character_set_connection", b"latin1");
         assert_eq!(names.value("collation_connection"), None);
-        assert_eq!(delta(&login, &names), "SET character_set_connection='latin1'");
+        assert_eq!(
+            delta(&login, &names),
+            "SET character_set_connection='latin1'"
+        );
         assert_eq!(
             delta(&names, &login),
             "SET character_set_connection='utf8mb4',collation_connection='utf8mb4_bin'"
         );
         let mut default = login.clone();
-        default.variables.retain(|(n, _)| Some(*n) != number_of(b"collation_connection"));
-        assert_eq!(delta(&login, &default), "SET character_set_connection='utf8mb4'");
+        default
+            .variables
+            .retain(|(n, _)| Some(*n) != number_of(b"collation_connection"));
+        assert_eq!(
+            delta(&login, &default),
+            "SET character_set_connection='utf8mb4'"
+        );
         let mut raw = login.clone();
         raw.set(b"character_set_results", b"");
         assert_eq!(delta(&login, &raw), "SET character_set_results=NULL");

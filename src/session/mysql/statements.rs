@@ -9,6 +9,8 @@ use std::rc::Rc;
 
 use foldhash::fast::FixedState;
 
+use super::effects::Effects;
+
 /// What a client prepared.
 #[derive(Debug)]
 pub struct StatementText {
@@ -36,6 +38,8 @@ pub struct Statement {
     pub has_cursor: bool,
     /// COM_STMT_SEND_LONG_DATA chunks wait on the pinned connection.
     pub has_long_data: bool,
+    /// What its text does to the session at every execution.
+    pub effects: Effects,
 }
 
 /// The statements of one downstream session.
@@ -121,7 +125,11 @@ pub struct PreparedSet {
 impl PreparedSet {
     /// An empty set of at most `len_max` (at least 1) statements.
     pub fn new(len_max: usize) -> Self {
-        Self { by_key: HashMap::default(), clock: 0, len_max: len_max.max(1) }
+        Self {
+            by_key: HashMap::default(),
+            clock: 0,
+            len_max: len_max.max(1),
+        }
     }
 
     /// Finds a statement and marks it as used.
@@ -136,14 +144,21 @@ impl PreparedSet {
     /// the least recently used where the set is full.
     pub fn add(&mut self, key: u64, id: u32) -> Option<u32> {
         self.clock = self.clock.wrapping_add(1);
-        let prepared = Prepared { id, types: None, used_at: self.clock };
+        let prepared = Prepared {
+            id,
+            types: None,
+            used_at: self.clock,
+        };
         if let Some(replaced) = self.by_key.insert(key, prepared) {
             return Some(replaced.id);
         }
         if self.by_key.len() <= self.len_max {
             return None;
         }
-        let oldest = self.by_key.iter().min_by_key(|(_, prepared)| prepared.used_at)?;
+        let oldest = self
+            .by_key
+            .iter()
+            .min_by_key(|(_, prepared)| prepared.used_at)?;
         let oldest = *oldest.0;
         self.by_key.remove(&oldest).map(|prepared| prepared.id)
     }
@@ -187,7 +202,11 @@ impl Texts {
             self.by_hash.retain(|_, text| text.strong_count() > 0);
         }
         self.next_key = self.next_key.wrapping_add(1);
-        let text = StatementText { key: self.next_key, sql: sql.into(), schema: schema.map(Into::into) };
+        let text = StatementText {
+            key: self.next_key,
+            sql: sql.into(),
+            schema: schema.map(Into::into),
+        };
         let text = Rc::new(text);
         self.by_hash.insert(hash, Rc::downgrade(&text));
         text
@@ -209,8 +228,12 @@ mod tests {
             types: None,
             has_cursor: false,
             has_long_data: false,
+            effects: Effects::default(),
         };
-        let mut statements = Statements { next_id: u32::MAX - 1, ..Statements::default() };
+        let mut statements = Statements {
+            next_id: u32::MAX - 1,
+            ..Statements::default()
+        };
         assert_eq!(statements.add(make()), 1);
         assert_eq!(statements.resolve(u32::MAX), 1);
         statements.next_id = 0;

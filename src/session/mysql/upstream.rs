@@ -103,7 +103,11 @@ impl Upstream {
 
     /// The sequence id that an ERR in place of the rest of the reply would need.
     pub fn next_sequence(&self) -> u8 {
-        if self.is_walking { self.walker.next_sequence() } else { 1 }
+        if self.is_walking {
+            self.walker.next_sequence()
+        } else {
+            1
+        }
     }
 
     /// Whether the connection has been in this schema; remembers it.
@@ -117,11 +121,6 @@ impl Upstream {
         }
         self.schemas_known.push(hash);
         false
-    }
-
-    pub(super) fn forget_schema(&mut self, schema: &[u8]) {
-        let hash = xxhash_rust::xxh3::xxh3_64(schema);
-        self.schemas_known.retain(|known| *known != hash);
     }
 }
 

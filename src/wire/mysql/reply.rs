@@ -164,7 +164,11 @@ impl ReplyWalker {
     /// Expects the reply to a command whose last packet had the sequence id `command_seq`.
     pub fn start(&mut self, expect: Expect, command_seq: u8) {
         self.expect = expect;
-        self.phase = if expect == Expect::Rows { Phase::Rows } else { Phase::Head };
+        self.phase = if expect == Expect::Rows {
+            Phase::Rows
+        } else {
+            Phase::Head
+        };
         self.seq = command_seq.wrapping_add(1);
         self.seq_shift = 0;
         self.remaining = 0;
@@ -226,7 +230,11 @@ impl ReplyWalker {
             self.clear_carry();
         }
         if self.phase == Phase::Done {
-            return if bytes.is_empty() { Ok(Step::Starved) } else { Err(ReplyError::Surplus) };
+            return if bytes.is_empty() {
+                Ok(Step::Starved)
+            } else {
+                Err(ReplyError::Surplus)
+            };
         }
         if !self.carry.is_empty() {
             return self.step_carried(bytes);
@@ -239,9 +247,15 @@ impl ReplyWalker {
                 self.remaining -= passed;
                 at = at.saturating_add(passed);
             }
-            let Some(rest) = bytes.get_mut(at..) else { return Err(ReplyError::Malformed) };
+            let Some(rest) = bytes.get_mut(at..) else {
+                return Err(ReplyError::Malformed);
+            };
             if rest.is_empty() {
-                return Ok(if at == 0 { Step::Starved } else { Step::Pass(at) });
+                return Ok(if at == 0 {
+                    Step::Starved
+                } else {
+                    Step::Pass(at)
+                });
             }
             match self.look(rest)? {
                 Look::Passes => at = at.saturating_add(HEADER_LEN),
@@ -302,7 +316,9 @@ impl ReplyWalker {
 
     /// Looks at a packet's start. A passing packet's header is taken in at once.
     fn look(&mut self, bytes: &mut [u8]) -> Result<Look, ReplyError> {
-        let Some(header) = Header::parse(bytes) else { return Ok(Look::Short) };
+        let Some(header) = Header::parse(bytes) else {
+            return Ok(Look::Short);
+        };
         if header.seq != self.seq {
             return Err(ReplyError::Sequence);
         }
@@ -313,7 +329,9 @@ impl ReplyWalker {
         if header.len == 0 {
             return Err(ReplyError::Malformed);
         }
-        let Some(&first) = bytes.get(HEADER_LEN) else { return Ok(Look::Short) };
+        let Some(&first) = bytes.get(HEADER_LEN) else {
+            return Ok(Look::Short);
+        };
         if self.carries_state(first, header.len)? {
             if header.len > CONTROL_LEN_MAX {
                 return Err(ReplyError::TooLarge);
@@ -351,7 +369,12 @@ impl ReplyWalker {
                 true
             }
             Phase::Rows => {
-                let ends = first == 0xfe && if self.deprecate_eof { len < PAYLOAD_MAX } else { len < 9 };
+                let ends = first == 0xfe
+                    && if self.deprecate_eof {
+                        len < PAYLOAD_MAX
+                    } else {
+                        len < 9
+                    };
                 is_err || ends
             }
             Phase::Done => return Err(ReplyError::Surplus),
@@ -362,7 +385,11 @@ impl ReplyWalker {
     fn read_column_count(&mut self, len: usize, bytes: &[u8]) -> Result<bool, ReplyError> {
         let Some(payload) = bytes.get(HEADER_LEN..HEADER_LEN.saturating_add(len)) else {
             // A count is a few bytes; a longer packet cannot be one.
-            return if len > 9 { Err(ReplyError::Malformed) } else { Ok(false) };
+            return if len > 9 {
+                Err(ReplyError::Malformed)
+            } else {
+                Ok(false)
+            };
         };
         let mut cursor = payload;
         let count = read_lenenc(&mut cursor).ok_or(ReplyError::Malformed)?;
@@ -379,13 +406,23 @@ impl ReplyWalker {
         match self.phase {
             Phase::Columns(left) if left > 1 => self.phase = Phase::Columns(left.saturating_sub(1)),
             Phase::Columns(_) => {
-                self.phase = if self.deprecate_eof { Phase::Rows } else { Phase::ColumnsEof };
+                self.phase = if self.deprecate_eof {
+                    Phase::Rows
+                } else {
+                    Phase::ColumnsEof
+                };
             }
             Phase::Definitions { left, then } if left > 1 => {
-                self.phase = Phase::Definitions { left: left.saturating_sub(1), then };
+                self.phase = Phase::Definitions {
+                    left: left.saturating_sub(1),
+                    then,
+                };
             }
             Phase::Definitions { then, .. } if self.deprecate_eof => {
-                self.phase = Phase::Definitions { left: then, then: 0 };
+                self.phase = Phase::Definitions {
+                    left: then,
+                    then: 0,
+                };
             }
             Phase::Definitions { then, .. } => self.phase = Phase::DefinitionsEof { then },
             Phase::Rows => self.rows = self.rows.saturating_add(1),
@@ -410,7 +447,9 @@ impl ReplyWalker {
 
     /// Takes in a whole state packet, header included, and moves to the next phase.
     fn take_packet(&mut self, bytes: &mut [u8]) -> Result<Packet, ReplyError> {
-        let (_, payload) = bytes.split_at_checked(HEADER_LEN).ok_or(ReplyError::Malformed)?;
+        let (_, payload) = bytes
+            .split_at_checked(HEADER_LEN)
+            .ok_or(ReplyError::Malformed)?;
         let first = payload.first().copied().ok_or(ReplyError::Malformed)?;
         let packet = match self.phase {
             _ if first == 0xff => {
@@ -435,7 +474,10 @@ impl ReplyWalker {
                     0 => Phase::Done,
                     left => Phase::Definitions { left, then: 0 },
                 };
-                Packet::ColumnsEnd { status, is_last: then == 0 }
+                Packet::ColumnsEnd {
+                    status,
+                    is_last: then == 0,
+                }
             }
             Phase::Definitions { .. } => {
                 self.phase = Phase::Done;
@@ -458,7 +500,12 @@ impl ReplyWalker {
             (left, then) => Phase::Definitions { left, then },
         };
         let is_last = self.phase == Phase::Done;
-        Ok(Packet::Prepared { id: u32::from_le_bytes(id), columns, params, is_last })
+        Ok(Packet::Prepared {
+            id: u32::from_le_bytes(id),
+            columns,
+            params,
+            is_last,
+        })
     }
 
     /// OK and EOF, wherever they end a result.
@@ -482,7 +529,15 @@ impl ReplyWalker {
         self.phase = if more { Phase::Head } else { Phase::Done };
         let has_tail = !cursor.is_empty();
         let is_last = !more;
-        Ok(Packet::Ok { ends_rows, affected, last_insert_id, status, warnings, has_tail, is_last })
+        Ok(Packet::Ok {
+            ends_rows,
+            affected,
+            last_insert_id,
+            status,
+            warnings,
+            has_tail,
+            is_last,
+        })
     }
 }
 
@@ -521,7 +576,12 @@ fn read_lenenc(cursor: &mut &[u8]) -> Option<u64> {
     };
     let (bytes, rest) = rest.split_at_checked(len)?;
     *cursor = rest;
-    Some(bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+    Some(
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |value, &byte| value << 8 | u64::from(byte)),
+    )
 }
 
 #[cfg(test)]
@@ -544,7 +604,9 @@ mod tests {
 
     fn stream(payloads: &[&[u8]]) -> Vec<u8> {
         let (mut out, mut seq) = (Vec::new(), 1);
-        payloads.iter().for_each(|payload| packet(&mut out, &mut seq, payload));
+        payloads
+            .iter()
+            .for_each(|payload| packet(&mut out, &mut seq, payload));
         out
     }
 
@@ -590,7 +652,8 @@ mod tests {
     const EOF_CURSOR: &[u8] = &[0xfe, 0, 0, 0x42, 0];
     const OK_ROWS: &[u8] = &[0xfe, 0, 0, 2, 0, 0, 0];
     const ERR: &[u8] = b"\xff\x15\x04#28000no";
-    const COLUMN: &[u8] = b"\x03def\x00\x00\x00\x01a\x00\x0c\x21\x00\x01\x00\x00\x00\x08\x81\x00\x00\x00\x00";
+    const COLUMN: &[u8] =
+        b"\x03def\x00\x00\x00\x01a\x00\x0c\x21\x00\x01\x00\x00\x00\x08\x81\x00\x00\x00\x00";
 
     #[test]
     fn every_cut_of_every_reply_gives_the_same_bytes_and_packets() {
@@ -599,26 +662,73 @@ mod tests {
             ("ok", Expect::Results, true, vec![OK], 0),
             ("err", Expect::Results, true, vec![ERR], 0),
             ("multi", Expect::Results, true, vec![OK_MORE, OK], 0),
-            ("rows", Expect::Results, true, vec![&[2], COLUMN, COLUMN, &row, &row, OK_ROWS], 2),
-            ("legacy", Expect::Results, false, vec![&[1], COLUMN, EOF, &row, EOF], 1),
-            ("cursor", Expect::Results, false, vec![&[1], COLUMN, EOF_CURSOR], 0),
-            ("mid-result error", Expect::Results, true, vec![&[1], COLUMN, &row, ERR], 1),
-            ("no-op prepare", Expect::Prepare, true, vec![&[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]], 0),
+            (
+                "rows",
+                Expect::Results,
+                true,
+                vec![&[2], COLUMN, COLUMN, &row, &row, OK_ROWS],
+                2,
+            ),
+            (
+                "legacy",
+                Expect::Results,
+                false,
+                vec![&[1], COLUMN, EOF, &row, EOF],
+                1,
+            ),
+            (
+                "cursor",
+                Expect::Results,
+                false,
+                vec![&[1], COLUMN, EOF_CURSOR],
+                0,
+            ),
+            (
+                "mid-result error",
+                Expect::Results,
+                true,
+                vec![&[1], COLUMN, &row, ERR],
+                1,
+            ),
+            (
+                "no-op prepare",
+                Expect::Prepare,
+                true,
+                vec![&[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
+                0,
+            ),
             (
                 "prepare",
                 Expect::Prepare,
                 true,
-                vec![&[0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0], COLUMN, COLUMN, COLUMN],
+                vec![
+                    &[0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0],
+                    COLUMN,
+                    COLUMN,
+                    COLUMN,
+                ],
                 0,
             ),
             (
                 "legacy prepare",
                 Expect::Prepare,
                 false,
-                vec![&[0, 9, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0], COLUMN, EOF, COLUMN, EOF],
+                vec![
+                    &[0, 9, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0],
+                    COLUMN,
+                    EOF,
+                    COLUMN,
+                    EOF,
+                ],
                 0,
             ),
-            ("fetch", Expect::Rows, true, vec![&[0, 0, 1], &[0, 0, 2], OK_ROWS], 2),
+            (
+                "fetch",
+                Expect::Rows,
+                true,
+                vec![&[0, 0, 1], &[0, 0, 2], OK_ROWS],
+                2,
+            ),
             ("init db", Expect::Ok, true, vec![OK], 0),
         ];
         for (name, expect, deprecate_eof, payloads, rows) in cases {
@@ -632,18 +742,31 @@ mod tests {
             for cut in 0..=whole.len() {
                 let mut chunks = [whole[..cut].to_vec(), whole[cut..].to_vec()];
                 walker.start(expect, 0);
-                assert_eq!(walk(&mut walker, &mut chunks).expect(name), expected, "{name} at {cut}");
+                assert_eq!(
+                    walk(&mut walker, &mut chunks).expect(name),
+                    expected,
+                    "{name} at {cut}"
+                );
                 assert!(walker.is_done(), "{name} cut at {cut}");
             }
             let mut bytes: Vec<_> = whole.iter().map(|byte| vec![*byte]).collect();
             walker.start(expect, 0);
-            assert_eq!(walk(&mut walker, &mut bytes).expect(name), expected, "{name} byte by byte");
+            assert_eq!(
+                walk(&mut walker, &mut bytes).expect(name),
+                expected,
+                "{name} byte by byte"
+            );
         }
     }
 
     #[test]
     fn rows_of_16_mib_continue_and_only_the_walker_knows() {
-        for size in [PAYLOAD_MAX - 1, PAYLOAD_MAX, PAYLOAD_MAX + 1, 2 * PAYLOAD_MAX] {
+        for size in [
+            PAYLOAD_MAX - 1,
+            PAYLOAD_MAX,
+            PAYLOAD_MAX + 1,
+            2 * PAYLOAD_MAX,
+        ] {
             // A row whose first field is longer than 16 MiB starts with 0xFE: no EOF (trap 3).
             let mut row = vec![0xab; size];
             row[0] = if size >= PAYLOAD_MAX { 0xfe } else { 0xfd };
@@ -652,7 +775,10 @@ mod tests {
             walker.start(Expect::Results, 0);
             let mut chunks: Vec<_> = whole.chunks(65_521).map(<[u8]>::to_vec).collect();
             let (out, packets) = walk(&mut walker, &mut chunks).expect("walk");
-            assert!(out == whole && walker.is_done() && walker.rows() == 1, "{size}");
+            assert!(
+                out == whole && walker.is_done() && walker.rows() == 1,
+                "{size}"
+            );
             assert_eq!(packets.len(), 1);
         }
     }
@@ -683,9 +809,21 @@ mod tests {
         };
         check(Expect::Results, vec![1, 0, 0, 9, 0], ReplyError::Sequence);
         check(Expect::Results, vec![0, 0, 0, 1], ReplyError::Malformed);
-        check(Expect::Results, stream(&[b"\xfb/etc/passwd"]), ReplyError::LocalInfile);
-        check(Expect::Results, stream(&[&[0xfe; 9]]), ReplyError::Malformed);
-        check(Expect::Results, stream(&[&[0xfd, 0, 0, 1]]), ReplyError::Malformed);
+        check(
+            Expect::Results,
+            stream(&[b"\xfb/etc/passwd"]),
+            ReplyError::LocalInfile,
+        );
+        check(
+            Expect::Results,
+            stream(&[&[0xfe; 9]]),
+            ReplyError::Malformed,
+        );
+        check(
+            Expect::Results,
+            stream(&[&[0xfd, 0, 0, 1]]),
+            ReplyError::Malformed,
+        );
         check(Expect::Results, stream(&[&[0, 0]]), ReplyError::Malformed);
         check(Expect::Results, stream(&[OK, OK]), ReplyError::Surplus);
         check(Expect::Ok, stream(&[&[1]]), ReplyError::Malformed);

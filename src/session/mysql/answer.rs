@@ -1,0 +1,482 @@
+//! The packets of a reply that carry state: what the session and the connection learn from them, and
+//! how they are re-encoded where the client's capabilities differ from the upstream's.
+
+use std::rc::Rc;
+
+use super::downstream::Session;
+use super::exchange::{After, Fault, Piece, close_evicted};
+use super::output::Output;
+use super::residue::{Kind, Residue};
+use super::state::{Noted, Vector};
+use super::statements::Statement;
+use super::upstream::{Expected, Upstream};
+use crate::base::pin::PinReason;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::{caps, com, status};
+use crate::wire::mysql::frame::{HEADER_LEN, Header};
+use crate::wire::mysql::reply::{Packet, ReplyError};
+use crate::wire::mysql::response::{OkPacket, decode_ok, encode_ok, encode_ok_as_eof};
+use crate::wire::mysql::track::{Change, Changes, filter};
+
+/// Variables whose changes a server reports by default; clients hear of these and the schema only
+/// (MySQL manual, `session_track_system_variables`).
+const TOLD_TO_CLIENTS: &[&[u8]] = &[
+    b"autocommit",
+    b"character_set_client",
+    b"character_set_connection",
+    b"character_set_results",
+    b"time_zone",
+];
+
+/// Errors after which the server closes the connection: shutdown, killed, idle for too long.
+const FATAL_ERRNOS: &[u16] = &[1053, 1152, 1184, 1927, 4031];
+
+impl Session {
+    /// A piece of the reply to the client's command.
+    pub(super) fn take_main(
+        &mut self,
+        upstream: &mut Upstream,
+        bytes: &mut [u8],
+        piece: Piece,
+        packet: Option<Packet>,
+        out: &mut Output,
+        upstream_out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        match packet {
+            None => {
+                self.op.has_rows |= self.op.command != com::STMT_PREPARE;
+                pass(upstream, piece, out);
+            }
+            Some(Packet::Ok {
+                affected,
+                last_insert_id,
+                status,
+                warnings,
+                ends_rows,
+                ..
+            }) => {
+                self.note_status(status, warnings);
+                if ends_rows {
+                    self.found_rows = upstream.walker.rows();
+                    self.op.affected = None;
+                } else {
+                    self.op.affected = Some(affected);
+                    if last_insert_id != 0 {
+                        self.op.insert_id = last_insert_id;
+                    }
+                }
+                self.pass_ok(upstream, bytes, piece, ends_rows, out)?;
+            }
+            Some(Packet::ColumnsEnd { status, is_last }) => {
+                self.pass_columns_end(upstream, piece, status, is_last, out);
+            }
+            Some(Packet::Err { errno }) => {
+                self.op.errno = Some(errno);
+                pass(upstream, piece, out);
+            }
+            Some(Packet::Prepared {
+                id,
+                columns,
+                params,
+                ..
+            }) => {
+                self.take_prepared(upstream, id, params, columns, upstream_out);
+                let own_id = self.op.statement;
+                let slot = |bytes: &mut [u8]| {
+                    let at = HEADER_LEN.saturating_add(1);
+                    if let Some(slot) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut())
+                    {
+                        *slot = own_id.to_le_bytes();
+                    }
+                };
+                match piece {
+                    Piece::Input { at, end } => {
+                        slot(bytes.get_mut(at..end).unwrap_or_default());
+                        out.input(at..end);
+                    }
+                    Piece::Carried => {
+                        let mut copy = upstream.walker.carried().to_vec();
+                        slot(&mut copy);
+                        out.bytes(&copy);
+                    }
+                }
+            }
+            Some(Packet::DefinitionsEnd) => pass(upstream, piece, out),
+        }
+        Ok(())
+    }
+
+    fn note_status(&mut self, status: u16, warnings: u16) {
+        self.status = status;
+        self.op.status_seen = true;
+        self.op.warnings = warnings;
+        let statement = self.statements.find(self.op.statement);
+        if let Some(statement) = statement
+            && matches!(self.op.command, com::STMT_EXECUTE | com::STMT_FETCH)
+        {
+            let is_over = self.op.command == com::STMT_FETCH && status & status::LAST_ROW_SENT != 0;
+            statement.has_cursor = status & status::CURSOR_EXISTS != 0 && !is_over;
+        }
+    }
+
+    /// The EOF between definitions and rows, which a client with DEPRECATE_EOF does not know.
+    fn pass_columns_end(
+        &mut self,
+        upstream: &mut Upstream,
+        piece: Piece,
+        status: u16,
+        is_last: bool,
+        out: &mut Output,
+    ) {
+        let ends_result = is_last && self.op.command != com::STMT_PREPARE;
+        if ends_result {
+            self.note_status(status, 0);
+        }
+        if !self.drops_eof(upstream) {
+            return pass(upstream, piece, out);
+        }
+        if ends_result {
+            let ok = OkPacket {
+                status,
+                ..OkPacket::default()
+            };
+            let sequence = upstream.walker.next_sequence().wrapping_sub(1);
+            let capabilities = self.capabilities;
+            out.write(|own| {
+                packet(own, sequence, |own| {
+                    encode_ok_as_eof(own, capabilities, &ok)
+                })
+            });
+        } else {
+            upstream.walker.shift_sequence(u8::MAX);
+        }
+    }
+
+    /// OK, or the end of rows. Passes on as it is unless it reports state or must change its form.
+    fn pass_ok(
+        &mut self,
+        upstream: &mut Upstream,
+        bytes: &[u8],
+        piece: Piece,
+        ends_rows: bool,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let changes_form = ends_rows && self.drops_eof(upstream);
+        let reports_state = self.status & status::SESSION_STATE_CHANGED != 0;
+        if !reports_state && !changes_form {
+            pass(upstream, piece, out);
+            return Ok(());
+        }
+        let raw = match piece {
+            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default().to_vec(),
+            Piece::Carried => upstream.walker.carried().to_vec(),
+        };
+        let header = Header::parse(&raw).ok_or(ReplyError::Malformed)?;
+        let capabilities = self.capabilities;
+        if changes_form {
+            let ok = OkPacket {
+                status: self.status,
+                warnings: self.op.warnings,
+                ..OkPacket::default()
+            };
+            out.write(|own| {
+                packet(own, header.seq, |own| {
+                    encode_ok_as_eof(own, capabilities, &ok)
+                })
+            });
+            return Ok(());
+        }
+        let payload = raw.get(HEADER_LEN..).unwrap_or_default();
+        let mut ok = decode_ok(payload, caps::SESSION_TRACK).map_err(|_| ReplyError::Malformed)?;
+        self.apply_changes(upstream, ok.session_changes)?;
+        let mut told = Vec::new();
+        filter(&mut told, ok.session_changes, is_told).map_err(|_| ReplyError::Malformed)?;
+        ok.session_changes = &told;
+        let encode = if ends_rows {
+            encode_ok_as_eof
+        } else {
+            encode_ok
+        };
+        out.write(|own| packet(own, header.seq, |own| encode(own, capabilities, &ok)));
+        Ok(())
+    }
+
+    /// What the server says has changed is now the state of both the session and the connection.
+    fn apply_changes(&mut self, upstream: &mut Upstream, changes: &[u8]) -> Result<(), Fault> {
+        let mut vector: Option<Vector> = None;
+        for change in Changes::new(changes) {
+            match change.map_err(|_| ReplyError::Malformed)? {
+                Change::SystemVariable { name, value } => {
+                    self.op.state_explained = true;
+                    if name == b"last_insert_id" || name == b"identity" {
+                        self.op.effects.sets_insert_id = true;
+                        continue;
+                    }
+                    let current = vector.get_or_insert_with(|| (*self.vector).clone());
+                    if current.set(name, value) == Noted::Pins {
+                        self.pins.add(PinReason::Variable);
+                    }
+                }
+                Change::Schema(name) => {
+                    self.op.state_explained = true;
+                    upstream.knows_schema(name);
+                    let current = vector.get_or_insert_with(|| (*self.vector).clone());
+                    *current = current.with_schema(name);
+                }
+                Change::StateChanged(changed) => self.op.state_changed |= changed,
+                Change::Gtids(_)
+                | Change::TransactionCharacteristics(_)
+                | Change::TransactionState(_)
+                | Change::Other { .. } => {}
+            }
+        }
+        if let Some(vector) = vector.filter(|vector| *vector != *self.vector) {
+            self.vector = Rc::new(vector);
+            upstream.vector = self.vector.clone();
+        }
+        Ok(())
+    }
+
+    /// The head of the reply to the client's own PREPARE.
+    fn take_prepared(
+        &mut self,
+        upstream: &mut Upstream,
+        id: u32,
+        params: u16,
+        columns: u16,
+        upstream_out: &mut Vec<u8>,
+    ) {
+        let Some(text) = self.op.text.take() else {
+            return;
+        };
+        close_evicted(upstream.prepared.add(text.key, id), upstream_out);
+        let effects = self.op.effects;
+        // Its answer depends on the statement before it, which EXECUTE has no text to substitute in.
+        if effects.reads_row_count || effects.reads_found_rows || effects.reads_conditions {
+            self.pins.add(PinReason::StatementState);
+        }
+        self.op.effects = super::effects::Effects::default();
+        self.op.statement = self.statements.add(Statement {
+            text,
+            params,
+            columns,
+            types: None,
+            has_cursor: false,
+            has_long_data: false,
+            effects,
+        });
+    }
+
+    /// A piece of the reply to something that the gateway sent ahead of the command.
+    pub(super) fn take_ahead(
+        &mut self,
+        upstream: &mut Upstream,
+        bytes: &[u8],
+        piece: Piece,
+        packet: Option<Packet>,
+        out: &mut Output,
+        upstream_out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let is_err = matches!(packet, Some(Packet::Err { .. }));
+        match upstream.expected.first() {
+            Some(Expected::ReadOut(residue)) => {
+                let residue = residue.clone();
+                let raw = match piece {
+                    Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
+                    Piece::Carried => upstream.walker.carried(),
+                };
+                residue.read(raw);
+                if upstream.walker.is_done() {
+                    residue.end_reading(!is_err);
+                }
+                Ok(())
+            }
+            Some(Expected::Prepared(text)) => {
+                if let Some(Packet::Prepared {
+                    id,
+                    params,
+                    columns,
+                    ..
+                }) = packet
+                {
+                    let key = text.key;
+                    let evicted = upstream.prepared.add(key, id);
+                    close_evicted(evicted, upstream_out);
+                    let statement = self.statements.find(self.op.statement);
+                    let same = statement.is_none_or(|s| s.params == params && s.columns == columns);
+                    // The client was told other metadata: executing could misread its parameters.
+                    return if same { Ok(()) } else { Err(Fault::Unmovable) };
+                }
+                if is_err {
+                    self.refuse_ahead(upstream, bytes, piece, out)
+                } else {
+                    Ok(())
+                }
+            }
+            _ if is_err => self.refuse_ahead(upstream, bytes, piece, out),
+            _ => Ok(()),
+        }
+    }
+
+    /// The server refused what went ahead. If the command was kept back, the client gets the
+    /// server's own error in place of an answer; if not, its outcome is unknown.
+    fn refuse_ahead(
+        &mut self,
+        upstream: &Upstream,
+        bytes: &[u8],
+        piece: Piece,
+        out: &mut Output,
+    ) -> Result<(), Fault> {
+        let is_sent = upstream
+            .expected
+            .iter()
+            .any(|expected| matches!(expected, Expected::Main(_)));
+        if is_sent || self.op.errno.is_some() {
+            return Err(Fault::StateLost);
+        }
+        let raw = match piece {
+            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
+            Piece::Carried => upstream.walker.carried(),
+        };
+        self.op.errno = Some(0);
+        out.bytes(raw);
+        Err(Fault::Refused)
+    }
+
+    /// After [`super::exchange::Progress::Done`], or after a command without a reply was sent.
+    pub fn end(&mut self, upstream: &mut Upstream) -> After {
+        self.serial = self.serial.wrapping_add(1);
+        upstream.last_user = (self.owner, self.serial);
+        self.end_pins();
+        if !matches!(
+            self.op.command,
+            com::STMT_SEND_LONG_DATA | com::STMT_FETCH | com::STMT_RESET
+        ) {
+            self.end_left_behind(upstream);
+        }
+        if self
+            .op
+            .errno
+            .is_some_and(|errno| FATAL_ERRNOS.contains(&errno))
+        {
+            return After::Discard;
+        }
+        if self.pins().is_empty() {
+            After::Return
+        } else {
+            After::Keep
+        }
+    }
+
+    fn end_pins(&mut self) {
+        let effects = self.op.effects;
+        if let Some(statement) = self.statements.find(self.op.statement)
+            && matches!(self.op.command, com::STMT_EXECUTE | com::STMT_RESET)
+        {
+            statement.has_long_data = false;
+            statement.has_cursor &= self.op.command == com::STMT_EXECUTE && self.op.errno.is_none();
+        }
+        if effects.unlocks_tables && self.op.errno.is_none() {
+            self.pins.remove(PinReason::LockTables);
+        }
+        if self.op.status_seen && !effects.is_set && !self.is_in_transaction() {
+            self.pins.remove(PinReason::NextTransaction);
+        }
+        self.pins = self.pins.and(effects.pins);
+        if self.op.state_changed && !self.op.state_explained && effects.pins.is_empty() {
+            self.pins.add(PinReason::Unknown);
+        }
+    }
+
+    /// What the statement leaves on its connection for this session to read later.
+    fn end_left_behind(&mut self, upstream: &mut Upstream) {
+        let effects = self.op.effects;
+        if !effects.reads_conditions {
+            let had = self.op.errno.is_some() || self.op.warnings > 0;
+            leave(
+                Kind::Diagnostics,
+                had,
+                &mut self.conditions,
+                upstream,
+                self.owner,
+            );
+            upstream.has_conditions = had;
+        }
+        let counts = effects.counts_found_rows && self.op.has_rows;
+        leave(
+            Kind::FoundRows,
+            counts,
+            &mut self.found_rows_residue,
+            upstream,
+            self.owner,
+        );
+        if self.op.insert_id != 0 || effects.sets_insert_id {
+            if self.op.insert_id != 0 {
+                self.insert_id = self.op.insert_id;
+            }
+            leave(
+                Kind::InsertId,
+                true,
+                &mut self.insert_id_residue,
+                upstream,
+                self.owner,
+            );
+        }
+        self.row_count = match (self.op.errno, self.op.affected) {
+            (None, Some(affected)) => i64::try_from(affected).unwrap_or(i64::MAX),
+            _ => -1,
+        };
+    }
+}
+
+/// Sets or clears one kind of left-behind state, reusing what is there.
+fn leave(
+    kind: Kind,
+    exists: bool,
+    mine: &mut Option<Rc<Residue>>,
+    upstream: &mut Upstream,
+    owner: u64,
+) {
+    if !exists && mine.is_none() {
+        return;
+    }
+    let here = mine.as_ref().and_then(|mine| {
+        upstream
+            .residues
+            .iter()
+            .position(|residue| Rc::ptr_eq(residue, mine))
+    });
+    match (exists, here) {
+        (true, Some(_)) => {}
+        (true, None) => {
+            let residue = Residue::new(kind, owner);
+            // One of a kind per connection: an older one of ours is read by nobody any more.
+            upstream
+                .residues
+                .retain(|r| r.kind() != kind || r.owner() != owner);
+            upstream.residues.push(residue.clone());
+            *mine = Some(residue);
+        }
+        (false, here) => {
+            if let Some(at) = here {
+                upstream.residues.remove(at);
+            }
+            *mine = None;
+        }
+    }
+}
+
+fn pass(upstream: &Upstream, piece: Piece, out: &mut Output) {
+    match piece {
+        Piece::Input { at, end } => out.input(at..end),
+        Piece::Carried => out.bytes(upstream.walker.carried()),
+    }
+}
+
+fn is_told(change: &Change<'_>) -> bool {
+    match change {
+        Change::SystemVariable { name, .. } => TOLD_TO_CLIENTS.contains(name),
+        Change::Schema(_) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,500 @@
+//! The session with one logged-in client: its state, and what each of its commands needs.
+//!
+//! [`Session::accept`] looks at a command and says what to do; the part that runs on a leased
+//! connection is in `exchange`. The session knows no socket and no pool.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::effects::{self, Effects, PinSet};
+use super::output::Output;
+use super::residue::{Place, Residue};
+use super::state::Vector;
+use super::statements::{Statement, Statements};
+use super::text::{self, LexMode};
+use super::upstream::{Expected, Upstream};
+use crate::base::codes::{self, Event};
+use crate::base::pin::PinReason;
+use crate::wire::mysql::command::Command;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::{caps, com, status};
+use crate::wire::mysql::frame::HEADER_LEN;
+use crate::wire::mysql::reply::Expect;
+use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
+
+/// What has to happen with a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is answered, or needs no answer; whatever is to be sent is in the outputs.
+    Answered,
+    /// It needs an upstream connection, then [`Session::begin`].
+    Lease {
+        /// It reads what the last statement left: the connection that this session used last is
+        /// better than any other.
+        prefer_last: bool,
+    },
+    /// State that it reads is on its way: wait with [`Session::poll_settled`], then accept again.
+    Wait,
+    /// The client wants a fresh session: discard the lease if there is one, then
+    /// [`Session::reset`].
+    Reset,
+    /// The client says goodbye.
+    Quit,
+}
+
+/// The command in progress.
+#[derive(Debug, Default)]
+pub(super) struct Op {
+    /// The command byte.
+    pub(super) command: u8,
+    pub(super) effects: Effects,
+    /// Downstream statement id of EXECUTE, FETCH, RESET and SEND_LONG_DATA.
+    pub(super) statement: u32,
+    /// The text of a PREPARE.
+    pub(super) text: Option<Rc<super::statements::StatementText>>,
+    /// The reply ended with ERR.
+    pub(super) errno: Option<u16>,
+    pub(super) warnings: u16,
+    pub(super) insert_id: u64,
+    pub(super) affected: Option<u64>,
+    pub(super) has_rows: bool,
+    pub(super) state_changed: bool,
+    pub(super) state_explained: bool,
+    pub(super) status_seen: bool,
+}
+
+/// What a client's login settled.
+#[derive(Clone, Debug)]
+pub struct SessionFacts {
+    /// Unique on the node and never 0.
+    pub owner: u64,
+    /// The capabilities agreed on.
+    pub capabilities: u32,
+    /// The state that a login with these parameters gives.
+    pub vector: Rc<Vector>,
+    /// Bound of prepared statements.
+    pub statements_max: usize,
+}
+
+/// A logged-in client.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) owner: u64,
+    pub(super) capabilities: u32,
+    pub(super) vector: Rc<Vector>,
+    login_vector: Rc<Vector>,
+    pub(super) statements: Statements,
+    statements_max: usize,
+    /// Reasons that outlive a statement; transactions and the like are derived from `status`.
+    pub(super) pins: PinSet,
+    pub(super) status: u16,
+    /// Counts statements run upstream.
+    pub(super) serial: u64,
+    /// The sequence id of the last packet of the command in progress; the reply counts on from it.
+    pub(super) command_sequence: u8,
+    pub(super) op: Op,
+    pub(super) row_count: i64,
+    pub(super) found_rows: u64,
+    pub(super) insert_id: u64,
+    pub(super) insert_id_residue: Option<Rc<Residue>>,
+    pub(super) conditions: Option<Rc<Residue>>,
+    pub(super) found_rows_residue: Option<Rc<Residue>>,
+}
+
+impl Session {
+    /// A session that has just logged in.
+    pub fn new(facts: SessionFacts) -> Self {
+        Self {
+            owner: facts.owner,
+            capabilities: facts.capabilities,
+            login_vector: facts.vector.clone(),
+            vector: facts.vector,
+            statements: Statements::default(),
+            statements_max: facts.statements_max,
+            pins: PinSet::EMPTY,
+            status: status::AUTOCOMMIT,
+            serial: 0,
+            command_sequence: 0,
+            op: Op::default(),
+            row_count: -1,
+            found_rows: 0,
+            insert_id: 0,
+            insert_id_residue: None,
+            conditions: None,
+            found_rows_residue: None,
+        }
+    }
+
+    /// The number that marks this session's use of upstream connections.
+    pub fn owner(&self) -> u64 {
+        self.owner
+    }
+
+    /// The session's state vector.
+    pub fn vector(&self) -> &Rc<Vector> {
+        &self.vector
+    }
+
+    /// Capabilities agreed on with the client.
+    pub fn capabilities(&self) -> u32 {
+        self.capabilities
+    }
+
+    /// What the text of the command in progress told.
+    pub fn effects(&self) -> &Effects {
+        &self.op.effects
+    }
+
+    /// Whether a failure in mid-exchange loses state, so that the client must be closed.
+    pub fn is_in_transaction(&self) -> bool {
+        self.status & (status::IN_TRANS | status::IN_TRANS_READONLY) != 0
+    }
+
+    /// Why the session must keep its connection now; empty if it may go back.
+    pub fn pins(&self) -> PinSet {
+        let mut pins = self.pins;
+        if self.is_in_transaction() {
+            pins.add(PinReason::Transaction);
+        }
+        if self.statements.any_cursor() {
+            pins.add(PinReason::Cursor);
+        }
+        if self.statements.any_long_data() {
+            pins.add(PinReason::LongData);
+        }
+        pins
+    }
+
+    /// How to read SQL text in the session's current state.
+    pub(super) fn lex_mode(&self) -> LexMode {
+        let charset = self
+            .vector
+            .value("character_set_client")
+            .unwrap_or_default();
+        let charset = std::str::from_utf8(charset).unwrap_or_default();
+        LexMode {
+            ansi_quotes: self
+                .vector
+                .value("sql_mode")
+                .is_some_and(|mode| has_word(mode, b"ANSI_QUOTES")),
+            no_backslash_escapes: self.status & status::NO_BACKSLASH_ESCAPES != 0,
+            multibyte_unsafe: crate::wire::mysql::charset::is_unsafe_to_lex(charset),
+        }
+    }
+
+    /// Tells the sequence id of the command's last packet, once it is known. It differs from 0 for
+    /// commands of 16 MiB and more only.
+    pub fn set_command_sequence(&mut self, sequence: u8) {
+        self.command_sequence = sequence;
+    }
+
+    /// Looks at a command. `payload` is the first packet's, as far as it was collected;
+    /// `is_whole` says whether that is all. `held` is the leased connection, if there is one;
+    /// bytes for it go to `upstream_out`.
+    pub fn accept(
+        &mut self,
+        payload: &[u8],
+        is_whole: bool,
+        held: Option<&mut Upstream>,
+        out: &mut Output,
+        upstream_out: &mut Vec<u8>,
+    ) -> Next {
+        let code = payload.first().copied();
+        self.op = Op {
+            command: code.unwrap_or_default(),
+            ..Op::default()
+        };
+        self.command_sequence = 0;
+        if !is_whole {
+            return self.accept_long(payload, out);
+        }
+        match Command::parse(payload) {
+            Ok(Command::Quit) => Next::Quit,
+            Ok(Command::Ping) => self.answer_ok(out),
+            Ok(Command::ResetConnection) => Next::Reset,
+            Ok(Command::InitDb(_)) => Next::Lease { prefer_last: false },
+            Ok(Command::Query(sql)) => self.accept_query(sql, out),
+            Ok(Command::StmtPrepare(sql)) => self.accept_prepare(sql, out),
+            Ok(Command::StmtExecute(execute)) => {
+                self.accept_statement(execute.statement, out, |_| true)
+            }
+            Ok(Command::StmtFetch { statement, .. }) => {
+                self.accept_statement(statement, out, |statement| statement.has_cursor)
+            }
+            Ok(Command::StmtSendLongData(chunk)) => self.accept_long_data(chunk.statement),
+            Ok(Command::StmtReset(id)) => self.accept_statement_reset(id, held, out),
+            Ok(Command::StmtClose(id)) => {
+                self.close_statement(id, held, upstream_out);
+                Next::Answered
+            }
+            Ok(
+                Command::FieldList { .. }
+                | Command::Statistics
+                | Command::ProcessInfo
+                | Command::ProcessKill(_)
+                | Command::Debug
+                | Command::ChangeUser(_)
+                | Command::SetOption(_)
+                | Command::StmtBulkExecute(_)
+                | Command::Unknown(_),
+            ) => self.refuse(Event::UnknownCommand, "", out),
+            // An empty packet is no command; a body that does not fit its command is malformed.
+            Err(_) if code.is_none() => self.refuse(Event::UnknownCommand, "", out),
+            Err(_) => self.refuse(Event::MalformedCommand, "", out),
+        }
+    }
+
+    /// A command too long to be looked at whole: its head decides.
+    fn accept_long(&mut self, head: &[u8], out: &mut Output) -> Next {
+        let id = || {
+            head.get(1..5)
+                .and_then(|id| id.first_chunk().copied())
+                .map(u32::from_le_bytes)
+        };
+        match (self.op.command, id()) {
+            (com::QUERY, _) => self.accept_query(head.get(1..).unwrap_or_default(), out),
+            (com::STMT_PREPARE, _) => self.refuse(Event::StatementTooLong, "", out),
+            (com::STMT_EXECUTE, Some(id)) => self.accept_statement(id, out, |_| true),
+            (com::STMT_SEND_LONG_DATA, Some(id)) => self.accept_long_data(id),
+            _ => self.refuse(Event::MalformedCommand, "", out),
+        }
+    }
+
+    fn accept_query(&mut self, sql: &[u8], out: &mut Output) -> Next {
+        if sql.is_empty() {
+            return self.refuse(Event::EmptyQuery, "", out);
+        }
+        self.op.effects = effects::of_text(sql, self.lex_mode());
+        self.accept_reading(sql, out)
+    }
+
+    /// A statement that may read what the one before left behind.
+    fn accept_reading(&mut self, sql: &[u8], out: &mut Output) -> Next {
+        let effects = self.op.effects;
+        if !effects.reads_last_statement() {
+            return Next::Lease { prefer_last: false };
+        }
+        let wanted = [
+            (effects.reads_insert_id, &self.insert_id_residue),
+            (effects.reads_found_rows, &self.found_rows_residue),
+            (effects.reads_conditions, &self.conditions),
+        ];
+        let is_leaving = |residue: &Rc<Residue>| residue.place() == Place::Leaving;
+        if wanted
+            .iter()
+            .any(|(reads, residue)| *reads && residue.as_ref().is_some_and(is_leaving))
+        {
+            return Next::Wait;
+        }
+        if effects.reads_conditions
+            && let Some(residue) = &self.conditions
+        {
+            match residue.place() {
+                Place::Kept(reply) if text::is_show_warnings(sql) => {
+                    out.bytes(&reply);
+                    return Next::Answered;
+                }
+                Place::Kept(_) | Place::Lost => {
+                    return self.refuse(Event::DiagnosticsMoved, "", out);
+                }
+                Place::OnConnection | Place::Leaving => {}
+            }
+        }
+        Next::Lease { prefer_last: true }
+    }
+
+    fn accept_prepare(&mut self, sql: &[u8], out: &mut Output) -> Next {
+        if self.statements.len() >= self.statements_max {
+            return self.refuse(Event::TooManyStatements, "", out);
+        }
+        self.op.effects = effects::of_text(sql, self.lex_mode());
+        Next::Lease { prefer_last: false }
+    }
+
+    fn accept_statement(
+        &mut self,
+        id: u32,
+        out: &mut Output,
+        may: impl FnOnce(&Statement) -> bool,
+    ) -> Next {
+        let id = self.statements.resolve(id);
+        self.op.statement = id;
+        let Some(statement) = self.statements.find(id).filter(|statement| may(statement)) else {
+            return self.refuse(Event::UnknownStatement, "", out);
+        };
+        self.op.effects = statement.effects;
+        if !self.op.effects.reads_last_statement() {
+            return Next::Lease { prefer_last: false };
+        }
+        let text = statement.text.clone();
+        self.accept_reading(&text.sql, out)
+    }
+
+    /// SEND_LONG_DATA has no reply: what is wrong with it shows at the EXECUTE (trap 10).
+    fn accept_long_data(&mut self, id: u32) -> Next {
+        let id = self.statements.resolve(id);
+        self.op.statement = id;
+        match self.statements.find(id) {
+            Some(statement) => {
+                statement.has_long_data = true;
+                Next::Lease { prefer_last: false }
+            }
+            None => Next::Answered,
+        }
+    }
+
+    /// Only a cursor or long data on the held connection has anything to reset.
+    fn accept_statement_reset(
+        &mut self,
+        id: u32,
+        held: Option<&mut Upstream>,
+        out: &mut Output,
+    ) -> Next {
+        self.op.statement = self.statements.resolve(id);
+        let Some(statement) = self.statements.find(self.op.statement) else {
+            return self.refuse(Event::UnknownStatement, "", out);
+        };
+        if held.is_some() && (statement.has_cursor || statement.has_long_data) {
+            return Next::Lease { prefer_last: true };
+        }
+        self.answer_ok(out)
+    }
+
+    /// Closes a statement; on the held connection for real if it has state there.
+    fn close_statement(
+        &mut self,
+        id: u32,
+        held: Option<&mut Upstream>,
+        upstream_out: &mut Vec<u8>,
+    ) {
+        let id = self.statements.resolve(id);
+        let Some(statement) = self.statements.remove(id) else {
+            return;
+        };
+        if (statement.has_cursor || statement.has_long_data)
+            && let Some(upstream) = held
+            && let Some(server_id) = upstream.prepared.remove(statement.text.key)
+        {
+            write_close(server_id, upstream_out);
+        }
+    }
+
+    /// The state of a session that has just logged in, but for the schema, which stays
+    /// (MySQL manual, "mysql_reset_connection()"). The reply is in `out`.
+    pub fn reset(&mut self, out: &mut Output) {
+        let schema = self.vector.schema().unwrap_or_default();
+        self.vector = if self.login_vector.schema().unwrap_or_default() == schema {
+            self.login_vector.clone()
+        } else {
+            Rc::new(self.login_vector.with_schema(schema))
+        };
+        self.lose_lease();
+        self.statements.clear();
+        self.insert_id = 0;
+        self.insert_id_residue = None;
+        self.answer_ok(out);
+    }
+
+    /// The leased connection is gone, and all that lived on it.
+    pub fn lose_lease(&mut self) {
+        self.pins = PinSet::EMPTY;
+        self.status = match self.vector.is_autocommit_off() {
+            true => 0,
+            false => status::AUTOCOMMIT,
+        };
+        self.conditions = None;
+        self.found_rows_residue = None;
+        self.row_count = -1;
+    }
+
+    /// Ready when nothing that this session may read is on its way.
+    pub fn poll_settled(&self, context: &Context<'_>) -> Poll<()> {
+        let residues = [
+            &self.insert_id_residue,
+            &self.conditions,
+            &self.found_rows_residue,
+        ];
+        for residue in residues.into_iter().flatten() {
+            if residue.poll_settled(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// The reply that the command in progress expects of the server; `None` if it has none.
+    pub(super) fn expect(&self) -> Option<Expected> {
+        Some(Expected::Main(match self.op.command {
+            com::STMT_PREPARE => Expect::Prepare,
+            com::STMT_FETCH => Expect::Rows,
+            com::INIT_DB | com::STMT_RESET => Expect::Ok,
+            com::STMT_SEND_LONG_DATA => return None,
+            _ => Expect::Results,
+        }))
+    }
+
+    fn answer_ok(&self, out: &mut Output) -> Next {
+        let ok = OkPacket {
+            status: self.visible_status(),
+            ..OkPacket::default()
+        };
+        let capabilities = self.capabilities;
+        out.write(|own| packet(own, 1, |own| encode_ok(own, capabilities, &ok)));
+        Next::Answered
+    }
+
+    fn visible_status(&self) -> u16 {
+        self.status
+            & (status::IN_TRANS
+                | status::IN_TRANS_READONLY
+                | status::AUTOCOMMIT
+                | status::NO_BACKSLASH_ESCAPES
+                | status::ANSI_QUOTES)
+    }
+
+    fn refuse(&mut self, event: Event, detail: &str, out: &mut Output) -> Next {
+        let has_reply = !matches!(self.op.command, com::STMT_SEND_LONG_DATA | com::STMT_CLOSE);
+        if has_reply {
+            write_event(event, detail, self.owner, 1, out);
+        }
+        Next::Answered
+    }
+
+    /// Whether the client has agreed on `capability`.
+    pub(super) fn has(&self, capability: u32) -> bool {
+        self.capabilities & capability != 0
+    }
+
+    /// Whether legacy EOFs must be taken out of `upstream`'s replies.
+    pub(super) fn drops_eof(&self, upstream: &Upstream) -> bool {
+        self.has(caps::DEPRECATE_EOF) && !upstream.deprecates_eof
+    }
+}
+
+/// Appends the ERR packet that the code policy gives for `event`.
+pub fn write_event(event: Event, detail: &str, id: u64, sequence: u8, out: &mut Output) {
+    let code = codes::code(event);
+    let message = codes::message(event, detail, id);
+    let err = ErrPacket {
+        errno: code.errno,
+        sqlstate: Some(code.sqlstate),
+        message: message.as_bytes(),
+    };
+    out.write(|own| packet(own, sequence, |own| encode_err(own, &err)));
+}
+
+pub(super) fn write_close(server_id: u32, out: &mut Vec<u8>) {
+    packet(out, 0, |out| {
+        crate::wire::mysql::command::encode_statement_command(out, com::STMT_CLOSE, server_id);
+    });
+}
+
+/// The payload of a command's first packet.
+pub(super) fn payload_of(command: &[u8]) -> &[u8] {
+    command.get(HEADER_LEN..).unwrap_or_default()
+}
+
+fn has_word(list: &[u8], word: &[u8]) -> bool {
+    list.split(|byte| *byte == b',')
+        .any(|item| item.eq_ignore_ascii_case(word))
+}

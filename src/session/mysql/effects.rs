@@ -1,0 +1,112 @@
+//! What a statement's text says about the session, reduced to what an exchange has to do.
+
+use crate::base::pin::PinReason;
+
+/// A set of pin reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinSet(u32);
+
+impl PinSet {
+    /// No reason: the connection may go back to the pool.
+    pub const EMPTY: Self = Self(0);
+
+    /// The set of one reason.
+    pub const fn of(reason: PinReason) -> Self {
+        Self(1 << reason.index())
+    }
+
+    /// Whether there is no reason.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `reason` is in the set.
+    pub const fn has(self, reason: PinReason) -> bool {
+        self.0 & Self::of(reason).0 != 0
+    }
+
+    /// Both sets.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Adds a reason.
+    pub fn add(&mut self, reason: PinReason) {
+        self.0 |= Self::of(reason).0;
+    }
+
+    /// Takes a reason out.
+    pub fn remove(&mut self, reason: PinReason) {
+        self.0 &= !Self::of(reason).0;
+    }
+
+    /// The reasons in the order of their numbers.
+    pub fn iter(self) -> impl Iterator<Item = PinReason> {
+        PinReason::ALL
+            .iter()
+            .copied()
+            .filter(move |reason| self.has(*reason))
+    }
+}
+
+/// What a statement does to, or wants from, its session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Reasons to keep the connection from now on.
+    pub pins: PinSet,
+    /// Ends LOCK TABLES.
+    pub unlocks_tables: bool,
+    /// May set LAST_INSERT_ID() without the reply's saying so.
+    pub sets_insert_id: bool,
+    /// Reads LAST_INSERT_ID() or @@identity.
+    pub reads_insert_id: bool,
+    /// Reads ROW_COUNT().
+    pub reads_row_count: bool,
+    /// Reads FOUND_ROWS().
+    pub reads_found_rows: bool,
+    /// Has SQL_CALC_FOUND_ROWS.
+    pub counts_found_rows: bool,
+    /// Reads the diagnostics of the statement before: SHOW WARNINGS and its kind.
+    pub reads_conditions: bool,
+    /// Is a SET statement; SET TRANSACTION waits for the first that is not.
+    pub is_set: bool,
+    /// Cannot write: a failed attempt may be repeated elsewhere.
+    pub is_read_only: bool,
+}
+
+impl Effects {
+    /// Whether it reads anything that the statement before left behind.
+    pub fn reads_last_statement(&self) -> bool {
+        self.reads_insert_id
+            || self.reads_row_count
+            || self.reads_found_rows
+            || self.reads_conditions
+    }
+}
+
+/// What the text of a statement tells.
+pub fn of_text(sql: &[u8], mode: super::text::LexMode) -> Effects {
+    let _ = (sql, mode);
+    Effects::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_set_holds_what_was_added() {
+        let mut pins = PinSet::EMPTY;
+        pins.add(PinReason::Cursor);
+        pins.add(PinReason::Unknown);
+        assert!(pins.has(PinReason::Cursor) && !pins.has(PinReason::Xa));
+        assert_eq!(
+            pins.iter().collect::<Vec<_>>(),
+            [PinReason::Cursor, PinReason::Unknown]
+        );
+        pins.remove(PinReason::Cursor);
+        pins.remove(PinReason::Unknown);
+        assert!(pins.is_empty());
+        assert!(PinReason::ALL.len() <= 32);
+    }
+}

@@ -1,0 +1,488 @@
+//! One exchange: a client's command and its reply, on a leased upstream connection.
+//!
+//! [`Session::begin`] writes whatever must go ahead of the command, in the same send: the difference
+//! of state vectors, read-outs of what other sessions left, a PREPARE. [`Session::on_reply`] takes
+//! the upstream's bytes; replies to what went ahead are swallowed, the command's own reply passes on
+//! untouched but for the few packets that carry state. [`Session::end`] says what becomes of the
+//! lease.
+
+use std::rc::Rc;
+
+use super::downstream::{Session, payload_of, write_close};
+use super::output::Output;
+use super::residue::{Kind, Place, Residue, read_number};
+use super::state::is_same;
+use super::statements::{Prepared, Statement, Texts};
+use super::text;
+use super::upstream::{Expected, Upstream};
+use crate::wire::mysql::command::{Execute, encode_text_command};
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::com;
+use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
+use crate::wire::mysql::reply::{Expect, ReplyError, Step};
+
+/// What to do with the command's bytes after [`Session::begin`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Send what was written, then the command as it is now.
+    Send,
+    /// Send what was written; it contains the command in another form.
+    Replaced,
+    /// Send what was written and keep the command: begin again when [`Progress::Ready`] comes.
+    Wait,
+}
+
+/// How far the reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More bytes are needed.
+    More,
+    /// What went ahead is done: begin again with the command that was kept.
+    Ready,
+    /// The reply is complete.
+    Done,
+}
+
+/// Why the exchange cannot go on. The upstream connection must be discarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The upstream broke the protocol.
+    Protocol(ReplyError),
+    /// The session's state could not be restored after the command had been sent: its outcome is
+    /// unknown.
+    StateLost,
+    /// A command of this form cannot be carried over to another connection. It was not sent.
+    Unmovable,
+    /// The server refused the session's state before the command was sent. The client has been
+    /// given the server's own error.
+    Refused,
+}
+
+impl From<ReplyError> for Fault {
+    fn from(error: ReplyError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+/// What becomes of the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The connection goes back to the pool.
+    Return,
+    /// The session keeps it; see [`Session::pins`].
+    Keep,
+    /// The server is about to close it.
+    Discard,
+}
+
+impl Session {
+    /// Starts the command on a leased connection. `command` is the command's bytes with its header,
+    /// or the head of a long one; it may be changed in place.
+    ///
+    /// # Errors
+    /// [`Fault::Unmovable`]: nothing was sent that matters.
+    pub fn begin(
+        &mut self,
+        upstream: &mut Upstream,
+        texts: &mut Texts,
+        command: &mut [u8],
+        is_whole: bool,
+        upstream_out: &mut Vec<u8>,
+    ) -> Result<Begin, Fault> {
+        self.read_out_others(upstream, upstream_out);
+        if self.move_state(upstream, upstream_out) == Begin::Wait {
+            return Ok(Begin::Wait);
+        }
+        self.move_insert_id(upstream, upstream_out);
+        let begin = match self.op.command {
+            com::STMT_PREPARE => self.begin_prepare(texts, command),
+            com::STMT_EXECUTE => self.begin_execute(upstream, command, is_whole, upstream_out)?,
+            com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
+                self.begin_statement(upstream, command, upstream_out)
+            }
+            com::QUERY => self.begin_query(upstream, command, is_whole, upstream_out),
+            _ => Begin::Send,
+        };
+        if begin != Begin::Wait
+            && let Some(expected) = self.expect()
+        {
+            upstream.expected.push(expected);
+        }
+        Ok(begin)
+    }
+
+    /// Reads out what other sessions left on the connection and may still want.
+    fn read_out_others(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
+        if upstream.residues.is_empty() && !upstream.has_conditions {
+            return;
+        }
+        let residues = std::mem::take(&mut upstream.residues);
+        // FOUND_ROWS() first, LAST_INSERT_ID() last: each read-out leaves the later ones alone.
+        for kind in [Kind::FoundRows, Kind::Diagnostics, Kind::InsertId] {
+            for residue in residues.iter().filter(|residue| residue.kind() == kind) {
+                // The last owner of a residue may have gone or moved on.
+                if Rc::strong_count(residue) == 1 {
+                    continue;
+                }
+                if residue.owner() == self.owner {
+                    upstream.residues.push(residue.clone());
+                    continue;
+                }
+                packet(out, 0, |out| {
+                    encode_text_command(out, com::QUERY, residue.query())
+                });
+                residue.begin_reading();
+                upstream.expected.push(Expected::ReadOut(residue.clone()));
+            }
+        }
+        if upstream.has_conditions && upstream.last_user.0 != self.owner {
+            // Another session's warnings must not show as this one's (a SELECT without a table
+            // leaves the list as it is).
+            packet(out, 0, |out| encode_text_command(out, com::QUERY, b"DO 0"));
+            upstream.expected.push(Expected::Moved);
+            upstream.has_conditions = false;
+        }
+    }
+
+    /// Brings the connection into the session's state.
+    fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
+        if is_same(&self.vector, &upstream.vector) {
+            return Begin::Send;
+        }
+        let mut begin = Begin::Send;
+        if let Some(schema) = self.vector.schema()
+            && upstream.vector.schema() != Some(schema)
+        {
+            packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
+            upstream.expected.push(Expected::Moved);
+            if !upstream.knows_schema(schema) {
+                // Should the server refuse it, the command must not run in the wrong schema.
+                begin = Begin::Wait;
+            }
+        }
+        let mut set = Vec::new();
+        if self.vector.write_set(&upstream.vector, &mut set) {
+            packet(out, 0, |out| encode_text_command(out, com::QUERY, &set));
+            upstream.expected.push(Expected::Moved);
+        }
+        upstream.vector = self.vector.clone();
+        begin
+    }
+
+    /// Whether the connection has run this session's last statement, and nothing since.
+    fn ran_last_on(&self, upstream: &Upstream) -> bool {
+        upstream.last_user == (self.owner, self.serial)
+    }
+
+    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it.
+    fn move_insert_id(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) {
+        if !self.op.effects.reads_insert_id || self.op.status_seen {
+            return;
+        }
+        let is_here =
+            |residue: &Rc<Residue>| upstream.residues.iter().any(|r| Rc::ptr_eq(r, residue));
+        if let Some(residue) = &self.insert_id_residue {
+            if is_here(residue) {
+                return;
+            }
+            if let Place::Kept(reply) = residue.place()
+                && let Some(value) = read_number(&reply)
+            {
+                self.insert_id = value;
+            }
+        }
+        let set = format!("SET LAST_INSERT_ID={}", self.insert_id);
+        packet(out, 0, |out| {
+            encode_text_command(out, com::QUERY, set.as_bytes())
+        });
+        upstream.expected.push(Expected::Moved);
+    }
+
+    fn begin_query(
+        &mut self,
+        upstream: &Upstream,
+        command: &[u8],
+        is_whole: bool,
+        out: &mut Vec<u8>,
+    ) -> Begin {
+        let effects = self.op.effects;
+        let reads_counts = effects.reads_row_count || effects.reads_found_rows;
+        if !reads_counts || !is_whole || self.ran_last_on(upstream) {
+            return Begin::Send;
+        }
+        if let Some(residue) = &self.found_rows_residue
+            && let Place::Kept(reply) = residue.place()
+            && let Some(value) = read_number(&reply)
+        {
+            self.found_rows = value;
+        }
+        let sql = payload_of(command).get(1..).unwrap_or_default();
+        match text::substitute(sql, self.lex_mode(), self.row_count, self.found_rows) {
+            Some(sql) => {
+                packet(out, 0, |out| encode_text_command(out, com::QUERY, &sql));
+                Begin::Replaced
+            }
+            None => Begin::Send,
+        }
+    }
+
+    fn begin_prepare(&mut self, texts: &mut Texts, command: &[u8]) -> Begin {
+        let sql = payload_of(command).get(1..).unwrap_or_default();
+        self.op.text = Some(texts.intern(sql, self.vector.schema()));
+        Begin::Send
+    }
+
+    /// FETCH, RESET, SEND_LONG_DATA: only the id differs upstream.
+    fn begin_statement(
+        &mut self,
+        upstream: &mut Upstream,
+        command: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Begin {
+        let Some(statement) = self.statements.find(self.op.statement) else {
+            return Begin::Send;
+        };
+        match upstream.prepared.touch(statement.text.key) {
+            Some(prepared) => {
+                write_id(command, prepared.id);
+                Begin::Send
+            }
+            None => prepare(statement, upstream, out),
+        }
+    }
+
+    fn begin_execute(
+        &mut self,
+        upstream: &mut Upstream,
+        command: &mut [u8],
+        is_whole: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Begin, Fault> {
+        let Some(statement) = self.statements.find(self.op.statement) else {
+            return Ok(Begin::Send);
+        };
+        let Some(prepared) = upstream.prepared.touch(statement.text.key) else {
+            return Ok(prepare(statement, upstream, out));
+        };
+        write_id(command, prepared.id);
+        if statement.params == 0 {
+            return Ok(Begin::Send);
+        }
+        let (types_at, has_types) = match bound_types(payload_of(command), statement.params) {
+            Some(found) => found,
+            // Too short for its own bitmap: the server says what is wrong with it.
+            None => return Ok(Begin::Send),
+        };
+        if has_types {
+            remember_types(statement, prepared, command, types_at);
+            return Ok(Begin::Send);
+        }
+        let is_known = match (&statement.types, &prepared.types) {
+            (Some(mine), Some(theirs)) => Rc::ptr_eq(mine, theirs) || mine == theirs,
+            _ => false,
+        };
+        match &statement.types {
+            Some(types) if !is_known => {
+                prepared.types = Some(types.clone());
+                insert_types(command, is_whole, types_at, types, out)
+            }
+            _ => Ok(Begin::Send),
+        }
+    }
+
+    /// Takes in bytes from the upstream. What is for the client goes to `out` as spans of `bytes`
+    /// and packets of our own.
+    ///
+    /// # Errors
+    /// The connection must be discarded; `out` holds what may still be sent to the client.
+    pub fn on_reply(
+        &mut self,
+        upstream: &mut Upstream,
+        bytes: &mut [u8],
+        out: &mut Output,
+        upstream_out: &mut Vec<u8>,
+    ) -> Result<Progress, Fault> {
+        let mut at = 0_usize;
+        loop {
+            let Some(first) = upstream.expected.first() else {
+                return if at < bytes.len() {
+                    Err(ReplyError::Surplus.into())
+                } else {
+                    Ok(Progress::Done)
+                };
+            };
+            let is_main = matches!(first, Expected::Main(_));
+            if !upstream.is_walking {
+                let expect = match first {
+                    Expected::Moved => Expect::Ok,
+                    Expected::Prepared(_) => Expect::Prepare,
+                    Expected::ReadOut(_) => Expect::Results,
+                    Expected::Main(expect) => *expect,
+                };
+                let sequence = if is_main { self.command_sequence } else { 0 };
+                upstream.walker.start(expect, sequence);
+                upstream.is_walking = true;
+            }
+            let rest = bytes.get_mut(at..).unwrap_or_default();
+            let (used, packet, is_carried) = match upstream.walker.step(rest)? {
+                Step::Starved => return Ok(Progress::More),
+                Step::Pass(n) => (n, None, false),
+                Step::PassCarried(n) => (n, None, true),
+                Step::Packet(n, packet) => (n, Some(packet), false),
+                Step::PacketCarried(n, packet) => (n, Some(packet), true),
+            };
+            let end = at.saturating_add(used);
+            let piece = if is_carried {
+                Piece::Carried
+            } else {
+                Piece::Input { at, end }
+            };
+            if is_main {
+                self.take_main(upstream, bytes, piece, packet, out, upstream_out)?;
+            } else {
+                self.take_ahead(upstream, bytes, piece, packet, out, upstream_out)?;
+            }
+            at = end;
+            if upstream.walker.is_done() {
+                upstream.is_walking = false;
+                upstream.expected.remove(0);
+                if upstream.expected.is_empty() {
+                    if at < bytes.len() {
+                        return Err(ReplyError::Surplus.into());
+                    }
+                    return Ok(if is_main {
+                        Progress::Done
+                    } else {
+                        Progress::Ready
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Where a piece of the reply lies.
+#[derive(Clone, Copy)]
+pub(super) enum Piece {
+    /// In the chunk at hand.
+    Input {
+        /// Its first byte.
+        at: usize,
+        /// The byte after its last.
+        end: usize,
+    },
+    /// In the walker, carried over from earlier chunks.
+    Carried,
+}
+
+/// Sends COM_STMT_PREPARE for a statement that the connection does not have.
+fn prepare(statement: &Statement, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
+    // The statement belongs to the schema it was prepared in, not to the current one.
+    let current = upstream.vector.schema().map(<[u8]>::to_vec);
+    let own = statement.text.schema.as_deref();
+    let moves = own.is_some() && own != current.as_deref();
+    let go = |schema: &[u8], upstream: &mut Upstream, out: &mut Vec<u8>| {
+        packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
+        upstream.expected.push(Expected::Moved);
+    };
+    if moves && let Some(own) = own {
+        go(own, upstream, out);
+    }
+    packet(out, 0, |out| {
+        encode_text_command(out, com::STMT_PREPARE, &statement.text.sql)
+    });
+    upstream
+        .expected
+        .push(Expected::Prepared(statement.text.clone()));
+    if moves && let Some(current) = current {
+        go(&current, upstream, out);
+    }
+    Begin::Wait
+}
+
+/// Puts the server's statement id into a command.
+fn write_id(command: &mut [u8], id: u32) {
+    if let Some(slot) = command
+        .get_mut(HEADER_LEN.saturating_add(1)..)
+        .and_then(|rest| rest.first_chunk_mut())
+    {
+        *slot = id.to_le_bytes();
+    }
+}
+
+/// Where an EXECUTE's new-params-bound flag is, from the payload's start, and whether types follow.
+fn bound_types(payload: &[u8], params: u16) -> Option<(usize, bool)> {
+    Execute::head(payload).ok()?;
+    let bitmap = usize::from(params).div_ceil(8);
+    let at = 10_usize.saturating_add(bitmap);
+    let flag = *payload.get(at)?;
+    Some((at, flag == 1))
+}
+
+/// The connection and the session learn the types that this EXECUTE carries.
+fn remember_types(
+    statement: &mut Statement,
+    prepared: &mut Prepared,
+    command: &[u8],
+    flag_at: usize,
+) {
+    let start = HEADER_LEN.saturating_add(flag_at).saturating_add(1);
+    let end = start.saturating_add(usize::from(statement.params).saturating_mul(2));
+    let Some(types) = command.get(start..end) else {
+        return;
+    };
+    let types = match &statement.types {
+        Some(known) if **known == *types => known.clone(),
+        _ => Rc::from(types),
+    };
+    statement.types = Some(types.clone());
+    prepared.types = Some(types);
+}
+
+/// Rewrites an EXECUTE that relies on types which this connection has not been told.
+fn insert_types(
+    command: &[u8],
+    is_whole: bool,
+    flag_at: usize,
+    types: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Begin, Fault> {
+    let header = Header::parse(command).ok_or(Fault::Unmovable)?;
+    let payload = payload_of(command);
+    let (before, after) = payload.split_at_checked(flag_at).ok_or(Fault::Unmovable)?;
+    let after = after.get(1..).unwrap_or_default();
+    let grown = header.len.saturating_add(types.len());
+    if is_whole {
+        packet(out, 0, |out| {
+            out.extend_from_slice(before);
+            out.push(1);
+            out.extend_from_slice(types);
+            out.extend_from_slice(after);
+        });
+        return Ok(Begin::Replaced);
+    }
+    // The rest of a long command is streamed behind this head, so the first packet must still hold
+    // it; a chain of 16 MiB packets cannot be shifted without touching every byte.
+    if header.len == PAYLOAD_MAX || grown >= PAYLOAD_MAX {
+        return Err(Fault::Unmovable);
+    }
+    out.extend_from_slice(
+        &Header {
+            len: grown,
+            seq: header.seq,
+        }
+        .encode(),
+    );
+    out.extend_from_slice(before);
+    out.push(1);
+    out.extend_from_slice(types);
+    out.extend_from_slice(after);
+    Ok(Begin::Replaced)
+}
+
+/// Closes a statement that a connection had to give up.
+pub(super) fn close_evicted(evicted: Option<u32>, out: &mut Vec<u8>) {
+    if let Some(server_id) = evicted {
+        write_close(server_id, out);
+    }
+}
