@@ -1,8 +1,18 @@
 //! One core's world: executor, doors, drivers, mailbox, drain.
 
+mod admission;
 pub mod beat;
+mod client;
+mod dial;
+mod door;
+mod endpoint;
+pub mod entry;
+mod exchange;
 pub mod jobs;
+mod login;
 pub mod mailbox;
 pub mod message;
 pub mod preflight;
+mod routing;
 pub mod runtime;
+mod world;

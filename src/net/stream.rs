@@ -174,7 +174,12 @@ impl Stream {
     }
 
     /// Ends the connection with a reset; what is queued is dropped.
-    pub fn abort(self) {
+    pub fn abort(mut self) {
+        self.abort_when_dropped();
+    }
+
+    /// As [`Stream::abort`], for an owner that cannot give the stream away: done when it is dropped.
+    pub fn abort_when_dropped(&mut self) {
         self.with(|socket, _, _| socket.reset = true);
     }
 

@@ -144,7 +144,7 @@ impl Session {
             let capabilities = self.capabilities;
             out.write(|own| {
                 packet(own, sequence, |own| {
-                    encode_ok_as_eof(own, capabilities, &ok)
+                    encode_ok_as_eof(own, capabilities, &ok);
                 })
             });
         } else {
@@ -181,7 +181,7 @@ impl Session {
             };
             out.write(|own| {
                 packet(own, header.seq, |own| {
-                    encode_ok_as_eof(own, capabilities, &ok)
+                    encode_ok_as_eof(own, capabilities, &ok);
                 })
             });
             return Ok(());

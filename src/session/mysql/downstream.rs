@@ -252,7 +252,12 @@ impl Session {
                 .map(u32::from_le_bytes)
         };
         match (self.op.command, id()) {
-            (com::QUERY, _) => self.accept_query(head.get(1..).unwrap_or_default(), out),
+            (com::QUERY, _) => {
+                let next = self.accept_query(head.get(1..).unwrap_or_default(), out);
+                // The rest of the text was not seen.
+                self.op.effects.is_read_only = false;
+                next
+            }
             (com::STMT_PREPARE, _) => self.refuse(Event::StatementTooLong, "", out),
             (com::STMT_EXECUTE, Some(id)) => self.accept_statement(id, out, |_| true),
             (com::STMT_SEND_LONG_DATA, Some(id)) => self.accept_long_data(id),
@@ -423,7 +428,7 @@ impl Session {
     }
 
     /// The reply that the command in progress expects of the server; `None` if it has none.
-    pub(super) fn expect(&self) -> Option<Expected> {
+    pub(super) fn expected_reply(&self) -> Option<Expected> {
         Some(Expected::Main(match self.op.command {
             com::STMT_PREPARE => Expect::Prepare,
             com::STMT_FETCH => Expect::Rows,

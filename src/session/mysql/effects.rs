@@ -1,5 +1,6 @@
 //! What a statement's text says about the session, reduced to what an exchange has to do.
 
+use super::text::{Flags, Kind, LexMode, scan};
 use crate::base::pin::PinReason;
 
 /// A set of pin reasons.
@@ -84,10 +85,49 @@ impl Effects {
     }
 }
 
+/// Flags that are reasons to keep the connection, each with its reason.
+const PINS: &[(Flags, PinReason)] = &[
+    (Flags::USER_VARIABLE, PinReason::UserVariable),
+    (Flags::ASSIGNS_USER_VARIABLE, PinReason::UserVariable),
+    (Flags::TEMPORARY_TABLE, PinReason::TemporaryTable),
+    (Flags::NAMED_LOCK, PinReason::NamedLock),
+    (Flags::LOCK_TABLES, PinReason::LockTables),
+    (Flags::HANDLER, PinReason::Handler),
+    (Flags::TEXT_PREPARE, PinReason::TextPrepare),
+    (Flags::SET_TRANSACTION, PinReason::NextTransaction),
+    (Flags::SET_ROLE, PinReason::Role),
+    (Flags::SEQUENCE_STATE, PinReason::StatementState),
+    (Flags::SESSION_STATUS, PinReason::StatementState),
+    (Flags::CONNECTION_ID, PinReason::StatementState),
+    (Flags::CALL, PinReason::Call),
+    (Flags::XA, PinReason::Xa),
+    (Flags::SETS_UNMOVABLE, PinReason::Variable),
+    (Flags::UNCERTAIN, PinReason::Unknown),
+];
+
 /// What the text of a statement tells.
-pub fn of_text(sql: &[u8], mode: super::text::LexMode) -> Effects {
-    let _ = (sql, mode);
-    Effects::default()
+pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
+    let traits = scan(sql, mode);
+    let flags = traits.flags;
+    let mut effects = Effects {
+        is_set: traits.kind == Kind::Set,
+        is_read_only: traits.is_read_only,
+        ..Effects::default()
+    };
+    if flags.is_empty() {
+        return effects;
+    }
+    for (_, reason) in PINS.iter().filter(|(flag, _)| flags.has_any(*flag)) {
+        effects.pins.add(*reason);
+    }
+    effects.unlocks_tables = flags.has(Flags::UNLOCK);
+    effects.sets_insert_id = flags.has_any(Flags::SETS_LAST_INSERT_ID.and(Flags::CALL));
+    effects.reads_insert_id = flags.has_any(Flags::READS_LAST_INSERT_ID.and(Flags::READS_IDENTITY));
+    effects.reads_row_count = flags.has(Flags::READS_ROW_COUNT);
+    effects.reads_found_rows = flags.has(Flags::READS_FOUND_ROWS);
+    effects.counts_found_rows = flags.has(Flags::SQL_CALC_FOUND_ROWS);
+    effects.reads_conditions = flags.has(Flags::READS_DIAGNOSTICS);
+    effects
 }
 
 #[cfg(test)]

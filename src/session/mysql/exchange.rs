@@ -104,7 +104,7 @@ impl Session {
             _ => Begin::Send,
         };
         if begin != Begin::Wait
-            && let Some(expected) = self.expect()
+            && let Some(expected) = self.expected_reply()
         {
             upstream.expected.push(expected);
         }

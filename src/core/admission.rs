@@ -1,0 +1,243 @@
+//! Where a logged-in client's statements go: its tenant, placement, endpoint and pool.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::door::Door;
+use super::endpoint::{EndpointState, PoolState, WITHOUT_SCHEMA};
+use super::world::{Replica, World};
+use crate::base::codes::Event;
+use crate::base::ident::{PlacementId, TenantId};
+use crate::pool::Key;
+use crate::session::mysql::connect::ConnectConfig;
+use crate::session::mysql::downstream::Session;
+use crate::session::mysql::login::LoginResult;
+use crate::telemetry::metrics::ExchangeSeries;
+use crate::wire::mysql::flags::caps;
+
+/// Capabilities that are fixed at connect and change what statements mean or how replies look
+/// (trap 17): part of a pool's key. MULTI_STATEMENTS is among them because the gateway offers no
+/// COM_SET_OPTION.
+const FIXED_AT_CONNECT: u32 = caps::FOUND_ROWS
+    | caps::IGNORE_SPACE
+    | caps::INTERACTIVE
+    | caps::NO_SCHEMA
+    | caps::MULTI_STATEMENTS
+    | caps::MULTI_RESULTS
+    | caps::PS_MULTI_RESULTS
+    | caps::DEPRECATE_EOF;
+
+/// The longest packet announced to upstreams, bytes.
+const MAX_PACKET: u32 = 1 << 30;
+
+/// The collation of upstream logins (utf8mb4_general_ci): every server knows it; a session's own is
+/// set with the rest of its state.
+const LOGIN_COLLATION: u8 = 45;
+
+/// A tenant's place in one snapshot.
+pub(super) struct Place {
+    pub(super) replica: Rc<Replica>,
+    tenant: TenantId,
+    placement: PlacementId,
+    capabilities: u32,
+    metrics: Rc<ExchangeSeries>,
+    door: Arc<str>,
+}
+
+impl Place {
+    /// The place of the account that has logged in.
+    ///
+    /// # Errors
+    /// What the client is to be told.
+    pub(super) fn find(world: &World, door: &Door, login: &LoginResult) -> Result<Self, Event> {
+        let replica = world.replica();
+        let account = replica
+            .snapshot
+            .users
+            .find(&login.user_name)
+            .map(|(_, account)| account);
+        let tenant = account.ok_or(Event::NoEndpoint)?.tenant;
+        let placement = replica
+            .routing
+            .placement_of(tenant)
+            .ok_or(Event::NoEndpoint)?;
+        let name = replica
+            .snapshot
+            .placement(placement)
+            .ok_or(Event::NoEndpoint)?
+            .name
+            .clone();
+        let metrics = world.metrics.exchanges(&door.name, &name);
+        let capabilities = login.caps & FIXED_AT_CONNECT;
+        let door = Arc::clone(&door.name);
+        Ok(Self {
+            replica,
+            tenant,
+            placement,
+            capabilities,
+            metrics,
+            door,
+        })
+    }
+
+    /// The schema of sessions that name none.
+    pub(super) fn default_schema(&self) -> Option<&[u8]> {
+        let tenant = self.replica.snapshot.tenant(self.tenant)?;
+        tenant.schema.as_deref().map(str::as_bytes)
+    }
+
+    /// Picks an endpoint. `None` when the placement has none that this role may use.
+    pub(super) fn admit(
+        self,
+        world: &Rc<World>,
+        session: &Session,
+        connection_id: u32,
+    ) -> Option<Admitted> {
+        let upstream = self
+            .replica
+            .snapshot
+            .upstream(self.tenant, self.placement)?;
+        let tenant = self.replica.snapshot.tenant(self.tenant)?;
+        let login = Arc::new(ConnectConfig {
+            user: upstream.user.clone(),
+            password: upstream.password.clone(),
+            caps_wanted: self.capabilities | caps::SESSION_TRACK | caps::TRANSACTIONS,
+            collation: LOGIN_COLLATION,
+            schema: None,
+            attributes: vec![("program_name".into(), "ringgate".into())],
+            max_packet: MAX_PACKET,
+            trusted_key_pem: None,
+            allow_rsa_from_server: true,
+            transport_is_private: false,
+        });
+        let key = Key {
+            tenant: tenant.name.as_str().into(),
+            user: upstream.user.as_str().into(),
+            credential_version: upstream.version.0,
+            capabilities: u64::from(self.capabilities),
+        };
+        let endpoint = self
+            .replica
+            .routing
+            .pick(world, &self.replica, self.placement)?;
+        let key = with_schema(&key, session.vector().schema().is_some());
+        let pool = endpoint.pool(&key, &login);
+        Some(Admitted {
+            connection_id,
+            tenant: self.tenant,
+            tenant_name: Arc::clone(&key.tenant),
+            placement: self.placement,
+            replica: self.replica,
+            endpoint,
+            pool,
+            login,
+            metrics: self.metrics,
+            door: self.door,
+        })
+    }
+}
+
+/// A client's place, with the pool it leases from.
+pub(super) struct Admitted {
+    pub(super) connection_id: u32,
+    pub(super) tenant: TenantId,
+    tenant_name: Arc<str>,
+    placement: PlacementId,
+    pub(super) replica: Rc<Replica>,
+    endpoint: Rc<EndpointState>,
+    /// The pool of the current lease, or of the next one.
+    pub(super) pool: Rc<PoolState>,
+    login: Arc<ConnectConfig>,
+    pub(super) metrics: Rc<ExchangeSeries>,
+    door: Arc<str>,
+}
+
+impl Admitted {
+    /// The pool for the session's next lease: of the newest snapshot, at a usable endpoint. `None`
+    /// if there is none.
+    pub(super) fn pool_now(
+        &mut self,
+        world: &Rc<World>,
+        session: &Session,
+    ) -> Option<Rc<PoolState>> {
+        if world.replica.borrow().generation != self.replica.generation {
+            self.follow(world);
+        }
+        if !self.endpoint.is_usable(world.net.now())
+            && let Some(other) = self
+                .replica
+                .routing
+                .pick(world, &self.replica, self.placement)
+            && !Rc::ptr_eq(&other, &self.endpoint)
+        {
+            self.endpoint = other;
+            self.pool = self.endpoint.pool(&self.pool.key, &self.login);
+        }
+        let has_schema = session.vector().schema().is_some();
+        Some(
+            self.pool_for(has_schema)
+                .unwrap_or_else(|| Rc::clone(&self.pool)),
+        )
+    }
+
+    /// The pool for connections with or without a schema, if it is another than the current one.
+    pub(super) fn pool_for(&self, has_schema: bool) -> Option<Rc<PoolState>> {
+        let is_without = self.pool.key.capabilities & WITHOUT_SCHEMA != 0;
+        if has_schema != is_without {
+            return None;
+        }
+        let key = with_schema(&self.pool.key, has_schema);
+        Some(self.pool.endpoint.pool(&key, &self.login))
+    }
+
+    /// Moves on to the newest snapshot. A tenant that is gone from it keeps its old place until its
+    /// clients leave.
+    fn follow(&mut self, world: &Rc<World>) {
+        let replica = world.replica();
+        let names = replica.snapshot.tenants.iter();
+        let found = names
+            .zip(0_u32..)
+            .find(|(tenant, _)| *tenant.name == *self.tenant_name);
+        let Some((_, index)) = found else { return };
+        let tenant = TenantId(index);
+        let Some(placement) = replica.routing.placement_of(tenant) else {
+            return;
+        };
+        let Some(upstream) = replica.snapshot.upstream(tenant, placement) else {
+            return;
+        };
+        let Some(endpoint) = replica.routing.pick(world, &replica, placement) else {
+            return;
+        };
+        let Some(name) = replica
+            .snapshot
+            .placement(placement)
+            .map(|p| p.name.clone())
+        else {
+            return;
+        };
+        let mut key = self.pool.key.clone();
+        key.user = upstream.user.as_str().into();
+        key.credential_version = upstream.version.0;
+        let mut login = (*self.login).clone();
+        login.user.clone_from(&upstream.user);
+        login.password = upstream.password.clone();
+        self.login = Arc::new(login);
+        self.pool = endpoint.pool(&key, &self.login);
+        self.endpoint = endpoint;
+        self.metrics = world.metrics.exchanges(&self.door, &name);
+        self.tenant = tenant;
+        self.placement = placement;
+        self.replica = replica;
+    }
+}
+
+fn with_schema(key: &Key, has_schema: bool) -> Key {
+    let mut key = key.clone();
+    if has_schema {
+        key.capabilities &= !WITHOUT_SCHEMA;
+    } else {
+        key.capabilities |= WITHOUT_SCHEMA;
+    }
+    key
+}

@@ -1,0 +1,407 @@
+//! One client's driver: joins its socket, its session and, for each exchange, a leased upstream
+//! connection. The only place where a client's task waits is a `poll_fn` that looks at everything
+//! that may end the wait.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::admission::Admitted;
+use super::endpoint::UpstreamConnection;
+use super::world::{Drain, World};
+use crate::base::clock::{Deadline, Now};
+use crate::base::close::CloseReason;
+use crate::base::codes::{self, Event};
+use crate::net::{Buf, Stream, Timer};
+use crate::pool::{Lease, LeaseEnd};
+use crate::session::mysql::downstream::{Next, Session, write_event};
+use crate::session::mysql::effects::PinSet;
+use crate::session::mysql::intake::{Intake, IntakeError, Taken};
+use crate::session::mysql::output::{Output, Span};
+use crate::wire::mysql::frame::HEADER_LEN;
+
+/// How a client's connection ends.
+pub(super) type End = CloseReason;
+
+/// A logged-in client with its socket.
+pub(super) struct Client {
+    pub(super) world: Rc<World>,
+    pub(super) stream: Stream,
+    pub(super) session: Session,
+    pub(super) admitted: Admitted,
+    pub(super) timer: Timer,
+    pub(super) intake: Intake,
+    /// Received and not looked at yet.
+    pub(super) pending: Option<Buf>,
+    /// Bytes that came with the login's last packet, before `pending`.
+    pub(super) early: Vec<u8>,
+    pub(super) lease: Option<Lease<UpstreamConnection>>,
+    /// The client has closed its side.
+    pub(super) is_gone: bool,
+    /// The leased connection was lost while the client was idle; its next command is told so.
+    pub(super) is_lease_lost: bool,
+    /// Where an ERR could stand in the reply in progress; `None` in the middle of a packet.
+    pub(super) reply_sequence: Option<u8>,
+    /// Something of the reply in progress has been sent to the client.
+    pub(super) has_answered: bool,
+    /// The command was replaced by another form.
+    pub(super) is_replaced: bool,
+    /// The connection must end by a reset: what was sent is not complete.
+    pub(super) is_aborted: bool,
+    /// The pins after the last exchange, for counting new ones.
+    pub(super) pinned: PinSet,
+    /// A small read-only command, kept while it may be repeated on another connection.
+    pub(super) again: Vec<u8>,
+}
+
+/// A command as the client sent it.
+pub(super) enum Command {
+    /// In one piece of a receive buffer.
+    Inline(Buf),
+    /// Collected: whole, or the head of a long one.
+    Head {
+        /// The bytes, headers included.
+        bytes: Vec<u8>,
+        /// Whether that is all of it.
+        is_whole: bool,
+    },
+}
+
+impl Command {
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Self::Inline(buf) => buf,
+            Self::Head { bytes, .. } => bytes,
+        }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self, Self::Inline(_) | Self::Head { is_whole: true, .. })
+    }
+}
+
+impl Client {
+    /// Serves commands until the connection ends.
+    pub(super) async fn serve(&mut self) -> End {
+        loop {
+            let command = match self.next_command().await {
+                Ok(command) => command,
+                Err(end) => return end,
+            };
+            if let Err(end) = self.run(command).await {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for the next command.
+    async fn next_command(&mut self) -> Result<Command, End> {
+        let began = self.world.net.now();
+        let idle = self.world.replica().snapshot.deadlines.idle_client;
+        self.timer
+            .set(idle.map_or(Deadline::NEVER, |idle| began.plus(idle)));
+        loop {
+            if let Some(command) = self.take_command()? {
+                return Ok(command);
+            }
+            if self.is_gone {
+                return Err(CloseReason::ClientGone);
+            }
+            match poll_fn(|cx| self.poll_idle(cx)).await {
+                Idle::Bytes(buf) => self.pending = Some(buf),
+                Idle::Gone => return Err(CloseReason::ClientGone),
+                Idle::Drain => return Err(self.say_goodbye(Event::Drain, CloseReason::Drain)),
+                Idle::TooLong => {
+                    return Err(self.say_goodbye(Event::IdleClient, CloseReason::ClientIdle));
+                }
+                Idle::LeaseLost => {
+                    self.is_lease_lost = true;
+                    self.discard(CloseReason::UpstreamLost);
+                }
+            }
+        }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Idle> {
+        match self.stream.poll_receive(cx) {
+            Poll::Ready(Ok(Some(buf))) => return Poll::Ready(Idle::Bytes(buf)),
+            Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Idle::Gone),
+            Poll::Pending => {}
+        }
+        let is_free = !self.session.is_in_transaction() && !self.intake.is_mid_command();
+        if self.world.drain() == Drain::Now || (self.world.drain() == Drain::Draining && is_free) {
+            return Poll::Ready(Idle::Drain);
+        }
+        if let Some(lease) = &mut self.lease
+            && lease.connection.stream.poll_receive(cx).is_ready()
+        {
+            // Nothing was asked, so whatever came is the server's goodbye.
+            return Poll::Ready(Idle::LeaseLost);
+        }
+        self.timer.poll(cx).map(|()| Idle::TooLong)
+    }
+
+    /// Cuts the next command out of what has come.
+    fn take_command(&mut self) -> Result<Option<Command>, End> {
+        if !self.early.is_empty() {
+            return self.take_early();
+        }
+        let Some(buf) = &mut self.pending else {
+            return Ok(None);
+        };
+        let taken = match self.intake.next(buf) {
+            Ok(taken) => taken,
+            Err(error) => return Err(self.refuse_framing(error)),
+        };
+        match taken {
+            Taken::Starved => {
+                self.pending = None;
+                Ok(None)
+            }
+            Taken::Inline(n) => {
+                let command = buf.split_to(n);
+                if buf.is_empty() {
+                    self.pending = None;
+                }
+                Ok(Some(Command::Inline(command)))
+            }
+            Taken::Collected(n) | Taken::Large(n) => {
+                buf.advance(n);
+                if buf.is_empty() {
+                    self.pending = None;
+                }
+                let is_whole = matches!(taken, Taken::Collected(_));
+                Ok(Some(Command::Head {
+                    bytes: self.intake.head().to_vec(),
+                    is_whole,
+                }))
+            }
+        }
+    }
+
+    /// As [`Self::take_command`], of a client that sent commands along with its login.
+    fn take_early(&mut self) -> Result<Option<Command>, End> {
+        let early = std::mem::take(&mut self.early);
+        let (used, is_whole) = match self.intake.next(&early) {
+            Ok(Taken::Starved) => return Ok(None),
+            Ok(Taken::Inline(n)) => {
+                let (command, rest) = early.split_at_checked(n).unwrap_or_default();
+                self.early = rest.to_vec();
+                return Ok(Some(Command::Head {
+                    bytes: command.to_vec(),
+                    is_whole: true,
+                }));
+            }
+            Ok(Taken::Collected(n)) => (n, true),
+            Ok(Taken::Large(n)) => (n, false),
+            Err(error) => return Err(self.refuse_framing(error)),
+        };
+        self.early = early.get(used..).unwrap_or_default().to_vec();
+        Ok(Some(Command::Head {
+            bytes: self.intake.head().to_vec(),
+            is_whole,
+        }))
+    }
+
+    pub(super) fn refuse_framing(&mut self, error: IntakeError) -> End {
+        let event = match error {
+            IntakeError::Sequence => Event::OutOfOrder,
+            IntakeError::TooLarge => Event::TooLarge,
+        };
+        let sequence = self.intake.last_sequence().wrapping_add(1);
+        self.tell(event, "", sequence);
+        CloseReason::ClientProtocol
+    }
+
+    /// Runs one command to the end of its reply.
+    async fn run(&mut self, mut command: Command) -> Result<(), End> {
+        if self.is_lease_lost {
+            self.is_lease_lost = false;
+            self.tell(Event::SessionLost, "", 1);
+            return Err(CloseReason::UpstreamLost);
+        }
+        let began = self.world.net.now();
+        loop {
+            let world = Rc::clone(&self.world);
+            let next = {
+                let scratch = &mut *world.scratch.borrow_mut();
+                scratch.out.clear();
+                scratch.upstream.clear();
+                let is_whole = command.is_whole();
+                let payload = command.bytes().get(HEADER_LEN..).unwrap_or_default();
+                let held = self
+                    .lease
+                    .as_mut()
+                    .map(|lease| &mut lease.connection.session);
+                let out = &mut scratch.out;
+                let next = self
+                    .session
+                    .accept(payload, is_whole, held, out, &mut scratch.upstream);
+                self.send_own(&scratch.out);
+                if let Some(lease) = &mut self.lease
+                    && !scratch.upstream.is_empty()
+                {
+                    lease.connection.stream.send_bytes(&scratch.upstream);
+                }
+                next
+            };
+            match next {
+                Next::Answered => {
+                    self.skip_rest().await?;
+                    self.release_if_free();
+                    return Ok(());
+                }
+                Next::Lease { prefer_last } => {
+                    return self.exchange(command, prefer_last, began).await;
+                }
+                Next::Wait => poll_fn(|cx| self.session.poll_settled(cx)).await,
+                Next::Reset => {
+                    self.discard(CloseReason::StateLost);
+                    let scratch = &mut *world.scratch.borrow_mut();
+                    scratch.out.clear();
+                    self.session.reset(&mut scratch.out);
+                    self.send_own(&scratch.out);
+                    return Ok(());
+                }
+                Next::Quit => return Err(CloseReason::ClientQuit),
+            }
+        }
+    }
+
+    /// Reads over the rest of a long command that was answered by its head.
+    pub(super) async fn skip_rest(&mut self) -> Result<(), End> {
+        while self.intake.is_streaming() {
+            let Some(mut buf) = self.pending.take() else {
+                self.pending = Some(self.more_bytes().await?);
+                continue;
+            };
+            let n = self
+                .intake
+                .stream(&buf)
+                .map_err(|error| self.refuse_framing(error))?;
+            buf.advance(n);
+            if !buf.is_empty() {
+                self.pending = Some(buf);
+            }
+        }
+        Ok(())
+    }
+
+    /// The client's next bytes; the timer runs.
+    pub(super) async fn more_bytes(&mut self) -> Result<Buf, End> {
+        poll_fn(|cx| {
+            if let Poll::Ready(received) = self.stream.poll_receive(cx) {
+                return Poll::Ready(match received {
+                    Ok(Some(buf)) => Ok(buf),
+                    Ok(None) | Err(_) => Err(CloseReason::ClientGone),
+                });
+            }
+            if self.world.drain() == Drain::Now {
+                return Poll::Ready(Err(CloseReason::Drain));
+            }
+            self.timer.poll(cx).map(|()| Err(CloseReason::ClientIdle))
+        })
+        .await
+    }
+
+    /// Sends what a session wrote on its own.
+    pub(super) fn send_own(&mut self, out: &Output) {
+        for span in out.spans() {
+            if let Span::Own(range) = span {
+                self.stream
+                    .send_bytes(out.own().get(range.clone()).unwrap_or_default());
+            }
+        }
+    }
+
+    /// Sends an ERR packet for `event`.
+    pub(super) fn tell(&mut self, event: Event, detail: &str, sequence: u8) {
+        let mut out = Output::default();
+        write_event(
+            event,
+            detail,
+            u64::from(self.admitted.connection_id),
+            sequence,
+            &mut out,
+        );
+        self.send_own(&out);
+    }
+
+    fn say_goodbye(&mut self, event: Event, reason: CloseReason) -> End {
+        // Nobody asked, so the packet stands where the next reply would begin.
+        self.tell(event, "", 0);
+        reason
+    }
+
+    /// Fails the command with `event`; the connection stays or ends as the code policy says.
+    pub(super) fn fail(&mut self, event: Event, reason: CloseReason) -> Result<(), End> {
+        self.admitted.metrics.errors.inc(reason);
+        let sequence = self.intake.last_sequence().wrapping_add(1);
+        self.tell(event, "", sequence);
+        if codes::code(event).keep {
+            Ok(())
+        } else {
+            Err(reason)
+        }
+    }
+
+    /// Gives the lease back if nothing pins it any more.
+    fn release_if_free(&mut self) {
+        if self.session.pins().is_empty()
+            && let Some(lease) = self.lease.take()
+        {
+            self.give_back(lease);
+        }
+    }
+
+    /// Returns a clean connection to its pool.
+    pub(super) fn give_back(&mut self, lease: Lease<UpstreamConnection>) {
+        let owner = self.session.owner();
+        let connection = &lease.connection;
+        if connection.stream.is_disturbed() || !connection.session.is_idle() {
+            let end = LeaseEnd::Discard(CloseReason::UpstreamLost);
+            return self.admitted.pool.end(&self.world, lease, owner, end);
+        }
+        let Some(pool) = self.admitted.pool_for(connection.session.has_schema()) else {
+            return self
+                .admitted
+                .pool
+                .end(&self.world, lease, owner, LeaseEnd::Return);
+        };
+        let held = std::mem::replace(&mut self.admitted.pool, pool);
+        held.end_into(&self.world, &self.admitted.pool, lease, owner);
+    }
+
+    /// Closes the leased connection, if there is one, and forgets what lived on it.
+    pub(super) fn discard(&mut self, reason: CloseReason) {
+        if let Some(lease) = self.lease.take() {
+            let owner = self.session.owner();
+            self.admitted
+                .pool
+                .end(&self.world, lease, owner, LeaseEnd::Discard(reason));
+        }
+        self.session.lose_lease();
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.world.net.now()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            let owner = self.session.owner();
+            let end = LeaseEnd::Discard(CloseReason::ClientGone);
+            self.admitted.pool.end(&self.world, lease, owner, end);
+        }
+    }
+}
+
+enum Idle {
+    Bytes(Buf),
+    Gone,
+    Drain,
+    TooLong,
+    LeaseLost,
+}

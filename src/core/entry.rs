@@ -1,0 +1,299 @@
+//! A core's life: builds its world from the seed, opens its doors, takes messages, keeps the pools,
+//! and returns when a drain has emptied it.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::door::{self, Door};
+use super::endpoint::{EndpointSeed, EndpointState};
+use super::mailbox::Mailbox;
+use super::message::{Addresses, CoreMessage};
+use super::routing::Routing;
+use super::runtime::{CoreFuture, CoreSeed};
+use super::world::{Drain, Replica, World};
+use crate::base::credential::Verifier;
+use crate::base::ident::{CoreId, EndpointId};
+use crate::config::{Snapshot, SocketSettings};
+use crate::net::{self, Keepalive, Net, SocketOptions};
+use crate::pool::PoolLimits;
+use crate::telemetry::metrics::CoreMetrics;
+use crate::wire::mysql::rsa::ServerKey;
+
+/// How often pools are looked after while something waits, and otherwise.
+const TICK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The life of one core, for the runtime to start.
+pub fn core_main(seed: CoreSeed) -> CoreFuture {
+    Box::pin(live(seed))
+}
+
+async fn live(seed: CoreSeed) -> Result<(), String> {
+    let net = Net::new(seed.net).map_err(|error| format!("no network ring: {error}"))?;
+    let waker = net.waker().map_err(|error| format!("no waker: {error}"))?;
+    seed.mailbox.attach(move || waker.wake());
+    let metrics = CoreMetrics::new(seed.core.0);
+    let cores = seed.mailboxes.cores();
+    let replica = replica(
+        &seed.snapshot,
+        &seed.addresses,
+        &metrics,
+        seed.core,
+        cores,
+        None,
+    );
+    let world = World::new(
+        seed.core,
+        net.clone(),
+        seed.mailboxes,
+        seed.jobs,
+        metrics,
+        replica,
+    );
+    let ring = net.clone();
+    let driving = net::spawn("ring", async move { ring.drive().await });
+    prepare_key(&world);
+    for listener in seed.listeners {
+        let Some(settings) = seed
+            .snapshot
+            .listeners
+            .iter()
+            .find(|l| *l.name == *listener.name)
+        else {
+            return Err(format!(
+                "listener `{}` is not in the configuration",
+                listener.name
+            ));
+        };
+        let series = world.metrics.door(&listener.name);
+        let limit = settings.connections_max.div_ceil(u32::from(cores.max(1)));
+        let door = Door::new(
+            listener.name,
+            series,
+            limit,
+            socket_options(&settings.socket),
+        );
+        let acceptor = net.listen(listener.listener);
+        net::spawn("accept", door::accept(Rc::clone(&world), door, acceptor)).detach();
+    }
+    net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)).detach();
+    seed.ready.report();
+    keep(&world).await;
+    net.stop();
+    match driving.await {
+        Some(()) => Ok(()),
+        None => Err("the ring's task panicked".into()),
+    }
+}
+
+/// Looks after pools and the drain until the core is empty.
+async fn keep(world: &Rc<World>) {
+    let mut timer = world.net.timer();
+    loop {
+        let mut is_busy = false;
+        for endpoint in &world.replica().endpoints {
+            is_busy |= endpoint.sweep(world);
+        }
+        if world.drain() != Drain::Serving && world.clients() == 0 {
+            return;
+        }
+        let pause = if is_busy { TICK.0 } else { TICK.1 };
+        timer.set(world.net.now().plus(pause));
+        let mut is_kicked = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut is_kicked, true) {
+                return Poll::Ready(());
+            }
+            world.set_keeper(cx.waker());
+            timer.poll(cx)
+        })
+        .await;
+    }
+}
+
+async fn take_messages(world: Rc<World>, mut mailbox: Mailbox) {
+    loop {
+        while let Some(message) = mailbox.take() {
+            world.metrics.core().messages.inc();
+            handle(&world, message);
+        }
+        poll_fn(|cx| world.net.poll_woken(cx)).await;
+    }
+}
+
+fn handle(world: &Rc<World>, message: CoreMessage) {
+    match message {
+        CoreMessage::Ping => {}
+        CoreMessage::Snapshot(snapshot, addresses) => apply(world, &snapshot, &addresses),
+        CoreMessage::Addresses(addresses) => world.set_addresses(&addresses),
+        CoreMessage::ServerVersion(version) => {
+            if world.replica().snapshot.node.server_version.is_none() {
+                *world.server_version.borrow_mut() = version;
+            }
+        }
+        CoreMessage::Drain => world.set_drain(Drain::Draining),
+        CoreMessage::DrainNow => world.set_drain(Drain::Now),
+        CoreMessage::Scrape(reply) => {
+            count_ring(world);
+            reply.send(world.metrics.scrape());
+        }
+        CoreMessage::Permit(message) => {
+            let replica = world.replica();
+            let endpoint = replica.endpoints.iter().find(|e| e.id == message.endpoint);
+            if let Some(endpoint) = endpoint {
+                endpoint.on_permit(world, message);
+            }
+        }
+        CoreMessage::HandOver(_) => {}
+        CoreMessage::JobDone(done) => {
+            let is_key = done
+                .outcome
+                .as_ref()
+                .is_some_and(|outcome| outcome.is::<MadeKey>());
+            match done.outcome {
+                Some(outcome) if is_key => {
+                    if let Ok(made) = outcome.downcast::<MadeKey>() {
+                        *world.server_key.borrow_mut() = made.0;
+                    }
+                }
+                outcome => world.job_done(done.job, outcome),
+            }
+        }
+    }
+}
+
+fn count_ring(world: &World) {
+    let stats = world.net.stats();
+    let series = world.metrics.core();
+    series.panics.set(net::panics());
+    series.turns.set(stats.turns);
+    series.enters.set(stats.enters);
+    series.starved.set(stats.enobufs);
+    series.accept_pauses.set(stats.accept_backoffs);
+    series.buffers.set(u64::from(stats.buffers_out));
+    series
+        .sockets
+        .set(u64::try_from(stats.open).unwrap_or(u64::MAX));
+}
+
+/// The RSA key of full logins, made on the helper thread if any account will need one.
+struct MadeKey(Option<Arc<ServerKey>>);
+
+fn prepare_key(world: &World) {
+    static KEY: std::sync::OnceLock<Option<Arc<ServerKey>>> = std::sync::OnceLock::new();
+    let replica = world.replica();
+    let users = replica.snapshot.users.list();
+    if !users
+        .iter()
+        .any(|user| matches!(user.verifier, Verifier::Salted(_)))
+    {
+        return;
+    }
+    // All cores show the same key: the helper thread makes it once.
+    let make = || {
+        MadeKey(
+            KEY.get_or_init(|| ServerKey::generate().ok().map(Arc::new))
+                .clone(),
+        )
+    };
+    if world
+        .jobs
+        .submit(world.core, world.new_job(), make)
+        .is_err()
+    {
+        crate::log!(Error, "no RSA key: too many jobs wait");
+    }
+}
+
+/// Takes over a snapshot between two exchanges. Endpoints that stay keep their pools and permits.
+fn apply(world: &Rc<World>, snapshot: &Arc<Snapshot>, addresses: &Addresses) {
+    let old = world.replica();
+    let cores = world.mailboxes.cores();
+    let new = replica(
+        snapshot,
+        addresses,
+        &world.metrics,
+        world.core,
+        cores,
+        Some(&old),
+    );
+    if let Some(version) = &snapshot.node.server_version {
+        *world.server_version.borrow_mut() = version.as_str().into();
+    }
+    *world.replica.borrow_mut() = new;
+    prepare_key(world);
+    world.kick();
+}
+
+fn replica(
+    snapshot: &Arc<Snapshot>,
+    addresses: &Addresses,
+    metrics: &CoreMetrics,
+    core: CoreId,
+    cores: u16,
+    old: Option<&Replica>,
+) -> Rc<Replica> {
+    let pools = &snapshot.pools;
+    let limits = PoolLimits {
+        waiters_max: pools.waiters_max,
+        idle_max: pools.idle_max,
+        age_max: pools.age_max,
+    };
+    let mut endpoints = Vec::new();
+    for (endpoint, index) in snapshot.endpoints.iter().zip(0_u32..) {
+        let Some(placement) = snapshot.placement(endpoint.placement) else {
+            continue;
+        };
+        let address = endpoint.address();
+        // The same on every core and in every generation, whatever the order in the file.
+        let label = format!("{}/{address}", placement.name);
+        let id = EndpointId(xxhash_rust::xxh32::xxh32(label.as_bytes(), 0));
+        let resolved = addresses.of(EndpointId(index)).to_vec();
+        let kept = old.and_then(|old| old.endpoints.iter().find(|kept| kept.id == id));
+        if let Some(kept) = kept {
+            *kept.addresses.borrow_mut() = resolved;
+            let before = kept.budget.replace(endpoint.budget);
+            kept.permits.borrow_mut().resize(before, endpoint.budget);
+            endpoints.push(Rc::clone(kept));
+            continue;
+        }
+        let seed = EndpointSeed {
+            id,
+            name: address.as_str().into(),
+            addresses: resolved,
+            socket: socket_options(&placement.socket),
+            budget: endpoint.budget,
+            limits,
+            statements_max: usize::try_from(pools.statements_max).unwrap_or(usize::MAX),
+            metrics: metrics.endpoint(&placement.name, &address),
+        };
+        endpoints.push(EndpointState::new(seed, core, cores));
+    }
+    let routing = Routing::new(snapshot);
+    let generation = addresses.generation;
+    Rc::new(Replica {
+        generation,
+        snapshot: Arc::clone(snapshot),
+        routing,
+        endpoints,
+    })
+}
+
+/// The ring's form of configured socket options.
+pub(super) fn socket_options(settings: &SocketSettings) -> SocketOptions {
+    let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+    SocketOptions {
+        keepalive: settings.keepalive.map(|idle| Keepalive {
+            idle,
+            interval: settings.keepalive_interval,
+            count: settings.keepalive_count,
+        }),
+        user_timeout: settings.user_timeout,
+        receive_buffer: settings.receive_buffer.map(size),
+        send_buffer: settings.send_buffer.map(size),
+        congestion: settings.congestion.clone(),
+        ..SocketOptions::default()
+    }
+}

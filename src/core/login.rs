@@ -1,0 +1,367 @@
+//! A client's first seconds: greeting, login, admission.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::admission::{Admitted, Place};
+use super::client::{Client, End};
+use super::door::Door;
+use super::world::{Drain, World};
+use crate::base::clock::Deadline;
+use crate::base::close::CloseReason;
+use crate::base::codes::{Event, code, message};
+use crate::base::credential::{AuthPlugin, Verifier};
+use crate::config::Snapshot;
+use crate::net::{Buf, Stream, Timer};
+use crate::session::mysql::downstream::{Session, SessionFacts};
+use crate::session::mysql::effects::PinSet;
+use crate::session::mysql::intake::Intake;
+use crate::session::mysql::login::{
+    DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, RsaOutcome, RsaWork,
+    Users,
+};
+use crate::wire::mysql::auth;
+use crate::wire::mysql::charset;
+use crate::wire::mysql::flags::status;
+use crate::wire::mysql::frame::{HEADER_LEN, Header};
+
+/// The longest packet of a login that is read.
+const LOGIN_PACKET_MAX: usize = 128 * 1024;
+
+/// The collation announced, and that of clients which name none: utf8mb4_general_ci.
+const DEFAULT_COLLATION: u16 = 45;
+
+/// The accounts of a snapshot, with what this core has learnt of them in full logins.
+struct Accounts<'a> {
+    snapshot: &'a Snapshot,
+    learnt:
+        &'a std::collections::HashMap<Vec<u8>, (Verifier, Verifier), foldhash::fast::FixedState>,
+}
+
+impl Users for Accounts<'_> {
+    fn find(&self, user: &[u8]) -> Option<(usize, &Verifier)> {
+        let (index, account) = self.snapshot.users.find(user)?;
+        let learnt = self
+            .learnt
+            .get(user)
+            .filter(|(stored, _)| *stored == account.verifier);
+        Some((
+            index,
+            learnt.map_or(&account.verifier, |(_, learnt)| learnt),
+        ))
+    }
+}
+
+/// Greets a client, logs it in and serves it to its end.
+pub(super) async fn serve(
+    world: Rc<World>,
+    door: Rc<Door>,
+    stream: Stream,
+    peer: SocketAddr,
+) -> End {
+    let (number, connection_id) = world.new_client();
+    let registered = Registered {
+        world: Rc::clone(&world),
+        number,
+    };
+    poll_fn(|cx| {
+        world.enter(number, cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    let began = world.net.now();
+    let mut timer = world.net.timer();
+    timer.set(began.plus(world.replica().snapshot.deadlines.login));
+    let mut entry = Entry {
+        world: Rc::clone(&world),
+        stream,
+        timer,
+        buf: None,
+        partial: Vec::new(),
+    };
+    let mut client = match entry.log_in(&door, peer, number, connection_id).await {
+        Ok((session, admitted)) => {
+            door.metrics.logins.inc();
+            door.metrics.login_time.record(world.net.now().since(began));
+            entry.into_client(session, admitted)
+        }
+        Err(end) => return end,
+    };
+    let end = client.serve().await;
+    if client.is_aborted {
+        // What was sent is not complete; the client must not take it for the whole.
+        client.stream.abort_when_dropped();
+    }
+    drop(client);
+    drop(registered);
+    end
+}
+
+/// A client's place in the world, given up however its task ends.
+struct Registered {
+    world: Rc<World>,
+    number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.world.leave(self.number);
+    }
+}
+
+/// A connection that has not logged in.
+struct Entry {
+    world: Rc<World>,
+    stream: Stream,
+    timer: Timer,
+    buf: Option<Buf>,
+    partial: Vec<u8>,
+}
+
+impl Entry {
+    async fn log_in(
+        &mut self,
+        door: &Rc<Door>,
+        peer: SocketAddr,
+        number: u64,
+        connection_id: u32,
+    ) -> Result<(Session, Admitted), End> {
+        let mut out = Vec::new();
+        let (Ok(nonce), Ok(switch_nonce)) = (auth::nonce(), auth::nonce()) else {
+            crate::log!(Error, "no randomness for a login challenge");
+            return Err(CloseReason::LoginDenied);
+        };
+        let mut login = Login::new(self.login_config(peer, connection_id), nonce, switch_nonce);
+        login.greeting(status::AUTOCOMMIT, &mut out);
+        self.send(&mut out);
+        let result = loop {
+            let (seq, payload) = self.next_packet().await?;
+            let replica = self.world.replica();
+            let step = {
+                let learnt = self.world.learnt.borrow();
+                let accounts = Accounts {
+                    snapshot: &replica.snapshot,
+                    learnt: &learnt,
+                };
+                login.on_packet(seq, &payload, &accounts, &mut out)
+            };
+            let step = match step {
+                Ok(LoginStep::NeedRsa(work)) => {
+                    let outcome = self.run_rsa(work).await;
+                    login.on_rsa(outcome)
+                }
+                other => other,
+            };
+            self.send(&mut out);
+            match step {
+                Ok(LoginStep::Done(result)) => break result,
+                Ok(LoginStep::Continue | LoginStep::NeedRsa(_)) => {}
+                Err(error) => return Err(self.deny(&error, peer)),
+            }
+        };
+        self.learn(&result);
+        let place = match Place::find(&self.world, door, &result) {
+            Ok(place) => place,
+            Err(event) => {
+                return Err(self.refuse(
+                    &mut login,
+                    event,
+                    "",
+                    connection_id,
+                    CloseReason::LoginDenied,
+                ));
+            }
+        };
+        let facts = self.session_facts(&place, &result, number);
+        let session = Session::new(facts);
+        let admitted = place.admit(&self.world, &session, connection_id);
+        let Some(admitted) = admitted else {
+            let event = Event::NoEndpoint;
+            return Err(self.refuse(
+                &mut login,
+                event,
+                "",
+                connection_id,
+                CloseReason::UpstreamConnect,
+            ));
+        };
+        login.finish_ok(status::AUTOCOMMIT, &mut out);
+        self.send(&mut out);
+        Ok((session, admitted))
+    }
+
+    fn login_config(&self, peer: SocketAddr, connection_id: u32) -> LoginConfig {
+        let key = self.world.server_key.borrow();
+        LoginConfig {
+            server_version: Arc::clone(&self.world.server_version.borrow()),
+            connection_id,
+            client_host: peer.ip().to_string(),
+            caps_offered: DEFAULT_CAPS,
+            default_plugin: AuthPlugin::Native,
+            default_collation: DEFAULT_COLLATION,
+            public_key_pem: key.as_ref().map(|key| Arc::from(key.public_pem())),
+        }
+    }
+
+    fn session_facts(&self, place: &Place, result: &LoginResult, owner: u64) -> SessionFacts {
+        let schema = result.schema.as_deref().filter(|schema| !schema.is_empty());
+        let schema = schema.or(place.default_schema());
+        let version = self.world.server_version.borrow();
+        let collation = charset::collation(result.collation)
+            .filter(|collation| is_known_to(&version, collation.name))
+            .or_else(|| charset::collation(DEFAULT_COLLATION));
+        let vector = match collation {
+            Some(collation) => self.world.login_vector(collation, schema),
+            None => Rc::default(),
+        };
+        let pools = &place.replica.snapshot.pools;
+        SessionFacts {
+            owner,
+            capabilities: result.caps,
+            vector,
+            statements_max: usize::try_from(pools.statements_per_client_max).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The private-key arithmetic of a full login takes a millisecond: not on a core.
+    async fn run_rsa(&self, work: RsaWork) -> RsaOutcome {
+        let Some(key) = self.world.server_key.borrow().clone() else {
+            return RsaOutcome::Refuted;
+        };
+        let job = self.world.new_job();
+        let submitted = self
+            .world
+            .jobs
+            .submit(self.world.core, job, move || work.run(&key));
+        if submitted.is_err() {
+            return RsaOutcome::Refuted;
+        }
+        let outcome = poll_fn(|cx| self.world.poll_job(job, cx)).await;
+        let outcome = outcome.and_then(|outcome| outcome.downcast::<RsaOutcome>().ok());
+        outcome.map_or(RsaOutcome::Refuted, |outcome| *outcome)
+    }
+
+    /// Keeps what a full login proved, so that the account's next login is a fast one.
+    fn learn(&self, result: &LoginResult) {
+        let Some(stage2) = result.learnt else { return };
+        let replica = self.world.replica();
+        if let Some((_, account)) = replica.snapshot.users.find(&result.user_name) {
+            let entry = (account.verifier.clone(), Verifier::Sha2(stage2));
+            self.world
+                .learnt
+                .borrow_mut()
+                .insert(result.user_name.clone(), entry);
+        }
+    }
+
+    fn deny(&mut self, error: &LoginError, peer: SocketAddr) -> End {
+        let user = String::from_utf8_lossy(&error.user_name);
+        crate::log!(
+            Info,
+            "login denied",
+            user = user,
+            peer = peer,
+            errno = error.errno
+        );
+        self.stream.send_bytes(&error.packet);
+        error.reason
+    }
+
+    fn refuse(
+        &mut self,
+        login: &mut Login,
+        event: Event,
+        detail: &str,
+        connection_id: u32,
+        reason: CloseReason,
+    ) -> End {
+        let row = code(event);
+        let text = message(event, detail, u64::from(connection_id));
+        let sqlstate = String::from_utf8_lossy(&row.sqlstate);
+        let mut out = Vec::new();
+        login.refuse(row.errno, &sqlstate, &text, &mut out);
+        self.send(&mut out);
+        reason
+    }
+
+    fn send(&mut self, out: &mut Vec<u8>) {
+        if !out.is_empty() {
+            self.stream.send_bytes(out);
+            out.clear();
+        }
+    }
+
+    async fn next_packet(&mut self) -> Result<(u8, Vec<u8>), End> {
+        loop {
+            if let Some(buf) = self.buf.take() {
+                self.partial.extend_from_slice(&buf);
+            }
+            if let Some(header) = Header::parse(&self.partial) {
+                if header.len > LOGIN_PACKET_MAX {
+                    return Err(CloseReason::ClientProtocol);
+                }
+                let whole = HEADER_LEN.saturating_add(header.len);
+                if self.partial.len() >= whole {
+                    let rest = self.partial.split_off(whole);
+                    let mut packet = std::mem::replace(&mut self.partial, rest);
+                    packet.drain(..HEADER_LEN);
+                    return Ok((header.seq, packet));
+                }
+            }
+            let received = poll_fn(|cx| {
+                if let Poll::Ready(received) = self.stream.poll_receive(cx) {
+                    return Poll::Ready(match received {
+                        Ok(Some(buf)) => Ok(buf),
+                        Ok(None) | Err(_) => Err(CloseReason::ClientGone),
+                    });
+                }
+                if self.world.drain() != Drain::Serving {
+                    return Poll::Ready(Err(CloseReason::Drain));
+                }
+                self.timer.poll(cx).map(|()| Err(CloseReason::LoginTimeout))
+            });
+            self.buf = Some(received.await?);
+        }
+    }
+
+    fn into_client(mut self, session: Session, admitted: Admitted) -> Client {
+        self.timer.set(Deadline::NEVER);
+        let mut client = Client {
+            world: self.world,
+            stream: self.stream,
+            session,
+            admitted,
+            timer: self.timer,
+            intake: Intake::default(),
+            pending: self.buf,
+            early: self.partial,
+            lease: None,
+            is_gone: false,
+            is_lease_lost: false,
+            reply_sequence: Some(1),
+            has_answered: false,
+            is_replaced: false,
+            is_aborted: false,
+            pinned: PinSet::EMPTY,
+            again: Vec::new(),
+        };
+        client.early.shrink_to_fit();
+        client
+    }
+}
+
+/// Whether a server of this version knows the collation; the other family's newer ones are not
+/// known, and servers fall back to their default then.
+fn is_known_to(version: &str, collation: &str) -> bool {
+    let is_mariadb = version.contains("MariaDB");
+    let is_new_mysql = collation.contains("_0900_");
+    let is_new_mariadb = collation.contains("uca1400") || collation.contains("_nopad_");
+    if is_mariadb {
+        !is_new_mysql
+    } else {
+        !is_new_mariadb
+    }
+}
