@@ -1,1 +1,7 @@
 //! An embedded SQLite shard that speaks the MySQL protocol, for `demo` and tests.
+
+mod column;
+mod error;
+mod rewrite;
+mod token;
+mod translate;
