@@ -7,3 +7,15 @@ mod error;
 mod rewrite;
 mod token;
 mod translate;
+mod catalog;
+mod function;
+mod variables;
+mod execute;
+mod schema;
+mod session;
+mod set;
+mod show;
+mod store;
+
+#[cfg(test)]
+mod tests;

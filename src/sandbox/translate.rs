@@ -125,7 +125,10 @@ impl Emitter<'_> {
         }
         let rest = lexemes.get(at + 2..).unwrap_or_default();
         let length = top_level(rest)
-            .find(|(_, l)| l.is_symbol(",") || l.is_symbol(")") || l.is_any(&CLAUSES))
+            .find(|(_, l)| {
+                let named = matches!(&l.token, Token::Raw(text) if text.starts_with("AS "));
+                named || l.is_symbol(",") || l.is_symbol(")") || l.is_any(&CLAUSES)
+            })
             .map_or(rest.len(), |(index, _)| index);
         self.put(&format!("set_user_variable({name},"));
         self.emit(rest.get(..length).unwrap_or_default())?;
@@ -376,7 +379,7 @@ fn is_introducer(upper: &str) -> bool {
 /// Words that MySQL allows as names and SQLite does not.
 fn plain_word(word: &str, upper: &str) -> String {
     match upper {
-        "TRANSACTION" | "ISNULL" | "NOTNULL" | "COMMIT" | "DEFERRABLE" => quote_name(word),
+        "TRANSACTION" | "ISNULL" | "NOTNULL" | "COMMIT" | "DEFERRABLE" | "NOTHING" | "INDEXED" => quote_name(word),
         _ => word.to_owned(),
     }
 }
