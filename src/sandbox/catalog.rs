@@ -4,7 +4,7 @@ use super::error::SqlError;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,7 +67,10 @@ impl Catalog {
         }
         // Numbered, so that a database made again never meets an old connection's file.
         let number = self.files.fetch_add(1, Ordering::Relaxed);
-        databases.insert(name.to_owned(), self.directory.join(format!("{number}.sqlite")));
+        databases.insert(
+            name.to_owned(),
+            self.directory.join(format!("{number}.sqlite")),
+        );
         Ok(())
     }
 
@@ -94,11 +97,6 @@ impl Catalog {
         locked(&self.databases).keys().cloned().collect()
     }
 
-    /// Where the databases are.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// Makes a session known, for `KILL` and `SHOW PROCESSLIST`.
     pub fn enter(&self, handle: Arc<SessionHandle>) {
         locked(&self.sessions).insert(handle.id, handle);
@@ -120,8 +118,8 @@ impl Catalog {
     /// Errors: 1094 for an unknown id.
     pub fn kill(&self, id: u32, query_only: bool) -> Result<(), SqlError> {
         let handle = locked(&self.sessions).get(&id).cloned();
-        let handle =
-            handle.ok_or_else(|| SqlError::new(1094, "HY000", format!("Unknown thread id: {id}")))?;
+        let handle = handle
+            .ok_or_else(|| SqlError::new(1094, "HY000", format!("Unknown thread id: {id}")))?;
         handle.interrupt(!query_only);
         self.named_lock_freed.notify_all();
         Ok(())
@@ -254,7 +252,9 @@ impl SessionHandle {
     /// Waits for `time` or for [`Self::interrupt`]; whether it was interrupted.
     pub fn sleep(&self, time: Duration) -> bool {
         let guard = locked(&self.sleep);
-        let waiting = self.woken.wait_timeout_while(guard, time, |()| !self.is_killed());
+        let waiting = self
+            .woken
+            .wait_timeout_while(guard, time, |()| !self.is_killed());
         drop(waiting);
         self.is_killed()
     }
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(catalog.drop_database("a").unwrap_err().errno, 1008);
         catalog.create_database("a").unwrap();
         assert_ne!(catalog.path("a"), first);
-        let directory = catalog.directory().to_owned();
+        let directory = catalog.directory.clone();
         assert!(directory.is_dir());
         drop(catalog);
         assert!(!directory.exists());
@@ -283,7 +283,9 @@ mod tests {
     #[test]
     fn named_locks_belong_to_one_session() {
         let catalog = Catalog::create("8").unwrap();
-        assert!(catalog.get_lock("l", 1, Duration::ZERO) && catalog.get_lock("l", 1, Duration::ZERO));
+        assert!(
+            catalog.get_lock("l", 1, Duration::ZERO) && catalog.get_lock("l", 1, Duration::ZERO)
+        );
         assert!(!catalog.get_lock("l", 2, Duration::ZERO));
         assert_eq!(catalog.release_lock("l", 2), Some(false));
         catalog.leave(1);

@@ -60,23 +60,37 @@ pub enum Kind {
 
 impl Kind {
     /// `BIGINT`, the type of whole-number expressions.
-    pub const BIGINT: Self = Self::Integer { bits: 64, unsigned: false, flag: false };
+    pub const BIGINT: Self = Self::Integer {
+        bits: 64,
+        unsigned: false,
+        flag: false,
+    };
 
     /// The kind for a type's name (upper case) and its arguments.
     pub fn named(name: &str, arguments: &[u32], unsigned: bool) -> Option<Self> {
         let first = arguments.first().copied();
         let small = |default: u8| first.map_or(default, |n| u8::try_from(n).unwrap_or(u8::MAX));
-        let integer = |bits| Self::Integer { bits, unsigned, flag: bits == 8 && first == Some(1) };
+        let integer = |bits| Self::Integer {
+            bits,
+            unsigned,
+            flag: bits == 8 && first == Some(1),
+        };
         Some(match name {
             "TINYINT" => integer(8),
             "SMALLINT" => integer(16),
             "MEDIUMINT" => integer(24),
             "INT" => integer(32),
             "BIGINT" | "INTEGER" => integer(64),
-            "BOOL" | "BOOLEAN" => Self::Integer { bits: 8, unsigned: false, flag: true },
+            "BOOL" | "BOOLEAN" => Self::Integer {
+                bits: 8,
+                unsigned: false,
+                flag: true,
+            },
             "DECIMAL" | "NUMERIC" | "DEC" | "FIXED" => Self::Decimal {
                 precision: small(10),
-                scale: arguments.get(1).map_or(0, |n| u8::try_from(*n).unwrap_or(30)),
+                scale: arguments
+                    .get(1)
+                    .map_or(0, |n| u8::try_from(*n).unwrap_or(30)),
             },
             "FLOAT" => Self::Float,
             "DOUBLE" | "REAL" => Self::Double,
@@ -137,14 +151,6 @@ impl Kind {
     pub fn is_text(self) -> bool {
         matches!(self, Self::Char(_) | Self::Varchar(_) | Self::Text(_))
     }
-
-    /// The decimals to print, where the type fixes them.
-    pub fn scale(self) -> Option<usize> {
-        match self {
-            Self::Decimal { scale, .. } => Some(usize::from(scale)),
-            _ => None,
-        }
-    }
 }
 
 /// As `SHOW COLUMNS` prints it.
@@ -197,16 +203,26 @@ impl std::fmt::Display for Kind {
 pub fn read_type(lexemes: &[Lexeme]) -> Option<(Kind, usize)> {
     let name = lexemes.first()?.name()?.to_ascii_uppercase();
     let mut used = 1;
-    if lexemes.get(1).is_some_and(|l| l.is_any(&["PRECISION", "VARYING"])) {
+    if lexemes
+        .get(1)
+        .is_some_and(|l| l.is_any(&["PRECISION", "VARYING"]))
+    {
         used += 1;
     }
     let mut arguments = Vec::new();
     if lexemes.get(used).is_some_and(|l| l.is_symbol("(")) {
         let close = super::translate::matching(lexemes, used)?;
-        arguments = lexemes.get(used..close)?.iter().filter_map(number).collect();
+        arguments = lexemes
+            .get(used..close)?
+            .iter()
+            .filter_map(number)
+            .collect();
         used = close + 1;
     }
-    let flags = lexemes.get(used..)?.iter().take_while(|l| l.is_any(&["UNSIGNED", "SIGNED", "ZEROFILL"]));
+    let flags = lexemes
+        .get(used..)?
+        .iter()
+        .take_while(|l| l.is_any(&["UNSIGNED", "SIGNED", "ZEROFILL"]));
     let flags: Vec<bool> = flags.map(|l| !l.is_word("SIGNED")).collect();
     // INTEGER is SQLite's own word for a row id; a client's means INT.
     let name = if name == "INTEGER" { "INT" } else { &name };
@@ -229,10 +245,17 @@ mod tests {
     #[test]
     fn types_survive_sqlites_catalog() {
         let check = |sql: &str, declared: &str, shown: &str| {
-            let lexemes = read(sql.as_bytes(), Quoting::default()).unwrap().remove(0).lexemes;
+            let lexemes = read(sql.as_bytes(), Quoting::default())
+                .unwrap()
+                .remove(0)
+                .lexemes;
             let (kind, used) = read_type(&lexemes).unwrap();
             assert_eq!(used, lexemes.len(), "{sql}");
-            assert_eq!((kind.declared().as_str(), kind.to_string().as_str()), (declared, shown), "{sql}");
+            assert_eq!(
+                (kind.declared().as_str(), kind.to_string().as_str()),
+                (declared, shown),
+                "{sql}"
+            );
             assert_eq!(Kind::parse(&kind.declared()), Some(kind), "{sql}");
         };
         check("int(10) unsigned", "INT UNSIGNED", "int unsigned");

@@ -16,29 +16,46 @@ const MICROS_OF_DAY: i64 = 86_400_000_000;
 impl Moment {
     /// The system clock's time.
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self::from_micros(i64::try_from(since.as_micros()).unwrap_or(0))
     }
 
     /// From microseconds since 1970.
     pub fn from_micros(micros: i64) -> Self {
-        Self { days: micros.div_euclid(MICROS_OF_DAY), micros: micros.rem_euclid(MICROS_OF_DAY) }
+        Self {
+            days: micros.div_euclid(MICROS_OF_DAY),
+            micros: micros.rem_euclid(MICROS_OF_DAY),
+        }
     }
 
     /// Microseconds since 1970.
     pub fn to_micros(self) -> i64 {
-        self.days.saturating_mul(MICROS_OF_DAY).saturating_add(self.micros)
+        self.days
+            .saturating_mul(MICROS_OF_DAY)
+            .saturating_add(self.micros)
     }
 
     /// Reads `YYYY-MM-DD[ HH:MM[:SS[.ffffff]]]`, also with `T`.
     pub fn parse(text: &str) -> Option<Self> {
-        let (date, clock) = text.trim().split_once([' ', 'T']).unwrap_or((text.trim(), ""));
+        let (date, clock) = text
+            .trim()
+            .split_once([' ', 'T'])
+            .unwrap_or((text.trim(), ""));
         let mut parts = date.split('-').map(str::parse::<i64>);
-        let (year, month, day) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+        let (year, month, day) = (
+            parts.next()?.ok()?,
+            parts.next()?.ok()?,
+            parts.next()?.ok()?,
+        );
         if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
             return None;
         }
-        Some(Self { days: days_from_civil(year, month, day), micros: parse_clock(clock)? })
+        Some(Self {
+            days: days_from_civil(year, month, day),
+            micros: parse_clock(clock)?,
+        })
     }
 
     /// Year, month, day.
@@ -78,16 +95,24 @@ impl Moment {
             "YEAR" => return self.add_months(amount.checked_mul(12)?),
             _ => return None,
         };
-        Some(Self::from_micros(self.to_micros().checked_add(amount.checked_mul(micros)?)?))
+        Some(Self::from_micros(
+            self.to_micros().checked_add(amount.checked_mul(micros)?)?,
+        ))
     }
 
     fn add_months(self, amount: i64) -> Option<Self> {
         let (year, month, day) = self.civil();
-        let months = year.checked_mul(12)?.checked_add(month - 1)?.checked_add(amount)?;
+        let months = year
+            .checked_mul(12)?
+            .checked_add(month - 1)?
+            .checked_add(amount)?;
         let (year, month) = (months.div_euclid(12), months.rem_euclid(12) + 1);
         let next = days_from_civil(year + month / 12, month % 12 + 1, 1);
         let first = days_from_civil(year, month, 1);
-        Some(Self { days: first + (day - 1).min(next - first - 1), micros: self.micros })
+        Some(Self {
+            days: first + (day - 1).min(next - first - 1),
+            micros: self.micros,
+        })
     }
 
     /// `DATE_FORMAT`.
@@ -131,15 +156,36 @@ impl Moment {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
-const WEEKDAYS: [&str; 7] =
-    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const WEEKDAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+];
 
 fn name(names: &[&str], index: i64, length: usize) -> String {
-    let full = usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default();
+    let full = usize::try_from(index)
+        .ok()
+        .and_then(|index| names.get(index))
+        .copied()
+        .unwrap_or_default();
     full.chars().take(length).collect()
 }
 
@@ -203,7 +249,10 @@ mod tests {
         check("1969-12-31 23:00", 2, "HOUR", "1970-01-01 01:00:00");
         let moment = Moment::parse("2024-07-04T15:06:07.5").unwrap();
         assert_eq!(moment.text(3), "2024-07-04 15:06:07.500");
-        assert_eq!(moment.format("%W %M %e %Y %h:%i %p %%"), "Thursday July 4 2024 03:06 PM %");
+        assert_eq!(
+            moment.format("%W %M %e %Y %h:%i %p %%"),
+            "Thursday July 4 2024 03:06 PM %"
+        );
         for bad in ["", "x", "2024-13-01", "2024-01-01 25:00:00", "2024-01"] {
             assert_eq!(Moment::parse(bad), None, "{bad}");
         }

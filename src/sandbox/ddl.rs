@@ -3,12 +3,10 @@
 //! Secondary keys become indexes named `table$key`, as index names are global in SQLite. Left out because
 //! SQLite has no place for them: `ON UPDATE CURRENT_TIMESTAMP`, comments, engines, prefix lengths.
 
-use super::column::{Kind, read_type};
+use super::definition::Column;
 use super::error::SqlError;
 use super::token::{Lexeme, Token};
-use super::translate::{
-    Scope, matching, position, quote_name, split_commas, sqlite_collation, translate,
-};
+use super::translate::{Scope, matching, position, quote_name, split_commas, translate};
 
 /// SQLite statements to run in order.
 pub type Script = Vec<String>;
@@ -28,12 +26,28 @@ impl Target {
     /// Errors: 1064 when no name stands there.
     pub fn read(lexemes: &[Lexeme]) -> Result<(Self, usize), SqlError> {
         let name = |at: usize| {
-            lexemes.get(at).and_then(Lexeme::name).map(str::to_owned).ok_or_else(|| SqlError::syntax(""))
+            lexemes
+                .get(at)
+                .and_then(Lexeme::name)
+                .map(str::to_owned)
+                .ok_or_else(|| SqlError::syntax(""))
         };
         if lexemes.get(1).is_some_and(|l| l.is_symbol(".")) {
-            return Ok((Self { schema: Some(name(0)?), name: name(2)? }, 3));
+            return Ok((
+                Self {
+                    schema: Some(name(0)?),
+                    name: name(2)?,
+                },
+                3,
+            ));
         }
-        Ok((Self { schema: None, name: name(0)? }, 1))
+        Ok((
+            Self {
+                schema: None,
+                name: name(0)?,
+            },
+            1,
+        ))
     }
 
     /// The database as SQLite knows it: `main` for the current one.
@@ -46,8 +60,15 @@ impl Target {
 }
 
 fn after<'a>(lexemes: &'a [Lexeme], words: &[&str]) -> Option<&'a [Lexeme]> {
-    let fits = words.iter().enumerate().all(|(at, word)| lexemes.get(at).is_some_and(|l| l.is_word(word)));
-    if fits { lexemes.get(words.len()..) } else { None }
+    let fits = words
+        .iter()
+        .enumerate()
+        .all(|(at, word)| lexemes.get(at).is_some_and(|l| l.is_word(word)));
+    if fits {
+        lexemes.get(words.len()..)
+    } else {
+        None
+    }
 }
 
 /// `CREATE [TEMPORARY] TABLE [IF NOT EXISTS] name …`.
@@ -62,9 +83,20 @@ pub fn create_table(lexemes: &[Lexeme], scope: Scope<'_>) -> Result<Script, SqlE
     rest = guarded.unwrap_or(rest);
     let (target, used) = Target::read(rest)?;
     rest = rest.get(used..).unwrap_or_default();
-    let database = if temporary.is_some() { "temp".to_owned() } else { target.database(scope) };
-    let exists = if guarded.is_some() { "IF NOT EXISTS " } else { "" };
-    let head = format!("CREATE TABLE {exists}{database}.{}", quote_name(&target.name));
+    let database = if temporary.is_some() {
+        "temp".to_owned()
+    } else {
+        target.database(scope)
+    };
+    let exists = if guarded.is_some() {
+        "IF NOT EXISTS "
+    } else {
+        ""
+    };
+    let head = format!(
+        "CREATE TABLE {exists}{database}.{}",
+        quote_name(&target.name)
+    );
     let query = position(rest, |l| l.is_any(&["SELECT", "WITH"]));
     if let (Some(at), false) = (query, rest.first().is_some_and(|l| l.is_symbol("("))) {
         let select = translate(rest.get(at..).unwrap_or_default(), scope)?;
@@ -76,7 +108,12 @@ pub fn create_table(lexemes: &[Lexeme], scope: Scope<'_>) -> Result<Script, SqlE
         return Ok(vec![format!("{head} AS SELECT * FROM {from} WHERE false")]);
     }
     let close = matching(rest, 0).ok_or_else(|| SqlError::syntax(&target.name))?;
-    let mut table = Table { database, name: target.name, scope, ..Table::new(scope) };
+    let mut table = Table {
+        database,
+        name: target.name,
+        scope,
+        ..Table::new(scope)
+    };
     for part in split_commas(rest.get(1..close).unwrap_or_default()) {
         table.part(part)?;
     }
@@ -110,7 +147,9 @@ impl<'a> Table<'a> {
     }
 
     fn part(&mut self, part: &[Lexeme]) -> Result<(), SqlError> {
-        let Some(first) = part.first() else { return Err(SqlError::syntax(")")) };
+        let Some(first) = part.first() else {
+            return Err(SqlError::syntax(")"));
+        };
         let quoted = matches!(first.token, Token::Quoted(_));
         let key = part.iter().any(|l| l.is_symbol("("));
         if quoted || !first.is_any(&KEY_WORDS) || !key {
@@ -123,7 +162,10 @@ impl<'a> Table<'a> {
             false => Some(part),
         }
         .unwrap_or_default();
-        if rest.first().is_some_and(|l| l.is_any(&["FOREIGN", "CHECK"])) {
+        if rest
+            .first()
+            .is_some_and(|l| l.is_any(&["FOREIGN", "CHECK"]))
+        {
             self.constraints.push(foreign_or_check(rest, self.scope)?);
             return Ok(());
         }
@@ -141,7 +183,8 @@ impl<'a> Table<'a> {
             self.primary = Some(quote_name(&column.name));
         }
         if column.unique {
-            self.indexes.push((column.name.clone(), quote_name(&column.name), true));
+            self.indexes
+                .push((column.name.clone(), quote_name(&column.name), true));
         }
         if column.auto_increment {
             if self.auto_increment.is_some() {
@@ -152,7 +195,10 @@ impl<'a> Table<'a> {
                 ));
             }
             // Only this very spelling makes SQLite hand out row ids.
-            self.columns.push(format!("{} INTEGER PRIMARY KEY AUTOINCREMENT", quote_name(&column.name)));
+            self.columns.push(format!(
+                "{} INTEGER PRIMARY KEY AUTOINCREMENT",
+                quote_name(&column.name)
+            ));
             self.auto_increment = Some(quote_name(&column.name));
         } else {
             self.columns.push(column.definition);
@@ -164,7 +210,11 @@ impl<'a> Table<'a> {
         let mut parts = self.columns;
         match self.primary {
             Some(primary) if self.auto_increment.as_ref() != Some(&primary) => {
-                let kind = if self.auto_increment.is_some() { "UNIQUE" } else { "PRIMARY KEY" };
+                let kind = if self.auto_increment.is_some() {
+                    "UNIQUE"
+                } else {
+                    "PRIMARY KEY"
+                };
                 parts.push(format!("{kind} ({primary})"));
             }
             _ => {}
@@ -178,14 +228,33 @@ impl<'a> Table<'a> {
     }
 }
 
-const KEY_WORDS: [&str; 9] =
-    ["PRIMARY", "UNIQUE", "KEY", "INDEX", "FULLTEXT", "SPATIAL", "CONSTRAINT", "FOREIGN", "CHECK"];
+const KEY_WORDS: [&str; 9] = [
+    "PRIMARY",
+    "UNIQUE",
+    "KEY",
+    "INDEX",
+    "FULLTEXT",
+    "SPATIAL",
+    "CONSTRAINT",
+    "FOREIGN",
+    "CHECK",
+];
 
-fn create_index_sql(db: &str, table: &str, name: &str, columns: &str, unique: bool, guarded: bool) -> String {
+fn create_index_sql(
+    db: &str,
+    table: &str,
+    name: &str,
+    columns: &str,
+    unique: bool,
+    guarded: bool,
+) -> String {
     let unique = if unique { "UNIQUE " } else { "" };
     let guarded = if guarded { "IF NOT EXISTS " } else { "" };
     let index = quote_name(&index_name(table, name));
-    format!("CREATE {unique}INDEX {guarded}{db}.{index} ON {} ({columns})", quote_name(table))
+    format!(
+        "CREATE {unique}INDEX {guarded}{db}.{index} ON {} ({columns})",
+        quote_name(table)
+    )
 }
 
 /// The name in SQLite of `table`'s key `key`.
@@ -215,7 +284,10 @@ fn key_columns(lexemes: &[Lexeme]) -> Result<String, SqlError> {
     let columns: Result<Vec<String>, SqlError> = split_commas(lexemes)
         .into_iter()
         .map(|part| {
-            let name = part.first().and_then(Lexeme::name).ok_or_else(|| SqlError::syntax("KEY"))?;
+            let name = part
+                .first()
+                .and_then(Lexeme::name)
+                .ok_or_else(|| SqlError::syntax("KEY"))?;
             let descending = part.last().is_some_and(|l| l.is_word("DESC"));
             Ok(quote_name(name) + if descending { " DESC" } else { "" })
         })
@@ -226,137 +298,12 @@ fn key_columns(lexemes: &[Lexeme]) -> Result<String, SqlError> {
 fn foreign_or_check(lexemes: &[Lexeme], scope: Scope<'_>) -> Result<String, SqlError> {
     let mut kept = lexemes.to_vec();
     // FOREIGN KEY name (…): SQLite has no name there.
-    if kept.get(2).is_some_and(|l| l.name().is_some()) && kept.first().is_some_and(|l| l.is_word("FOREIGN")) {
+    if kept.get(2).is_some_and(|l| l.name().is_some())
+        && kept.first().is_some_and(|l| l.is_word("FOREIGN"))
+    {
         kept.remove(2);
     }
     Ok(translate(&kept, scope)?.sql)
-}
-
-/// One column's definition.
-struct Column {
-    name: String,
-    definition: String,
-    primary: bool,
-    unique: bool,
-    auto_increment: bool,
-}
-
-impl Column {
-    fn read(lexemes: &[Lexeme], scope: Scope<'_>) -> Result<Self, SqlError> {
-        let name = lexemes.first().and_then(Lexeme::name).ok_or_else(|| SqlError::syntax("column"))?;
-        let type_tokens = lexemes.get(1..).unwrap_or_default();
-        let serial = type_tokens.first().is_some_and(|l| l.is_word("SERIAL"));
-        let (kind, used) = match serial {
-            true => (Kind::BIGINT, 1),
-            false => read_type(type_tokens).ok_or_else(|| SqlError::syntax(name))?,
-        };
-        let mut column = Self {
-            name: name.to_owned(),
-            definition: format!("{} {}", quote_name(name), kind.declared()),
-            primary: false,
-            unique: serial,
-            auto_increment: serial,
-        };
-        if type_tokens.first().is_some_and(|l| l.is_word("ENUM")) {
-            let values = type_tokens.get(1..used).unwrap_or_default();
-            let values = translate(values, scope)?.sql;
-            column.push(&format!("CHECK ({} IN {values})", quote_name(name)));
-        }
-        let mut collation = if kind.is_text() { Some("NOCASE") } else { None };
-        let mut rest = type_tokens.get(used..).unwrap_or_default();
-        while !rest.is_empty() {
-            let taken = column.attribute(rest, &mut collation, scope)?;
-            rest = rest.get(taken.max(1)..).unwrap_or_default();
-        }
-        if let Some(collation) = collation {
-            column.push(&format!("COLLATE {collation}"));
-        }
-        Ok(column)
-    }
-
-    fn push(&mut self, text: &str) {
-        self.definition.push(' ');
-        self.definition.push_str(text);
-    }
-
-    /// Reads one attribute; returns how many tokens it took.
-    fn attribute(
-        &mut self,
-        rest: &[Lexeme],
-        collation: &mut Option<&'static str>,
-        scope: Scope<'_>,
-    ) -> Result<usize, SqlError> {
-        let word = rest.first().and_then(Lexeme::name).unwrap_or_default().to_ascii_uppercase();
-        let group = |at: usize| matching(rest, at).map_or(at, |close| close + 1);
-        let opens = |at: usize| rest.get(at).is_some_and(|l| l.is_symbol("("));
-        Ok(match word.as_str() {
-            "NOT" => {
-                self.push("NOT NULL");
-                2
-            }
-            "AUTO_INCREMENT" => {
-                self.auto_increment = true;
-                1
-            }
-            "PRIMARY" | "KEY" => {
-                self.primary = true;
-                1 + usize::from(word == "PRIMARY" && rest.get(1).is_some_and(|l| l.is_word("KEY")))
-            }
-            "UNIQUE" => {
-                self.unique = true;
-                1 + usize::from(rest.get(1).is_some_and(|l| l.is_word("KEY")))
-            }
-            "DEFAULT" => self.default(rest, scope)?,
-            "COLLATE" => {
-                let name = rest.get(1).and_then(Lexeme::name_or_text).unwrap_or_default();
-                *collation = collation.map(|_| sqlite_collation(&name));
-                2
-            }
-            "CHARSET" | "COMMENT" | "STORAGE" | "COLUMN_FORMAT" | "CONSTRAINT" => 2,
-            "CHARACTER" => 3,
-            "BINARY" => {
-                *collation = collation.map(|_| "BINARY");
-                1
-            }
-            "ON" => 3 + if opens(3) { group(3) - 3 } else { 0 },
-            "CHECK" | "AS" if opens(1) => {
-                self.push(&translate(rest.get(..group(1)).unwrap_or_default(), scope)?.sql);
-                group(1)
-            }
-            "REFERENCES" => {
-                self.push(&translate(rest, scope)?.sql);
-                rest.len()
-            }
-            "STORED" | "VIRTUAL" | "PERSISTENT" => {
-                self.push(if word == "VIRTUAL" { "VIRTUAL" } else { "STORED" });
-                1
-            }
-            "NULL" | "GENERATED" | "ALWAYS" | "VISIBLE" | "INVISIBLE" | "FIRST" => 1,
-            "AFTER" => 2,
-            other => return Err(SqlError::syntax(other)),
-        })
-    }
-
-    fn default(&mut self, rest: &[Lexeme], scope: Scope<'_>) -> Result<usize, SqlError> {
-        let value = rest.get(1).ok_or_else(|| SqlError::syntax("DEFAULT"))?;
-        let called = rest.get(2).is_some_and(|l| l.is_symbol("("));
-        let length = match &value.token {
-            Token::Symbol("(") => matching(rest, 1).map_or(1, |close| close + 1),
-            Token::Symbol(_) => 3,
-            Token::Word(_) if called => matching(rest, 2).map_or(2, |close| close + 1),
-            _ => 2,
-        };
-        if value.is_any(&["CURRENT_TIMESTAMP", "NOW", "LOCALTIME", "LOCALTIMESTAMP"]) {
-            self.push("DEFAULT CURRENT_TIMESTAMP");
-        } else if let Token::Blob(bytes) = &value.token {
-            let number = bytes.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
-            self.push(&format!("DEFAULT {number}"));
-        } else {
-            let value = translate(rest.get(1..length).unwrap_or_default(), scope)?.sql;
-            self.push(&format!("DEFAULT ({value})"));
-        }
-        Ok(length)
-    }
 }
 
 /// `CREATE [UNIQUE] INDEX name ON table (columns)`.
@@ -364,25 +311,43 @@ impl Column {
 /// Errors: 1064 for a shape that is none.
 pub fn create_index(lexemes: &[Lexeme], scope: Scope<'_>) -> Result<Script, SqlError> {
     let on = position(lexemes, |l| l.is_word("ON")).ok_or_else(|| SqlError::syntax("INDEX"))?;
-    let index = position(lexemes, |l| l.is_word("INDEX")).ok_or_else(|| SqlError::syntax("INDEX"))?;
-    let name = lexemes.get(index + 1).and_then(Lexeme::name).ok_or_else(|| SqlError::syntax("INDEX"))?;
+    let index =
+        position(lexemes, |l| l.is_word("INDEX")).ok_or_else(|| SqlError::syntax("INDEX"))?;
+    let name = lexemes
+        .get(index + 1)
+        .and_then(Lexeme::name)
+        .ok_or_else(|| SqlError::syntax("INDEX"))?;
     let (target, used) = Target::read(lexemes.get(on + 1..).unwrap_or_default())?;
     let (_, columns, _) = key_of(lexemes.get(on + used..).unwrap_or_default())?;
     let unique = lexemes.get(1).is_some_and(|l| l.is_word("UNIQUE"));
-    Ok(vec![create_index_sql(&target.database(scope), &target.name, name, &columns, unique, false)])
+    Ok(vec![create_index_sql(
+        &target.database(scope),
+        &target.name,
+        name,
+        &columns,
+        unique,
+        false,
+    )])
 }
 
 /// `DROP INDEX name ON table`.
 ///
 /// Errors: 1064 for a shape that is none.
 pub fn drop_index(lexemes: &[Lexeme], scope: Scope<'_>) -> Result<Script, SqlError> {
-    let name = lexemes.get(2).and_then(Lexeme::name).ok_or_else(|| SqlError::syntax("INDEX"))?;
+    let name = lexemes
+        .get(2)
+        .and_then(Lexeme::name)
+        .ok_or_else(|| SqlError::syntax("INDEX"))?;
     let (target, _) = Target::read(lexemes.get(4..).unwrap_or_default())?;
     Ok(vec![drop_index_sql(&target, name, scope)])
 }
 
 fn drop_index_sql(target: &Target, name: &str, scope: Scope<'_>) -> String {
-    format!("DROP INDEX {}.{}", target.database(scope), quote_name(&index_name(&target.name, name)))
+    format!(
+        "DROP INDEX {}.{}",
+        target.database(scope),
+        quote_name(&index_name(&target.name, name))
+    )
 }
 
 /// `ALTER TABLE name action, …`.
@@ -404,14 +369,33 @@ fn alter_action(target: &Target, action: &[Lexeme], scope: Scope<'_>) -> Result<
     let table = format!("ALTER TABLE {database}.{}", quote_name(&target.name));
     let second = action.get(1);
     let name_at = |at: usize| {
-        action.get(at).and_then(Lexeme::name).map(quote_name).ok_or_else(|| SqlError::syntax("ALTER"))
+        action
+            .get(at)
+            .and_then(Lexeme::name)
+            .map(quote_name)
+            .ok_or_else(|| SqlError::syntax("ALTER"))
     };
-    let column_at = if second.is_some_and(|l| l.is_word("COLUMN")) { 2 } else { 1 };
-    let verb = action.first().and_then(Lexeme::name).unwrap_or_default().to_ascii_uppercase();
+    let column_at = if second.is_some_and(|l| l.is_word("COLUMN")) {
+        2
+    } else {
+        1
+    };
+    let verb = action
+        .first()
+        .and_then(Lexeme::name)
+        .unwrap_or_default()
+        .to_ascii_uppercase();
     Ok(match verb.as_str() {
         "ADD" if second.is_some_and(|l| l.is_any(&["KEY", "INDEX", "UNIQUE", "FULLTEXT"])) => {
             let (name, columns, unique) = key_of(action.get(1..).unwrap_or_default())?;
-            vec![create_index_sql(&database, &target.name, &name, &columns, unique, false)]
+            vec![create_index_sql(
+                &database,
+                &target.name,
+                &name,
+                &columns,
+                unique,
+                false,
+            )]
         }
         "ADD" if second.is_some_and(|l| l.is_any(&KEY_WORDS)) => {
             return Err(SqlError::unsupported("ALTER TABLE … ADD constraint"));
@@ -421,7 +405,14 @@ fn alter_action(target: &Target, action: &[Lexeme], scope: Scope<'_>) -> Result<
             let mut script = vec![format!("{table} ADD COLUMN {}", column.definition)];
             if column.unique {
                 let quoted = quote_name(&column.name);
-                script.push(create_index_sql(&database, &target.name, &column.name, &quoted, true, false));
+                script.push(create_index_sql(
+                    &database,
+                    &target.name,
+                    &column.name,
+                    &quoted,
+                    true,
+                    false,
+                ));
             }
             script
         }
@@ -430,14 +421,18 @@ fn alter_action(target: &Target, action: &[Lexeme], scope: Scope<'_>) -> Result<
             vec![drop_index_sql(target, name, scope)]
         }
         "DROP" => vec![format!("{table} DROP COLUMN {}", name_at(column_at)?)],
-        "RENAME" if column_at == 2 => vec![format!("{table} RENAME COLUMN {} TO {}", name_at(2)?, name_at(4)?)],
+        "RENAME" if column_at == 2 => vec![format!(
+            "{table} RENAME COLUMN {} TO {}",
+            name_at(2)?,
+            name_at(4)?
+        )],
         "RENAME" => {
             let skip = 1 + usize::from(second.is_some_and(|l| l.is_any(&["TO", "AS"])));
             let (new, _) = Target::read(action.get(skip..).unwrap_or_default())?;
             vec![format!("{table} RENAME TO {}", quote_name(&new.name))]
         }
-        "ENGINE" | "AUTO_INCREMENT" | "COMMENT" | "CONVERT" | "ENABLE" | "DISABLE" | "DEFAULT" | "CHARSET"
-        | "CHARACTER" | "COLLATE" | "ROW_FORMAT" | "" => Script::new(),
+        "ENGINE" | "AUTO_INCREMENT" | "COMMENT" | "CONVERT" | "ENABLE" | "DISABLE" | "DEFAULT"
+        | "CHARSET" | "CHARACTER" | "COLLATE" | "ROW_FORMAT" | "" => Script::new(),
         other => return Err(SqlError::unsupported(&format!("ALTER TABLE … {other}"))),
     })
 }
@@ -452,7 +447,10 @@ pub fn rename_table(lexemes: &[Lexeme], scope: Scope<'_>) -> Result<Script, SqlE
             let (from, used) = Target::read(pair)?;
             let (to, _) = Target::read(pair.get(used + 1..).unwrap_or_default())?;
             let (from_name, to_name) = (quote_name(&from.name), quote_name(&to.name));
-            Ok(format!("ALTER TABLE {}.{from_name} RENAME TO {to_name}", from.database(scope)))
+            Ok(format!(
+                "ALTER TABLE {}.{from_name} RENAME TO {to_name}",
+                from.database(scope)
+            ))
         })
         .collect()
 }
@@ -462,10 +460,16 @@ mod tests {
     use super::super::token::{Quoting, read};
     use super::*;
 
-    const SCOPE: Scope<'static> = Scope { schema: Some("shop"), schemas: &[] };
+    const SCOPE: Scope<'static> = Scope {
+        schema: Some("shop"),
+        schemas: &[],
+    };
 
     fn lexemes(sql: &str) -> Vec<Lexeme> {
-        read(sql.as_bytes(), Quoting::default()).unwrap().remove(0).lexemes
+        read(sql.as_bytes(), Quoting::default())
+            .unwrap()
+            .remove(0)
+            .lexemes
     }
 
     #[test]
@@ -491,14 +495,21 @@ mod tests {
                 "CREATE UNIQUE INDEX IF NOT EXISTS `other`.`t$a` ON `t` (`a`)",
             ],
         );
-        check("CREATE TEMPORARY TABLE x SELECT 1 AS a", &["CREATE TABLE temp.`x` AS SELECT 1 AS a"]);
+        check(
+            "CREATE TEMPORARY TABLE x SELECT 1 AS a",
+            &["CREATE TABLE temp.`x` AS SELECT 1 AS a"],
+        );
         check(
             "CREATE TABLE e (s ENUM('a','b') CHARACTER SET latin1 COLLATE latin1_bin)",
-            &["CREATE TABLE main.`e` (`s` VARCHAR(255) CHECK (`s` IN ( 'a' , 'b' )) COLLATE BINARY)"],
+            &[
+                "CREATE TABLE main.`e` (`s` VARCHAR(255) CHECK (`s` IN ( 'a' , 'b' )) COLLATE BINARY)",
+            ],
         );
         check(
             "CREATE TABLE c (p INT, CONSTRAINT f FOREIGN KEY (p) REFERENCES t (id) ON DELETE CASCADE)",
-            &["CREATE TABLE main.`c` (`p` INT, FOREIGN KEY ( p ) REFERENCES t ( id ) ON DELETE CASCADE)"],
+            &[
+                "CREATE TABLE main.`c` (`p` INT, FOREIGN KEY ( p ) REFERENCES t ( id ) ON DELETE CASCADE)",
+            ],
         );
     }
 
@@ -515,8 +526,16 @@ mod tests {
                 "ALTER TABLE main.`t` DROP COLUMN `b`",
             ],
         );
-        check("ALTER TABLE t RENAME TO u", &["ALTER TABLE main.`t` RENAME TO `u`"]);
-        assert_eq!(alter_table(&lexemes("ALTER TABLE t MODIFY a INT"), SCOPE).unwrap_err().errno, 1235);
+        check(
+            "ALTER TABLE t RENAME TO u",
+            &["ALTER TABLE main.`t` RENAME TO `u`"],
+        );
+        assert_eq!(
+            alter_table(&lexemes("ALTER TABLE t MODIFY a INT"), SCOPE)
+                .unwrap_err()
+                .errno,
+            1235
+        );
         let index = create_index(&lexemes("CREATE INDEX i ON t (a, b DESC)"), SCOPE).unwrap();
         assert_eq!(index, ["CREATE INDEX main.`t$i` ON `t` (`a`, `b` DESC)"]);
         let dropped = drop_index(&lexemes("DROP INDEX i ON t"), SCOPE).unwrap();

@@ -13,7 +13,13 @@ use rusqlite::types::Value;
 impl Session {
     pub(super) fn translated(&mut self, lexemes: &[Lexeme]) -> Result<Translated, SqlError> {
         let (schema, schemas) = (self.schema(), self.environment.catalog.names());
-        let translated = translate(lexemes, Scope { schema: schema.as_deref(), schemas: &schemas })?;
+        let translated = translate(
+            lexemes,
+            Scope {
+                schema: schema.as_deref(),
+                schemas: &schemas,
+            },
+        )?;
         self.store.attach(&translated.attach)?;
         if translated.information_schema {
             self.make_information_schema()?;
@@ -24,7 +30,9 @@ impl Session {
     /// Attaches the databases that a definition names outside of expressions.
     pub(super) fn attach_named(&mut self, lexemes: &[Lexeme]) -> Result<(), SqlError> {
         let (schema, known) = (self.schema(), self.environment.catalog.names());
-        let dotted = lexemes.windows(2).filter(|pair| pair.get(1).is_some_and(|l| l.is_symbol(".")));
+        let dotted = lexemes
+            .windows(2)
+            .filter(|pair| pair.get(1).is_some_and(|l| l.is_symbol(".")));
         let names: Vec<String> = dotted
             .filter_map(|pair| pair.first().and_then(Lexeme::name))
             .filter(|name| schema.as_deref() != Some(name) && known.iter().any(|one| one == name))
@@ -70,7 +78,11 @@ impl Session {
     /// The columns a statement will give; none for one that gives no rows or is not SQLite's to run.
     ///
     /// Errors: those that the statement's names and syntax have.
-    pub fn describe(&mut self, statement: &Statement, text: &[u8]) -> Result<Vec<ResultColumn>, SqlError> {
+    pub fn describe(
+        &mut self,
+        statement: &Statement,
+        text: &[u8],
+    ) -> Result<Vec<ResultColumn>, SqlError> {
         let lexemes = &statement.lexemes;
         let Some(first) = lexemes.first() else {
             return Err(SqlError::new(1065, "42000", "Query was empty"));
@@ -85,9 +97,12 @@ impl Session {
         };
         let connection = self.store.connection()?;
         let described = connection.prepare(&translated.sql).map(|statement| {
-            let columns = statement.columns().into_iter().map(|column| ResultColumn {
+            let columns = statement.columns().map(|column| ResultColumn {
                 name: column.name().to_owned(),
-                kind: column.decl_type().and_then(Kind::parse).unwrap_or(Kind::Varchar(255)),
+                kind: column
+                    .decl_type()
+                    .and_then(Kind::parse)
+                    .unwrap_or(Kind::Varchar(255)),
             });
             columns.collect::<Vec<_>>()
         });
@@ -113,12 +128,20 @@ impl Session {
         if !rows.columns.is_empty() {
             return Ok(Outcome::Rows(rows));
         }
-        let mut done = Done { affected: if changed { affected } else { 0 }, ..Done::default() };
+        let mut done = Done {
+            affected: if changed { affected } else { 0 },
+            ..Done::default()
+        };
         if verb == "UPDATE" {
-            done.info = format!("Rows matched: {affected}  Changed: {affected}  Warnings: 0", affected = done.affected);
+            done.info = format!(
+                "Rows matched: {affected}  Changed: {affected}  Warnings: 0",
+                affected = done.affected
+            );
         }
         if matches!(verb, "INSERT" | "REPLACE") && changed && self.has_auto_increment(&rewritten)? {
-            let first = row_id.saturating_sub(i64::try_from(affected).unwrap_or(0)).saturating_add(1);
+            let first = row_id
+                .saturating_sub(i64::try_from(affected).unwrap_or(0))
+                .saturating_add(1);
             locked(&self.environment.state).last_insert_id = first;
             done.last_insert_id = u64::try_from(first).unwrap_or(0);
         }
@@ -130,10 +153,16 @@ impl Session {
 
     /// Whether the table of an insert hands out its keys.
     fn has_auto_increment(&mut self, insert: &[Lexeme]) -> Result<bool, SqlError> {
-        let into = insert.iter().position(|l| l.is_word("INTO")).map_or(1, |at| at + 1);
+        let into = insert
+            .iter()
+            .position(|l| l.is_word("INTO"))
+            .map_or(1, |at| at + 1);
         let (target, _) = Target::read(insert.get(into..).unwrap_or_default())?;
         let (schema, schemas) = (self.schema(), self.environment.catalog.names());
-        let database = target.database(Scope { schema: schema.as_deref(), schemas: &schemas });
+        let database = target.database(Scope {
+            schema: schema.as_deref(),
+            schemas: &schemas,
+        });
         let sql = format!(
             "SELECT count(*) FROM (SELECT name, sql FROM {database}.sqlite_schema UNION ALL \
              SELECT name, sql FROM sqlite_temp_schema) WHERE name = ?1 COLLATE NOCASE AND sql LIKE '%AUTOINCREMENT%'"
@@ -145,12 +174,19 @@ impl Session {
     /// `DROP TABLE` and `DROP VIEW`, each name on its own.
     pub(super) fn drop_tables(&mut self, lexemes: &[Lexeme]) -> Result<(), SqlError> {
         let temporary = usize::from(lexemes.get(1).is_some_and(|l| l.is_word("TEMPORARY")));
-        let kind = lexemes.get(1 + temporary).and_then(Lexeme::name).unwrap_or("TABLE").to_ascii_uppercase();
+        let kind = lexemes
+            .get(1 + temporary)
+            .and_then(Lexeme::name)
+            .unwrap_or("TABLE")
+            .to_ascii_uppercase();
         let guarded = lexemes.get(2 + temporary).is_some_and(|l| l.is_word("IF"));
         let start = 2 + temporary + if guarded { 2 } else { 0 };
         self.attach_named(lexemes)?;
         let (schema, schemas) = (self.schema(), self.environment.catalog.names());
-        let scope = Scope { schema: schema.as_deref(), schemas: &schemas };
+        let scope = Scope {
+            schema: schema.as_deref(),
+            schemas: &schemas,
+        };
         for name in split_commas(lexemes.get(start..).unwrap_or_default()) {
             let (target, _) = Target::read(name)?;
             // Without a database in front SQLite finds temporary tables first, as MySQL does.
@@ -180,8 +216,14 @@ impl Session {
         let (target, _) = Target::read(lexemes.get(at..).unwrap_or_default())?;
         self.attach_named(lexemes)?;
         let (schema, schemas) = (self.schema(), self.environment.catalog.names());
-        let database = target.database(Scope { schema: schema.as_deref(), schemas: &schemas });
-        self.store.script(&[format!("DELETE FROM {database}.{}", quote_name(&target.name))])?;
+        let database = target.database(Scope {
+            schema: schema.as_deref(),
+            schemas: &schemas,
+        });
+        self.store.script(&[format!(
+            "DELETE FROM {database}.{}",
+            quote_name(&target.name)
+        )])?;
         let kept = self.rows(
             &format!("SELECT 1 FROM {database}.sqlite_schema WHERE name = 'sqlite_sequence'"),
             &[],
@@ -190,7 +232,9 @@ impl Session {
             return Ok(());
         }
         let name = super::translate::text_literal(target.name.as_bytes());
-        self.store.script(&[format!("DELETE FROM {database}.sqlite_sequence WHERE name = {name}")])
+        self.store.script(&[format!(
+            "DELETE FROM {database}.sqlite_sequence WHERE name = {name}"
+        )])
     }
 
     /// `EXPLAIN table` describes a table, `EXPLAIN query` gives SQLite's plan.
@@ -200,13 +244,16 @@ impl Session {
         text: &[u8],
         values: &[Value],
     ) -> Result<Outcome, SqlError> {
-        let query = lexemes.iter().position(|l| {
-            l.is_any(&["SELECT", "WITH", "INSERT", "REPLACE", "UPDATE", "DELETE"])
-        });
-        let Some(query) = query else { return self.show(lexemes) };
+        let query = lexemes
+            .iter()
+            .position(|l| l.is_any(&["SELECT", "WITH", "INSERT", "REPLACE", "UPDATE", "DELETE"]));
+        let Some(query) = query else {
+            return self.show(lexemes);
+        };
         let lexemes = rewrite::clean(lexemes.get(query..).unwrap_or_default()).0;
         let translated = self.translated(&rewrite::name_columns(lexemes, text))?;
-        self.rows(&format!("EXPLAIN QUERY PLAN {}", translated.sql), values).map(Outcome::Rows)
+        self.rows(&format!("EXPLAIN QUERY PLAN {}", translated.sql), values)
+            .map(Outcome::Rows)
     }
 }
 
@@ -224,13 +271,21 @@ fn change_form(verb: &str, lexemes: &[Lexeme]) -> Result<Vec<Lexeme>, SqlError> 
     }
 }
 
-fn gather(connection: &rusqlite::Connection, sql: &str, values: &[Value]) -> rusqlite::Result<Rows> {
+fn gather(
+    connection: &rusqlite::Connection,
+    sql: &str,
+    values: &[Value],
+) -> rusqlite::Result<Rows> {
     let mut statement = connection.prepare(sql)?;
     let count = statement.column_count();
     let declared: Vec<(String, Option<Kind>)> = statement
         .columns()
-        .into_iter()
-        .map(|column| (column.name().to_owned(), column.decl_type().and_then(Kind::parse)))
+        .map(|column| {
+            (
+                column.name().to_owned(),
+                column.decl_type().and_then(Kind::parse),
+            )
+        })
         .collect();
     let wanted = statement.parameter_count();
     for (index, value) in values.iter().take(wanted).enumerate() {
@@ -242,11 +297,19 @@ fn gather(connection: &rusqlite::Connection, sql: &str, values: &[Value]) -> rus
         let values: rusqlite::Result<Vec<Value>> = (0..count).map(|index| row.get(index)).collect();
         rows.push(values?);
     }
-    let columns = declared.into_iter().enumerate().map(|(index, (name, kind))| ResultColumn {
-        name,
-        kind: kind.unwrap_or_else(|| kind_of(rows.iter().filter_map(|row: &Vec<Value>| row.get(index)))),
-    });
-    Ok(Rows { columns: columns.collect(), rows })
+    let columns = declared
+        .into_iter()
+        .enumerate()
+        .map(|(index, (name, kind))| ResultColumn {
+            name,
+            kind: kind.unwrap_or_else(|| {
+                kind_of(rows.iter().filter_map(|row: &Vec<Value>| row.get(index)))
+            }),
+        });
+    Ok(Rows {
+        columns: columns.collect(),
+        rows,
+    })
 }
 
 /// The type of an expression, from the values it took.

@@ -87,7 +87,11 @@ fn register_session(connection: &Connection, environment: &Environment) -> Resul
     let e = environment.clone();
     connection.create_scalar_function("user_variable", 1, flags, move |c| {
         let name: String = c.get(0)?;
-        Ok(locked(&e.state).user_variables.get(&name).cloned().unwrap_or(Value::Null))
+        Ok(locked(&e.state)
+            .user_variables
+            .get(&name)
+            .cloned()
+            .unwrap_or(Value::Null))
     })?;
     let e = environment.clone();
     connection.create_scalar_function("set_user_variable", 2, flags, move |c| {
@@ -100,7 +104,7 @@ fn register_session(connection: &Connection, environment: &Environment) -> Resul
     let e = environment.clone();
     connection.create_scalar_function("last_insert_id", -1, flags, move |c| {
         let mut state = locked(&e.state);
-        if c.len() > 0 {
+        if !c.is_empty() {
             state.last_insert_id = c.get(0)?;
         }
         Ok(state.last_insert_id)
@@ -118,7 +122,9 @@ fn register_session(connection: &Connection, environment: &Environment) -> Resul
     text("database", |e| locked(&e.state).schema.clone())?;
     text("version", |e| Some(e.catalog.server_version.clone()))?;
     for name in ["user", "session_user", "system_user"] {
-        text(name, |e| Some(format!("{}@{}", e.handle.user, e.handle.host)))?;
+        text(name, |e| {
+            Some(format!("{}@{}", e.handle.user, e.handle.host))
+        })?;
     }
     text("current_user", |e| Some(format!("{}@%", e.handle.user)))?;
     let id = i64::from(environment.handle.id);
@@ -130,13 +136,21 @@ fn register_locks(connection: &Connection, environment: &Environment) -> Result<
     let e = environment.clone();
     connection.create_scalar_function("sleep", 1, flags, move |c| {
         let interrupted = e.handle.sleep(seconds(number_at(c, 0)));
-        if interrupted { Err(failure("interrupted".to_owned())) } else { Ok(0) }
+        if interrupted {
+            Err(failure("interrupted".to_owned()))
+        } else {
+            Ok(0)
+        }
     })?;
     let e = environment.clone();
     connection.create_scalar_function("get_lock", 2, flags, move |c| {
         let name: String = c.get(0)?;
         let wait = number_at(c, 1);
-        let wait = if wait < 0.0 { Duration::from_secs(86_400) } else { seconds(wait) };
+        let wait = if wait < 0.0 {
+            Duration::from_secs(86_400)
+        } else {
+            seconds(wait)
+        };
         Ok(i64::from(e.catalog.get_lock(&name, e.handle.id, wait)))
     })?;
     let e = environment.clone();
@@ -180,7 +194,12 @@ fn register_text(connection: &Connection) -> Result<()> {
     })?;
     text_function(connection, "mysql_right", 2, |a| {
         let length = at(a, 0).chars().count();
-        Value::Text(at(a, 0).chars().skip(length.saturating_sub(count(a, 1))).collect())
+        Value::Text(
+            at(a, 0)
+                .chars()
+                .skip(length.saturating_sub(count(a, 1)))
+                .collect(),
+        )
     })?;
     for name in ["char_length", "character_length"] {
         text_function(connection, name, 1, |a| whole(at(a, 0).chars().count()))?;
@@ -194,9 +213,15 @@ fn register_text(connection: &Connection) -> Result<()> {
             })
         })?;
     }
-    text_function(connection, "ucase", 1, |a| Value::Text(at(a, 0).to_uppercase()))?;
-    text_function(connection, "lcase", 1, |a| Value::Text(at(a, 0).to_lowercase()))?;
-    text_function(connection, "reverse", 1, |a| Value::Text(at(a, 0).chars().rev().collect()))?;
+    text_function(connection, "ucase", 1, |a| {
+        Value::Text(at(a, 0).to_uppercase())
+    })?;
+    text_function(connection, "lcase", 1, |a| {
+        Value::Text(at(a, 0).to_lowercase())
+    })?;
+    text_function(connection, "reverse", 1, |a| {
+        Value::Text(at(a, 0).chars().rev().collect())
+    })?;
     text_function(connection, "repeat", 2, |a| {
         // MySQL answers NULL to a result larger than max_allowed_packet.
         match at(a, 0).len().checked_mul(count(a, 1)) {
@@ -204,16 +229,26 @@ fn register_text(connection: &Connection) -> Result<()> {
             _ => Value::Null,
         }
     })?;
-    text_function(connection, "space", 1, |a| Value::Text(" ".repeat(count(a, 0).min(REPEAT_MAX))))?;
+    text_function(connection, "space", 1, |a| {
+        Value::Text(" ".repeat(count(a, 0).min(REPEAT_MAX)))
+    })?;
     text_function(connection, "locate", 2, |a| locate(at(a, 0), at(a, 1)))?;
-    text_function(connection, "lpad", 3, |a| Value::Text(padding(a) + &kept(a)))?;
-    text_function(connection, "rpad", 3, |a| Value::Text(kept(a) + &padding(a)))?;
-    text_function(connection, "like", 2, |a| Value::Integer(like(at(a, 0), at(a, 1), '\\').into()))?;
+    text_function(connection, "lpad", 3, |a| {
+        Value::Text(padding(a) + &kept(a))
+    })?;
+    text_function(connection, "rpad", 3, |a| {
+        Value::Text(kept(a) + &padding(a))
+    })?;
+    text_function(connection, "like", 2, |a| {
+        Value::Integer(like(at(a, 0), at(a, 1), '\\').into())
+    })?;
     text_function(connection, "like", 3, |a| {
         let escape = at(a, 2).chars().next().unwrap_or('\\');
         Value::Integer(like(at(a, 0), at(a, 1), escape).into())
     })?;
-    text_function(connection, "sha1", 1, |a| Value::Text(digest(&SHA1, at(a, 0))))?;
+    text_function(connection, "sha1", 1, |a| {
+        Value::Text(digest(&SHA1, at(a, 0)))
+    })?;
     text_function(connection, "sha2", 2, |a| match at(a, 1) {
         "0" | "256" => Value::Text(digest(&SHA256, at(a, 0))),
         "512" => Value::Text(digest(&SHA512, at(a, 0))),
@@ -229,13 +264,21 @@ fn register_numbers(connection: &Connection) -> Result<()> {
                 return Ok(Value::Null);
             }
             let result = compute(number_at(c, 0));
-            Ok(if result.is_nan() { Value::Null } else { Value::Real(result) })
+            Ok(if result.is_nan() {
+                Value::Null
+            } else {
+                Value::Real(result)
+            })
         })
     };
     number("sqrt", f64::sqrt)?;
     number("ln", f64::ln)?;
     number("exp", f64::exp)?;
-    for (name, compute) in [("floor", f64::floor as fn(f64) -> f64), ("ceil", f64::ceil), ("ceiling", f64::ceil)] {
+    for (name, compute) in [
+        ("floor", f64::floor as fn(f64) -> f64),
+        ("ceil", f64::ceil),
+        ("ceiling", f64::ceil),
+    ] {
         connection.create_scalar_function(name, 1, PURE, move |c| {
             Ok(match c.get_raw(0) {
                 ValueRef::Null => Value::Null,
@@ -245,12 +288,15 @@ fn register_numbers(connection: &Connection) -> Result<()> {
         })?;
     }
     for name in ["pow", "power"] {
-        connection.create_scalar_function(name, 2, PURE, |c| Ok(number_at(c, 0).powf(number_at(c, 1))))?;
+        connection
+            .create_scalar_function(name, 2, PURE, |c| Ok(number_at(c, 0).powf(number_at(c, 1))))?;
     }
     connection.create_scalar_function("mod", 2, PURE, |c| {
         Ok(match (c.get_raw(0), c.get_raw(1)) {
             (ValueRef::Null, _) | (_, ValueRef::Null) => Value::Null,
-            (ValueRef::Integer(a), ValueRef::Integer(b)) => a.checked_rem(b).map_or(Value::Null, Value::Integer),
+            (ValueRef::Integer(a), ValueRef::Integer(b)) => {
+                a.checked_rem(b).map_or(Value::Null, Value::Integer)
+            }
             _ => Value::Real(number_at(c, 0) % number_at(c, 1)),
         })
     })?;
@@ -262,25 +308,39 @@ fn register_dates(connection: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8;
     for name in ["now", "sysdate"] {
         connection.create_scalar_function(name, -1, flags, |c| {
-            let digits = if c.len() > 0 { c.get::<u8>(0)? } else { 0 };
+            let digits = if !c.is_empty() { c.get::<u8>(0)? } else { 0 };
             Ok(Moment::now().text(digits.into()))
         })?;
     }
-    connection.create_scalar_function("curdate", 0, flags, |_| Ok(part(&Moment::now().text(0), 0, 10)))?;
-    connection.create_scalar_function("curtime", -1, flags, |_| Ok(part(&Moment::now().text(0), 11, 19)))?;
+    connection.create_scalar_function("curdate", 0, flags, |_| {
+        Ok(part(&Moment::now().text(0), 0, 10))
+    })?;
+    connection.create_scalar_function("curtime", -1, flags, |_| {
+        Ok(part(&Moment::now().text(0), 11, 19))
+    })?;
     connection.create_scalar_function("unix_timestamp", -1, flags, |c| {
-        let moment = if c.len() > 0 { moment_at(c, 0) } else { Some(Moment::now()) };
+        let moment = if !c.is_empty() {
+            moment_at(c, 0)
+        } else {
+            Some(Moment::now())
+        };
         Ok(moment.map(|moment| moment.to_micros().div_euclid(1_000_000)))
     })?;
     connection.create_scalar_function("from_unixtime", 1, PURE, |c| {
         let seconds: i64 = c.get(0)?;
         Ok(Moment::from_micros(seconds.saturating_mul(1_000_000)).text(0))
     })?;
-    for (name, sign) in [("date_add", 1), ("adddate", 1), ("date_sub", -1), ("subdate", -1)] {
+    for (name, sign) in [
+        ("date_add", 1),
+        ("adddate", 1),
+        ("date_sub", -1),
+        ("subdate", -1),
+    ] {
         connection.create_scalar_function(name, 3, PURE, move |c| {
             let amount: i64 = c.get(1)?;
             let unit: String = c.get(2)?;
-            let moved = moment_at(c, 0).and_then(|moment| moment.add(amount.checked_mul(sign)?, &unit));
+            let moved =
+                moment_at(c, 0).and_then(|moment| moment.add(amount.checked_mul(sign)?, &unit));
             let date_only = text_at(c, 0).is_some_and(|text| text.len() == 10);
             let whole_days = matches!(unit.as_str(), "DAY" | "WEEK" | "MONTH" | "QUARTER" | "YEAR");
             Ok(moved.map(|moment| match date_only && whole_days {
@@ -290,7 +350,9 @@ fn register_dates(connection: &Connection) -> Result<()> {
         })?;
     }
     connection.create_scalar_function("datediff", 2, PURE, |c| {
-        Ok(moment_at(c, 0).zip(moment_at(c, 1)).map(|(a, b)| a.days - b.days))
+        Ok(moment_at(c, 0)
+            .zip(moment_at(c, 1))
+            .map(|(a, b)| a.days - b.days))
     })?;
     connection.create_scalar_function("date_format", 2, PURE, |c| {
         let pattern: String = c.get(1)?;
@@ -315,7 +377,11 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY as SHA1, SHA256, SHA512};
 
 fn digest(algorithm: &'static aws_lc_rs::digest::Algorithm, text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(algorithm, text.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// `max_allowed_packet`'s default.
@@ -330,12 +396,16 @@ fn text_at(context: &Context<'_>, index: usize) -> Option<String> {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string()),
         ValueRef::Real(number) => Some(number.to_string()),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
     }
 }
 
 fn number_at(context: &Context<'_>, index: usize) -> f64 {
-    text_at(context, index).and_then(|text| text.trim().parse().ok()).unwrap_or(0.0)
+    text_at(context, index)
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0.0)
 }
 
 fn moment_at(context: &Context<'_>, index: usize) -> Option<Moment> {
@@ -351,12 +421,13 @@ fn at(arguments: &[String], index: usize) -> &str {
 }
 
 fn count(arguments: &[String], index: usize) -> usize {
-    at(arguments, index).trim().parse::<f64>().map_or(0, |number| {
-        match integer(number) {
+    at(arguments, index)
+        .trim()
+        .parse::<f64>()
+        .map_or(0, |number| match integer(number) {
             Value::Integer(whole) => usize::try_from(whole).unwrap_or(0),
             _ => 0,
-        }
-    })
+        })
 }
 
 fn whole(count: usize) -> Value {
@@ -365,12 +436,16 @@ fn whole(count: usize) -> Value {
 
 /// A whole number, or the number itself when it is too large for 64 bits.
 fn integer(number: f64) -> Value {
-    format!("{number:.0}").parse().map_or(Value::Real(number), Value::Integer)
+    format!("{number:.0}")
+        .parse()
+        .map_or(Value::Real(number), Value::Integer)
 }
 
 fn locate(needle: &str, text: &str) -> Value {
     let found = text.to_lowercase().find(&needle.to_lowercase());
-    whole(found.map_or(0, |at| text.get(..at).unwrap_or_default().chars().count() + 1))
+    whole(found.map_or(0, |at| {
+        text.get(..at).unwrap_or_default().chars().count() + 1
+    }))
 }
 
 fn kept(arguments: &[String]) -> String {
@@ -378,7 +453,9 @@ fn kept(arguments: &[String]) -> String {
 }
 
 fn padding(arguments: &[String]) -> String {
-    let missing = count(arguments, 1).min(REPEAT_MAX).saturating_sub(at(arguments, 0).chars().count());
+    let missing = count(arguments, 1)
+        .min(REPEAT_MAX)
+        .saturating_sub(at(arguments, 0).chars().count());
     at(arguments, 2).chars().cycle().take(missing).collect()
 }
 
@@ -433,8 +510,13 @@ fn random_fraction() -> f64 {
 }
 
 fn uuid() -> String {
-    let hex: String = random_bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
-    [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)].map(|(from, to)| part(&hex, from, to)).join("-")
+    let hex: String = random_bytes::<16>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    [(0, 8), (8, 12), (12, 16), (16, 20), (20, 32)]
+        .map(|(from, to)| part(&hex, from, to))
+        .join("-")
 }
 
 #[cfg(test)]

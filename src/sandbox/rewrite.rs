@@ -12,7 +12,9 @@ pub fn clean(lexemes: &[Lexeme]) -> (Vec<Lexeme>, bool) {
         let second = lexemes.get(at + 1);
         second.is_some_and(|l| l.is_any(&["UPDATE", "SHARE", "IN"])) && *at > 0
     });
-    let mut rest = lexemes.get(..locks.unwrap_or(lexemes.len())).unwrap_or_default();
+    let mut rest = lexemes
+        .get(..locks.unwrap_or(lexemes.len()))
+        .unwrap_or_default();
     let mut kept: Vec<Lexeme> = Vec::with_capacity(rest.len());
     while let Some(first) = rest.first() {
         let second = rest.get(1);
@@ -21,7 +23,9 @@ pub fn clean(lexemes: &[Lexeme]) -> (Vec<Lexeme>, bool) {
         } else if first.is_any(&["USE", "FORCE", "IGNORE"])
             && second.is_some_and(|l| l.is_any(&["INDEX", "KEY"]))
         {
-            position(rest, |l| l.is_symbol("(")).and_then(|open| matching(rest, open)).map_or(2, |at| at + 1)
+            position(rest, |l| l.is_symbol("("))
+                .and_then(|open| matching(rest, open))
+                .map_or(2, |at| at + 1)
         } else {
             usize::from(is_hint(first, kept.last()))
         };
@@ -36,11 +40,19 @@ pub fn clean(lexemes: &[Lexeme]) -> (Vec<Lexeme>, bool) {
 /// Modifiers directly behind the verb.
 fn is_hint(word: &Lexeme, before: Option<&Lexeme>) -> bool {
     const HINTS: [&str; 9] = [
-        "SQL_NO_CACHE", "SQL_CACHE", "SQL_CALC_FOUND_ROWS", "SQL_SMALL_RESULT", "SQL_BIG_RESULT",
-        "SQL_BUFFER_RESULT", "HIGH_PRIORITY", "LOW_PRIORITY", "DELAYED",
+        "SQL_NO_CACHE",
+        "SQL_CACHE",
+        "SQL_CALC_FOUND_ROWS",
+        "SQL_SMALL_RESULT",
+        "SQL_BIG_RESULT",
+        "SQL_BUFFER_RESULT",
+        "HIGH_PRIORITY",
+        "LOW_PRIORITY",
+        "DELAYED",
     ];
-    const VERBS: [&str; 8] =
-        ["SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "DISTINCT", "ALL", "IGNORE"];
+    const VERBS: [&str; 8] = [
+        "SELECT", "INSERT", "REPLACE", "UPDATE", "DELETE", "DISTINCT", "ALL", "IGNORE",
+    ];
     word.is_any(&HINTS) && before.is_some_and(|l| l.is_any(&VERBS))
         || word.is_word("STRAIGHT_JOIN") && before.is_some_and(|l| l.is_word("SELECT"))
         || word.is_any(&["QUICK"]) && before.is_some_and(|l| l.is_word("DELETE"))
@@ -50,7 +62,8 @@ fn is_hint(word: &Lexeme, before: Option<&Lexeme>) -> bool {
 fn swap_limits(mut lexemes: Vec<Lexeme>) -> Vec<Lexeme> {
     for at in 0..lexemes.len() {
         let here = |ahead: usize| lexemes.get(at + ahead);
-        if here(0).is_some_and(|l| l.is_word("LIMIT")) && here(2).is_some_and(|l| l.is_symbol(",")) {
+        if here(0).is_some_and(|l| l.is_word("LIMIT")) && here(2).is_some_and(|l| l.is_symbol(","))
+        {
             if at + 3 < lexemes.len() {
                 lexemes.swap(at + 1, at + 3);
             }
@@ -64,7 +77,9 @@ fn swap_limits(mut lexemes: Vec<Lexeme>) -> Vec<Lexeme> {
 
 /// Gives every expression of the first select list its own text as name, as MySQL does.
 pub fn name_columns(lexemes: Vec<Lexeme>, text: &[u8]) -> Vec<Lexeme> {
-    let Some(select) = position(&lexemes, |l| l.is_word("SELECT")) else { return lexemes };
+    let Some(select) = position(&lexemes, |l| l.is_word("SELECT")) else {
+        return lexemes;
+    };
     let modifiers = lexemes
         .iter()
         .skip(select + 1)
@@ -73,13 +88,29 @@ pub fn name_columns(lexemes: Vec<Lexeme>, text: &[u8]) -> Vec<Lexeme> {
     let start = select + 1 + modifiers;
     let tail = lexemes.get(start..).unwrap_or_default();
     const ENDS: [&str; 11] = [
-        "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "EXCEPT", "INTERSECT", "INTO", "WINDOW",
+        "FROM",
+        "WHERE",
+        "GROUP",
+        "HAVING",
+        "ORDER",
+        "LIMIT",
+        "UNION",
+        "EXCEPT",
+        "INTERSECT",
+        "INTO",
+        "WINDOW",
     ];
     let length = position(tail, |l| l.is_any(&ENDS) || l.is_symbol(")")).unwrap_or(tail.len());
     let mut named: Vec<Lexeme> = lexemes.get(..start).unwrap_or_default().to_vec();
-    for (index, item) in split_commas(tail.get(..length).unwrap_or_default()).into_iter().enumerate() {
+    for (index, item) in split_commas(tail.get(..length).unwrap_or_default())
+        .into_iter()
+        .enumerate()
+    {
         if index > 0 {
-            named.push(Lexeme { token: Token::Symbol(","), span: 0..0 });
+            named.push(Lexeme {
+                token: Token::Symbol(","),
+                span: 0..0,
+            });
         }
         named.extend_from_slice(item);
         if let Some(name) = expression_name(item, text) {
@@ -104,29 +135,42 @@ fn expression_name(item: &[Lexeme], text: &[u8]) -> Option<String> {
     if let (1, Token::Text(bytes)) = (item.len(), &first.token) {
         return Some(String::from_utf8_lossy(bytes).into_owned());
     }
-    let written = text.get(first.span.start..last.span.end).unwrap_or_default();
+    let written = text
+        .get(first.span.start..last.span.end)
+        .unwrap_or_default();
     Some(String::from_utf8_lossy(written).trim().to_owned())
 }
 
 const CONSTANTS: [&str; 8] = [
-    "NULL", "TRUE", "FALSE", "CURRENT_TIMESTAMP", "CURRENT_DATE", "CURRENT_TIME", "CURRENT_USER", "UTC_TIMESTAMP",
+    "NULL",
+    "TRUE",
+    "FALSE",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CURRENT_USER",
+    "UTC_TIMESTAMP",
 ];
 
 /// Whether the item ends in a name of its own: `expression [AS] name`.
 fn has_alias(item: &[Lexeme]) -> bool {
     const OPERATORS: [&str; 16] = [
-        "AND", "OR", "NOT", "XOR", "IS", "LIKE", "IN", "DIV", "MOD", "BETWEEN", "COLLATE", "BINARY", "CASE",
-        "THEN", "ELSE", "WHEN",
+        "AND", "OR", "NOT", "XOR", "IS", "LIKE", "IN", "DIV", "MOD", "BETWEEN", "COLLATE",
+        "BINARY", "CASE", "THEN", "ELSE", "WHEN",
     ];
     const TAILS: [&str; 3] = ["END", "UNKNOWN", "OVER"];
     if position(item, |l| l.is_word("AS")).is_some() {
         return true;
     }
-    let [.., before, last] = item else { return false };
+    let [.., before, last] = item else {
+        return false;
+    };
     let nameable = last.name().is_some() || matches!(last.token, Token::Text(_));
     let operand = match &before.token {
         Token::Symbol(symbol) => *symbol == ")",
-        Token::Word(_) => !before.is_any(&OPERATORS) && !before.name().is_some_and(|n| n.starts_with('_')),
+        Token::Word(_) => {
+            !before.is_any(&OPERATORS) && !before.name().is_some_and(|n| n.starts_with('_'))
+        }
         _ => true,
     };
     nameable && operand && !last.is_any(&TAILS) && !last.is_any(&CONSTANTS)
@@ -136,7 +180,12 @@ fn has_alias(item: &[Lexeme]) -> bool {
 ///
 /// Errors: 1064 when the shape is not that of an insert.
 pub fn insert(lexemes: &[Lexeme]) -> Result<Vec<Lexeme>, SqlError> {
-    let mut out = vec![lexemes.first().cloned().unwrap_or_else(|| Lexeme::raw("INSERT"))];
+    let mut out = vec![
+        lexemes
+            .first()
+            .cloned()
+            .unwrap_or_else(|| Lexeme::raw("INSERT")),
+    ];
     let mut rest = lexemes.get(1..).unwrap_or_default();
     if rest.first().is_some_and(|l| l.is_word("IGNORE")) {
         out.push(Lexeme::raw("OR IGNORE"));
@@ -145,7 +194,10 @@ pub fn insert(lexemes: &[Lexeme]) -> Result<Vec<Lexeme>, SqlError> {
     if rest.first().is_some_and(|l| l.is_word("INTO")) {
         rest = rest.get(1..).unwrap_or_default();
     }
-    out.push(Lexeme { token: Token::Word("INTO".into()), span: 0..0 });
+    out.push(Lexeme {
+        token: Token::Word("INTO".into()),
+        span: 0..0,
+    });
     let update = position(rest, |l| l.is_word("DUPLICATE")).map(|at| at.saturating_sub(1));
     let (body, update) = rest.split_at(update.unwrap_or(rest.len()));
     match position(body, |l| l.is_word("SET")) {
@@ -157,7 +209,9 @@ pub fn insert(lexemes: &[Lexeme]) -> Result<Vec<Lexeme>, SqlError> {
     }
     if !update.is_empty() {
         // Without this SQLite takes ON for the join of a SELECT.
-        if position(body, |l| l.is_word("SELECT")).is_some() && position(body, |l| l.is_word("WHERE")).is_none() {
+        if position(body, |l| l.is_word("SELECT")).is_some()
+            && position(body, |l| l.is_word("WHERE")).is_none()
+        {
             out.push(Lexeme::raw("WHERE true"));
         }
         out.push(Lexeme::raw("ON CONFLICT DO UPDATE SET"));
@@ -167,15 +221,23 @@ pub fn insert(lexemes: &[Lexeme]) -> Result<Vec<Lexeme>, SqlError> {
 }
 
 fn insert_set(assignments: &[Lexeme], out: &mut Vec<Lexeme>) -> Result<(), SqlError> {
-    let symbol = |text: &'static str| Lexeme { token: Token::Symbol(text), span: 0..0 };
+    let symbol = |text: &'static str| Lexeme {
+        token: Token::Symbol(text),
+        span: 0..0,
+    };
     let (mut names, mut values) = (Vec::new(), Vec::new());
     for assignment in split_commas(assignments) {
-        let equals = position(assignment, |l| l.is_symbol("=")).ok_or_else(|| SqlError::syntax("SET"))?;
+        let equals =
+            position(assignment, |l| l.is_symbol("=")).ok_or_else(|| SqlError::syntax("SET"))?;
         if !names.is_empty() {
             names.push(symbol(","));
             values.push(symbol(","));
         }
-        names.extend_from_slice(assignment.get(equals.saturating_sub(1)..equals).unwrap_or_default());
+        names.extend_from_slice(
+            assignment
+                .get(equals.saturating_sub(1)..equals)
+                .unwrap_or_default(),
+        );
         values.extend_from_slice(assignment.get(equals + 1..).unwrap_or_default());
     }
     out.push(symbol("("));
@@ -235,10 +297,18 @@ pub fn limited(lexemes: Vec<Lexeme>) -> Vec<Lexeme> {
     let is_delete = lexemes.first().is_some_and(|l| l.is_word("DELETE"));
     let filter = position(&lexemes, |l| l.is_word("WHERE")).unwrap_or(tail);
     let set = position(&lexemes, |l| l.is_word("SET")).unwrap_or(filter);
-    let table = if is_delete { lexemes.get(2..filter) } else { lexemes.get(1..set) }.unwrap_or_default();
+    let table = if is_delete {
+        lexemes.get(2..filter)
+    } else {
+        lexemes.get(1..set)
+    }
+    .unwrap_or_default();
     let mut out = lexemes.get(..filter).unwrap_or_default().to_vec();
     out.push(Lexeme::raw("WHERE rowid IN (SELECT rowid"));
-    out.push(Lexeme { token: Token::Word("FROM".into()), span: 0..0 });
+    out.push(Lexeme {
+        token: Token::Word("FROM".into()),
+        span: 0..0,
+    });
     out.extend_from_slice(table);
     out.extend_from_slice(lexemes.get(filter..).unwrap_or_default());
     out.push(Lexeme::raw(")"));
@@ -249,7 +319,9 @@ pub fn limited(lexemes: Vec<Lexeme>) -> Vec<Lexeme> {
 pub fn interpolate(lexemes: &[Lexeme], values: &[rusqlite::types::Value]) -> Vec<Lexeme> {
     use rusqlite::types::Value;
     let filled = lexemes.iter().map(|lexeme| {
-        let Token::Parameter(number) = lexeme.token else { return lexeme.clone() };
+        let Token::Parameter(number) = lexeme.token else {
+            return lexeme.clone();
+        };
         let token = match values.get(number.saturating_sub(1)) {
             Some(Value::Integer(number)) => Token::Number(number.to_string()),
             Some(Value::Real(number)) => Token::Number(number.to_string()),
@@ -257,7 +329,10 @@ pub fn interpolate(lexemes: &[Lexeme], values: &[rusqlite::types::Value]) -> Vec
             Some(Value::Blob(bytes)) => Token::Text(bytes.clone()),
             Some(Value::Null) | None => Token::Word("NULL".into()),
         };
-        Lexeme { token, span: lexeme.span.clone() }
+        Lexeme {
+            token,
+            span: lexeme.span.clone(),
+        }
     });
     filled.collect()
 }
@@ -286,11 +361,22 @@ mod tests {
     use super::*;
 
     fn lexemes(sql: &str) -> Vec<Lexeme> {
-        read(sql.as_bytes(), Quoting::default()).unwrap().remove(0).lexemes
+        read(sql.as_bytes(), Quoting::default())
+            .unwrap()
+            .remove(0)
+            .lexemes
     }
 
     fn text(lexemes: &[Lexeme]) -> String {
-        translate(lexemes, Scope { schema: None, schemas: &[] }).unwrap().sql
+        translate(
+            lexemes,
+            Scope {
+                schema: None,
+                schemas: &[],
+            },
+        )
+        .unwrap()
+        .sql
     }
 
     #[test]
@@ -299,24 +385,55 @@ mod tests {
             let (cleaned, locked) = clean(&lexemes(sql));
             assert_eq!((text(&cleaned).as_str(), locked), (expect, locks), "{sql}");
         };
-        check("SELECT SQL_NO_CACHE a FROM t USE INDEX (x) LIMIT 5, 10", "SELECT a FROM t LIMIT 10 OFFSET 5", false);
+        check(
+            "SELECT SQL_NO_CACHE a FROM t USE INDEX (x) LIMIT 5, 10",
+            "SELECT a FROM t LIMIT 10 OFFSET 5",
+            false,
+        );
         check("SELECT 1 FROM DUAL", "SELECT 1", false);
-        check("SELECT a FROM t LIMIT ?, ? FOR UPDATE", "SELECT a FROM t LIMIT ?2 OFFSET ?1", true);
-        check("SELECT a FROM t LOCK IN SHARE MODE", "SELECT a FROM t", true);
+        check(
+            "SELECT a FROM t LIMIT ?, ? FOR UPDATE",
+            "SELECT a FROM t LIMIT ?2 OFFSET ?1",
+            true,
+        );
+        check(
+            "SELECT a FROM t LOCK IN SHARE MODE",
+            "SELECT a FROM t",
+            true,
+        );
     }
 
     #[test]
     fn columns_keep_the_names_mysql_gives_them() {
         let check = |sql: &str, expect: &str| {
-            assert_eq!(text(&name_columns(lexemes(sql), sql.as_bytes())), expect, "{sql}");
+            assert_eq!(
+                text(&name_columns(lexemes(sql), sql.as_bytes())),
+                expect,
+                "{sql}"
+            );
         };
         check("SELECT a, t.b, * FROM t", "SELECT a , `t` . `b` , * FROM t");
-        check("SELECT COUNT(*) FROM t", "SELECT COUNT ( * ) AS `COUNT(*)` FROM t");
+        check(
+            "SELECT COUNT(*) FROM t",
+            "SELECT COUNT ( * ) AS `COUNT(*)` FROM t",
+        );
         check("SELECT COUNT(*) n, 1 AS x", "SELECT COUNT ( * ) n , 1 AS x");
-        check("SELECT @@a LIMIT 1", "SELECT system_variable('a') AS `@@a` LIMIT 1");
-        check("SELECT 'x', a IS NULL", "SELECT 'x' AS `x` , a IS NULL AS `a IS NULL`");
-        check("SELECT CASE a WHEN 1 THEN 2 END", "SELECT CASE a WHEN 1 THEN 2 END AS `CASE a WHEN 1 THEN 2 END`");
-        check("SELECT DISTINCT a+1 b FROM t", "SELECT DISTINCT a + 1 b FROM t");
+        check(
+            "SELECT @@a LIMIT 1",
+            "SELECT system_variable('a') AS `@@a` LIMIT 1",
+        );
+        check(
+            "SELECT 'x', a IS NULL",
+            "SELECT 'x' AS `x` , a IS NULL AS `a IS NULL`",
+        );
+        check(
+            "SELECT CASE a WHEN 1 THEN 2 END",
+            "SELECT CASE a WHEN 1 THEN 2 END AS `CASE a WHEN 1 THEN 2 END`",
+        );
+        check(
+            "SELECT DISTINCT a+1 b FROM t",
+            "SELECT DISTINCT a + 1 b FROM t",
+        );
         check("INSERT INTO t VALUES (1)", "INSERT INTO t VALUES ( 1 )");
     }
 
@@ -325,8 +442,14 @@ mod tests {
         let check = |sql: &str, expect: &str| {
             assert_eq!(text(&insert(&lexemes(sql)).unwrap()), expect, "{sql}");
         };
-        check("INSERT INTO t SET a=1, b='x'", "INSERT INTO t ( a , b ) VALUES ( 1 , 'x' )");
-        check("INSERT IGNORE t VALUES (1)", "INSERT OR IGNORE INTO t VALUES ( 1 )");
+        check(
+            "INSERT INTO t SET a=1, b='x'",
+            "INSERT INTO t ( a , b ) VALUES ( 1 , 'x' )",
+        );
+        check(
+            "INSERT IGNORE t VALUES (1)",
+            "INSERT OR IGNORE INTO t VALUES ( 1 )",
+        );
         check("INSERT INTO t () VALUES ()", "INSERT INTO t DEFAULT VALUES");
         check(
             "INSERT INTO t (a) VALUES (1),(2) ON DUPLICATE KEY UPDATE a=VALUES(a)+1",
@@ -339,6 +462,9 @@ mod tests {
             "DELETE FROM t WHERE rowid IN (SELECT rowid FROM t WHERE a > 1 ORDER BY a LIMIT 2 )"
         );
         let update = limited(lexemes("UPDATE t SET a = 1 LIMIT 2"));
-        assert_eq!(text(&update), "UPDATE t SET a = 1 WHERE rowid IN (SELECT rowid FROM t LIMIT 2 )");
+        assert_eq!(
+            text(&update),
+            "UPDATE t SET a = 1 WHERE rowid IN (SELECT rowid FROM t LIMIT 2 )"
+        );
     }
 }

@@ -1,15 +1,15 @@
 //! One client's session: which statement does what, transactions, and the changes to report.
 
 use super::catalog::{Catalog, SessionHandle, locked};
+use super::column::Kind;
 use super::ddl;
 use super::error::SqlError;
 use super::function::{Environment, State};
+use super::report::transaction_state;
 use super::store::Store;
 use super::token::{Lexeme, Quoting, Statement, read};
 use super::translate::Scope;
-use super::column::Kind;
 use crate::wire::mysql::flags::status;
-use crate::wire::mysql::track::{Change, encode_change};
 use rusqlite::types::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -55,11 +55,17 @@ pub struct ResultColumn {
 impl Rows {
     /// A result set of texts, as the `SHOW` statements give.
     pub fn of_texts(names: &[&str], rows: Vec<Vec<Option<String>>>) -> Self {
-        let column = |name: &&str| ResultColumn { name: (*name).to_owned(), kind: Kind::Varchar(255) };
+        let column = |name: &&str| ResultColumn {
+            name: (*name).to_owned(),
+            kind: Kind::Varchar(255),
+        };
         let value = |text: Option<String>| text.map_or(Value::Null, Value::Text);
         Self {
             columns: names.iter().map(column).collect(),
-            rows: rows.into_iter().map(|row| row.into_iter().map(value).collect()).collect(),
+            rows: rows
+                .into_iter()
+                .map(|row| row.into_iter().map(value).collect())
+                .collect(),
         }
     }
 }
@@ -83,14 +89,18 @@ pub struct Session {
     pub(super) schema_changed: bool,
     pub(super) state_changed: bool,
     prepared: BTreeMap<String, Vec<u8>>,
-    reported_transaction: (String, String),
+    pub(super) reported_transaction: (String, String),
 }
 
 impl Session {
     /// A session of the client behind `handle`.
     pub fn new(catalog: Arc<Catalog>, handle: Arc<SessionHandle>) -> Self {
         let state = Arc::new(Mutex::new(State::new(None)));
-        let environment = Environment { state, catalog, handle };
+        let environment = Environment {
+            state,
+            catalog,
+            handle,
+        };
         Self {
             store: Store::new(environment.clone()),
             environment,
@@ -100,13 +110,16 @@ impl Session {
             schema_changed: false,
             state_changed: false,
             prepared: BTreeMap::new(),
-            reported_transaction: (NO_TRANSACTION.to_owned(), String::new()),
+            reported_transaction: (transaction_state(None), String::new()),
         }
     }
 
     /// Forgets everything a client can have set, as COM_RESET_CONNECTION does; the database stays.
     pub fn reset(&mut self) {
-        let (catalog, handle) = (self.environment.catalog.clone(), self.environment.handle.clone());
+        let (catalog, handle) = (
+            self.environment.catalog.clone(),
+            self.environment.handle.clone(),
+        );
         let schema = self.schema();
         catalog.release_all(handle.id);
         handle.unwatch();
@@ -133,22 +146,39 @@ impl Session {
 
     pub(super) fn quoting(&self) -> Quoting {
         let state = locked(&self.environment.state);
-        let mode = state.variables.text("sql_mode").unwrap_or_default().to_ascii_uppercase();
+        let mode = state
+            .variables
+            .text("sql_mode")
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         Quoting {
-            ansi_quotes: mode.split(',').any(|one| one == "ANSI_QUOTES" || one == "ANSI"),
+            ansi_quotes: mode
+                .split(',')
+                .any(|one| one == "ANSI_QUOTES" || one == "ANSI"),
             plain_backslash: mode.split(',').any(|one| one == "NO_BACKSLASH_ESCAPES"),
         }
     }
 
     /// The status flags every answer carries.
     pub fn status(&self) -> u16 {
-        let autocommit = locked(&self.environment.state).variables.is_on("autocommit");
+        let autocommit = locked(&self.environment.state)
+            .variables
+            .is_on("autocommit");
         let mut flags = if autocommit { status::AUTOCOMMIT } else { 0 };
         if let Some(transaction) = self.transaction {
             flags |= status::IN_TRANS;
-            flags |= if transaction.read_only { status::IN_TRANS_READONLY } else { 0 };
+            flags |= if transaction.read_only {
+                status::IN_TRANS_READONLY
+            } else {
+                0
+            };
         }
-        flags | if self.quoting().plain_backslash { status::NO_BACKSLASH_ESCAPES } else { 0 }
+        flags
+            | if self.quoting().plain_backslash {
+                status::NO_BACKSLASH_ESCAPES
+            } else {
+                0
+            }
     }
 
     /// Makes `name` the current database.
@@ -170,7 +200,12 @@ impl Session {
     /// Runs one statement. `text` is what its tokens' spans index.
     ///
     /// Errors: whatever MySQL would answer; a deadlock ends the transaction.
-    pub fn run(&mut self, statement: &Statement, text: &[u8], values: &[Value]) -> Result<Outcome, SqlError> {
+    pub fn run(
+        &mut self,
+        statement: &Statement,
+        text: &[u8],
+        values: &[Value],
+    ) -> Result<Outcome, SqlError> {
         let lexemes = &statement.lexemes;
         let diagnostic = lexemes.first().is_some_and(|l| l.is_word("SHOW"))
             && lexemes.iter().any(|l| l.is_any(&["WARNINGS", "ERRORS"]));
@@ -199,7 +234,12 @@ impl Session {
         outcome
     }
 
-    fn dispatch(&mut self, lexemes: &[Lexeme], text: &[u8], values: &[Value]) -> Result<Outcome, SqlError> {
+    fn dispatch(
+        &mut self,
+        lexemes: &[Lexeme],
+        text: &[u8],
+        values: &[Value],
+    ) -> Result<Outcome, SqlError> {
         let Some(first) = lexemes.first() else {
             return Err(SqlError::new(1065, "42000", "Query was empty"));
         };
@@ -207,24 +247,39 @@ impl Session {
         let second = |word: &str| lexemes.get(1).is_some_and(|l| l.is_word(word));
         let done = |()| Outcome::Done(Done::default());
         match verb.as_str() {
-            "SELECT" | "WITH" | "VALUES" | "(" => self.query(lexemes, text, values).map(Outcome::Rows),
+            "SELECT" | "WITH" | "VALUES" | "(" => {
+                self.query(lexemes, text, values).map(Outcome::Rows)
+            }
             "INSERT" | "REPLACE" | "UPDATE" | "DELETE" => self.change(&verb, lexemes, values),
             "BEGIN" => self.begin(false).map(done),
-            "START" if second("TRANSACTION") => {
-                self.begin(lexemes.iter().any(|l| l.is_word("ONLY"))).map(done)
-            }
+            "START" if second("TRANSACTION") => self
+                .begin(lexemes.iter().any(|l| l.is_word("ONLY")))
+                .map(done),
             "COMMIT" => self.commit().map(done),
-            "ROLLBACK" if lexemes.iter().any(|l| l.is_word("TO")) => self.savepoint(lexemes).map(done),
-            "ROLLBACK" => Ok(done(self.rollback())),
+            "ROLLBACK" if lexemes.iter().any(|l| l.is_word("TO")) => {
+                self.savepoint(lexemes).map(done)
+            }
+            "ROLLBACK" => {
+                self.rollback();
+                Ok(Outcome::Done(Done::default()))
+            }
             "SAVEPOINT" | "RELEASE" => self.savepoint(lexemes).map(done),
             "SET" => self.set(lexemes, text, values).map(done),
             "USE" => {
-                let name = lexemes.get(1).and_then(Lexeme::name).unwrap_or_default().to_owned();
+                let name = lexemes
+                    .get(1)
+                    .and_then(Lexeme::name)
+                    .unwrap_or_default()
+                    .to_owned();
                 self.use_schema(&name).map(done)
             }
-            "SHOW" | "DESC" | "DESCRIBE" => self.show(&super::rewrite::interpolate(lexemes, values)),
+            "SHOW" | "DESC" | "DESCRIBE" => {
+                self.show(&super::rewrite::interpolate(lexemes, values))
+            }
             "EXPLAIN" => self.explain(lexemes, text, values),
-            "CREATE" | "DROP" | "ALTER" | "RENAME" | "TRUNCATE" => self.define(&verb, lexemes).map(done),
+            "CREATE" | "DROP" | "ALTER" | "RENAME" | "TRUNCATE" => {
+                self.define(&verb, lexemes).map(done)
+            }
             "DO" => {
                 let mut select = lexemes.to_vec();
                 if let Some(first) = select.first_mut() {
@@ -236,8 +291,10 @@ impl Session {
             "PREPARE" | "EXECUTE" | "DEALLOCATE" => self.prepared(&verb, lexemes),
             "LOCK" | "UNLOCK" | "FLUSH" => self.commit().map(done),
             "ANALYZE" | "OPTIMIZE" | "CHECK" | "REPAIR" => self.maintain(&verb, lexemes),
-            "CALL" | "HANDLER" | "LOAD" | "GRANT" | "REVOKE" | "XA" | "HELP" | "CHANGE" | "RESET"
-            | "INSTALL" | "SHUTDOWN" | "IMPORT" | "SIGNAL" => Err(SqlError::unsupported(&verb)),
+            "CALL" | "HANDLER" | "LOAD" | "GRANT" | "REVOKE" | "XA" | "HELP" | "CHANGE"
+            | "RESET" | "INSTALL" | "SHUTDOWN" | "IMPORT" | "SIGNAL" => {
+                Err(SqlError::unsupported(&verb))
+            }
             _ => Err(SqlError::syntax(&String::from_utf8_lossy(
                 text.get(first.span.start..).unwrap_or_default(),
             ))),
@@ -247,8 +304,14 @@ impl Session {
     fn begin(&mut self, read_only: bool) -> Result<(), SqlError> {
         self.commit()?;
         let read_only = read_only
-            || locked(&self.environment.state).variables.is_on("transaction_read_only");
-        self.transaction = Some(Transaction { explicit: true, read_only, ..Transaction::default() });
+            || locked(&self.environment.state)
+                .variables
+                .is_on("transaction_read_only");
+        self.transaction = Some(Transaction {
+            explicit: true,
+            read_only,
+            ..Transaction::default()
+        });
         Ok(())
     }
 
@@ -267,8 +330,15 @@ impl Session {
     }
 
     fn savepoint(&mut self, lexemes: &[Lexeme]) -> Result<(), SqlError> {
-        let name = lexemes.last().and_then(Lexeme::name).ok_or_else(|| SqlError::syntax("SAVEPOINT"))?;
-        let verb = lexemes.first().and_then(Lexeme::name).unwrap_or_default().to_ascii_uppercase();
+        let name = lexemes
+            .last()
+            .and_then(Lexeme::name)
+            .ok_or_else(|| SqlError::syntax("SAVEPOINT"))?;
+        let verb = lexemes
+            .first()
+            .and_then(Lexeme::name)
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         if self.transaction.is_none() {
             // Outside of a transaction a savepoint ends with its own statement.
             return match verb.as_str() {
@@ -283,28 +353,42 @@ impl Session {
             "RELEASE" => format!("RELEASE {name_sql}"),
             _ => format!("ROLLBACK TO {name_sql}"),
         };
-        self.store.script(&[sql]).map_err(|error| match error.message.starts_with("no such savepoint") {
-            true => unknown_savepoint(name),
-            false => error,
+        self.store.script(&[sql]).map_err(|error| {
+            match error.message.starts_with("no such savepoint") {
+                true => unknown_savepoint(name),
+                false => error,
+            }
         })
     }
 
     /// Begins a transaction in the store if the session is in one or, with autocommit off, reads a table.
     ///
     /// Errors: 1792 for a write in a read-only transaction, 1205, 1046, 1049.
-    pub(super) fn prepare_transaction(&mut self, table: bool, writes: bool) -> Result<(), SqlError> {
-        let autocommit = locked(&self.environment.state).variables.is_on("autocommit");
+    pub(super) fn prepare_transaction(
+        &mut self,
+        table: bool,
+        writes: bool,
+    ) -> Result<(), SqlError> {
+        let autocommit = locked(&self.environment.state)
+            .variables
+            .is_on("autocommit");
         if self.transaction.is_none() && !autocommit && table {
             self.transaction = Some(Transaction::default());
         }
-        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        let Some(transaction) = &mut self.transaction else {
+            return Ok(());
+        };
         if writes && transaction.read_only {
             let message = "Cannot execute statement in a READ ONLY transaction.";
             return Err(SqlError::new(1792, "25006", message));
         }
         transaction.reads |= table && !writes;
         transaction.writes |= writes;
-        if table || writes { self.store.begin(writes) } else { Ok(()) }
+        if table || writes {
+            self.store.begin(writes)
+        } else {
+            Ok(())
+        }
     }
 
     fn define(&mut self, verb: &str, lexemes: &[Lexeme]) -> Result<(), SqlError> {
@@ -313,12 +397,20 @@ impl Session {
             self.commit()?;
         }
         self.state_changed |= temporary;
-        let object = lexemes.get(1 + usize::from(temporary)).and_then(Lexeme::name).unwrap_or_default();
+        let object = lexemes
+            .get(1 + usize::from(temporary))
+            .and_then(Lexeme::name)
+            .unwrap_or_default();
         let object = object.to_ascii_uppercase();
         let (schema, schemas) = (self.schema(), self.environment.catalog.names());
-        let scope = Scope { schema: schema.as_deref(), schemas: &schemas };
+        let scope = Scope {
+            schema: schema.as_deref(),
+            schemas: &schemas,
+        };
         let script = match (verb, object.as_str()) {
-            ("CREATE" | "DROP" | "ALTER", "DATABASE" | "SCHEMA") => return self.define_schema(verb, lexemes),
+            ("CREATE" | "DROP" | "ALTER", "DATABASE" | "SCHEMA") => {
+                return self.define_schema(verb, lexemes);
+            }
             ("CREATE", "TABLE") => ddl::create_table(lexemes, scope)?,
             ("CREATE", "INDEX" | "UNIQUE") => ddl::create_index(lexemes, scope)?,
             ("DROP", "INDEX") => ddl::drop_index(lexemes, scope)?,
@@ -328,11 +420,19 @@ impl Session {
             ("TRUNCATE", _) => return self.truncate(lexemes),
             ("CREATE", "VIEW" | "OR") => {
                 let view = super::translate::position(lexemes, |l| l.is_word("VIEW")).unwrap_or(1);
-                let (target, used) = ddl::Target::read(lexemes.get(view + 1..).unwrap_or_default())?;
+                let (target, used) =
+                    ddl::Target::read(lexemes.get(view + 1..).unwrap_or_default())?;
                 let body = lexemes.get(view + 1 + used..).unwrap_or_default();
                 let body = super::translate::translate(body, scope)?.sql;
-                let name = format!("{}.{}", target.database(scope), super::translate::quote_name(&target.name));
-                vec![format!("DROP VIEW IF EXISTS {name}"), format!("CREATE VIEW {name} {body}")]
+                let name = format!(
+                    "{}.{}",
+                    target.database(scope),
+                    super::translate::quote_name(&target.name)
+                );
+                vec![
+                    format!("DROP VIEW IF EXISTS {name}"),
+                    format!("CREATE VIEW {name} {body}"),
+                ]
             }
             _ => return Err(SqlError::unsupported(&format!("{verb} {object}"))),
         };
@@ -347,12 +447,18 @@ impl Session {
             (true, _) => 4,
             (false, _) => 2,
         };
-        let name = lexemes.get(at).and_then(Lexeme::name).ok_or_else(|| SqlError::syntax("DATABASE"))?;
+        let name = lexemes
+            .get(at)
+            .and_then(Lexeme::name)
+            .ok_or_else(|| SqlError::syntax("DATABASE"))?;
         let catalog = &self.environment.catalog;
         let known = catalog.path(name).is_some();
         match verb {
             "CREATE" if guarded && known => {
-                self.warnings.push((1007, format!("Can't create database '{name}'; database exists")));
+                self.warnings.push((
+                    1007,
+                    format!("Can't create database '{name}'; database exists"),
+                ));
                 Ok(())
             }
             "DROP" if guarded && !known => Ok(()),
@@ -383,13 +489,20 @@ impl Session {
     fn prepared(&mut self, verb: &str, lexemes: &[Lexeme]) -> Result<Outcome, SqlError> {
         use super::token::Token;
         let at = if verb == "DEALLOCATE" { 2 } else { 1 };
-        let name = lexemes.get(at).and_then(Lexeme::name).unwrap_or_default().to_ascii_lowercase();
+        let name = lexemes
+            .get(at)
+            .and_then(Lexeme::name)
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let unknown = || {
             let message = format!("Unknown prepared statement handler ({name}) given to {verb}");
             SqlError::new(1243, "HY000", message)
         };
         let user = |token: &Token| match token {
-            Token::User(name) => locked(&self.environment.state).user_variables.get(name).cloned(),
+            Token::User(name) => locked(&self.environment.state)
+                .user_variables
+                .get(name)
+                .cloned(),
             _ => None,
         };
         self.state_changed |= verb != "EXECUTE";
@@ -404,7 +517,8 @@ impl Session {
                     None => return Err(SqlError::syntax("")),
                 };
                 let statement = self.read(&text)?.into_iter().next();
-                let statement = statement.ok_or_else(|| SqlError::new(1065, "42000", "Query was empty"))?;
+                let statement =
+                    statement.ok_or_else(|| SqlError::new(1065, "42000", "Query was empty"))?;
                 self.describe(&statement, &text)?;
                 self.prepared.insert(name, text);
             }
@@ -413,14 +527,22 @@ impl Session {
             }
             _ => {
                 let text = self.prepared.get(&name).cloned().ok_or_else(unknown)?;
-                let values: Vec<Value> =
-                    lexemes.iter().skip(2).map(|l| &l.token).filter_map(|token| match token {
+                let values: Vec<Value> = lexemes
+                    .iter()
+                    .skip(2)
+                    .map(|l| &l.token)
+                    .filter_map(|token| match token {
                         Token::User(_) => Some(user(token).unwrap_or(Value::Null)),
                         _ => None,
-                    }).collect();
+                    })
+                    .collect();
                 let statement = self.read(&text)?.into_iter().next().ok_or_else(unknown)?;
                 if statement.parameters != values.len() {
-                    return Err(SqlError::new(1210, "HY000", "Incorrect arguments to EXECUTE"));
+                    return Err(SqlError::new(
+                        1210,
+                        "HY000",
+                        "Incorrect arguments to EXECUTE",
+                    ));
                 }
                 return self.dispatch(&statement.lexemes, &text, &values);
             }
@@ -431,71 +553,20 @@ impl Session {
     fn maintain(&mut self, verb: &str, lexemes: &[Lexeme]) -> Result<Outcome, SqlError> {
         let table = lexemes.last().and_then(Lexeme::name).unwrap_or_default();
         let name = format!("{}.{table}", self.schema().unwrap_or_default());
-        let row = [name, verb.to_ascii_lowercase(), "status".to_owned(), "OK".to_owned()];
+        let row = [
+            name,
+            verb.to_ascii_lowercase(),
+            "status".to_owned(),
+            "OK".to_owned(),
+        ];
         let names = ["Table", "Op", "Msg_type", "Msg_text"];
-        Ok(Outcome::Rows(Rows::of_texts(&names, vec![row.map(Some).to_vec()])))
-    }
-
-    /// The session state changes since the last call, in the form an OK packet carries them.
-    pub fn take_changes(&mut self) -> Vec<u8> {
-        let mut out = Vec::new();
-        let state = locked(&self.environment.state);
-        let changed = std::mem::take(&mut self.changed_variables);
-        for name in changed.iter().filter(|name| state.variables.is_tracked(name)) {
-            let value = state.variables.listed(name);
-            encode_change(&mut out, &Change::SystemVariable { name: name.as_bytes(), value: value.as_bytes() });
-        }
-        if std::mem::take(&mut self.schema_changed) && state.variables.is_on("session_track_schema") {
-            let schema = state.schema.clone().unwrap_or_default();
-            encode_change(&mut out, &Change::Schema(schema.as_bytes()));
-        }
-        if std::mem::take(&mut self.state_changed) && state.variables.is_on("session_track_state_change") {
-            encode_change(&mut out, &Change::StateChanged(true));
-        }
-        let tracked = state.variables.text("session_track_transaction_info").unwrap_or("OFF");
-        let tracked = tracked.to_ascii_uppercase();
-        if tracked == "STATE" || tracked == "CHARACTERISTICS" {
-            let now = (transaction_state(self.transaction), characteristics(self.transaction));
-            if now.1 != self.reported_transaction.1 && tracked == "CHARACTERISTICS" {
-                encode_change(&mut out, &Change::TransactionCharacteristics(now.1.as_bytes()));
-            }
-            if now.0 != self.reported_transaction.0 {
-                encode_change(&mut out, &Change::TransactionState(now.0.as_bytes()));
-            }
-            self.reported_transaction = now;
-        }
-        out
+        Ok(Outcome::Rows(Rows::of_texts(
+            &names,
+            vec![row.map(Some).to_vec()],
+        )))
     }
 }
 
 fn unknown_savepoint(name: &str) -> SqlError {
     SqlError::new(1305, "42000", format!("SAVEPOINT {name} does not exist"))
-}
-
-const NO_TRANSACTION: &str = "________";
-
-/// Source: reference manual, "session_track_transaction_info": eight places, `_` for none.
-fn transaction_state(transaction: Option<Transaction>) -> String {
-    let Some(transaction) = transaction else { return NO_TRANSACTION.to_owned() };
-    let mark = |on: bool, mark: char| if on { mark } else { '_' };
-    [
-        if transaction.explicit { 'T' } else { 'I' },
-        '_',
-        mark(transaction.reads, 'R'),
-        '_',
-        mark(transaction.writes, 'W'),
-        '_',
-        mark(transaction.reads, 'S'),
-        '_',
-    ]
-    .iter()
-    .collect()
-}
-
-fn characteristics(transaction: Option<Transaction>) -> String {
-    match transaction {
-        Some(Transaction { read_only: true, .. }) => "START TRANSACTION READ ONLY;".to_owned(),
-        Some(_) => "START TRANSACTION;".to_owned(),
-        None => String::new(),
-    }
 }

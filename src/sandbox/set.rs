@@ -11,9 +11,16 @@ impl Session {
     /// Runs a `SET` statement, assignment by assignment.
     ///
     /// Errors: 1064, 1227 for a global variable, 1231 for an impossible value; earlier assignments stay.
-    pub(super) fn set(&mut self, lexemes: &[Lexeme], text: &[u8], values: &[Value]) -> Result<(), SqlError> {
+    pub(super) fn set(
+        &mut self,
+        lexemes: &[Lexeme],
+        text: &[u8],
+        values: &[Value],
+    ) -> Result<(), SqlError> {
         let mut rest = lexemes.get(1..).unwrap_or_default();
-        let scoped = rest.first().is_some_and(|l| l.is_any(&["SESSION", "LOCAL"]));
+        let scoped = rest
+            .first()
+            .is_some_and(|l| l.is_any(&["SESSION", "LOCAL"]));
         if scoped && rest.get(1).is_some_and(|l| l.is_word("TRANSACTION")) {
             rest = rest.get(1..).unwrap_or_default();
         }
@@ -26,12 +33,23 @@ impl Session {
         Ok(())
     }
 
-    fn assign(&mut self, assignment: &[Lexeme], text: &[u8], values: &[Value]) -> Result<(), SqlError> {
-        let Some(first) = assignment.first() else { return Err(SqlError::syntax("SET")) };
+    fn assign(
+        &mut self,
+        assignment: &[Lexeme],
+        text: &[u8],
+        values: &[Value],
+    ) -> Result<(), SqlError> {
+        let Some(first) = assignment.first() else {
+            return Err(SqlError::syntax("SET"));
+        };
         let word_at = |at: usize| assignment.get(at).and_then(Lexeme::name_or_text);
         if first.is_word("NAMES") {
             let charset = word_at(1).ok_or_else(|| SqlError::syntax("NAMES"))?;
-            let collation = if assignment.get(2).is_some_and(|l| l.is_word("COLLATE")) { word_at(3) } else { None };
+            let collation = if assignment.get(2).is_some_and(|l| l.is_word("COLLATE")) {
+                word_at(3)
+            } else {
+                None
+            };
             return self.set_names(&charset, collation);
         }
         if first.is_any(&["CHARSET", "CHARACTER"]) {
@@ -46,21 +64,30 @@ impl Session {
             .ok_or_else(|| SqlError::syntax("SET"))?;
         let (target, expression) = assignment.split_at(equals);
         let expression = expression.get(1..).unwrap_or_default();
-        let written = text.get(first.span.clone()).unwrap_or_default().to_ascii_lowercase();
+        let written = text
+            .get(first.span.clone())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let last = target.last().unwrap_or(first);
-        if first.is_any(&["GLOBAL", "PERSIST", "PERSIST_ONLY"]) || written.starts_with(b"@@global.") {
+        if first.is_any(&["GLOBAL", "PERSIST", "PERSIST_ONLY"]) || written.starts_with(b"@@global.")
+        {
             let message = "Access denied; you need (at least one of) the SUPER privilege(s) for this operation";
             return Err(SqlError::new(1227, "42000", message));
         }
         if let Token::User(name) = &first.token {
             let value = self.evaluate(expression, text, values)?;
-            locked(&self.environment.state).user_variables.insert(name.clone(), value);
+            locked(&self.environment.state)
+                .user_variables
+                .insert(name.clone(), value);
             self.state_changed = true;
             return Ok(());
         }
         let name = match &last.token {
             Token::System(name) => name.clone(),
-            _ => last.name().ok_or_else(|| SqlError::syntax("SET"))?.to_ascii_lowercase(),
+            _ => last
+                .name()
+                .ok_or_else(|| SqlError::syntax("SET"))?
+                .to_ascii_lowercase(),
         };
         self.set_variable(&name, expression, text, values)
     }
@@ -75,7 +102,9 @@ impl Session {
         let value = match expression {
             [only] if only.is_word("DEFAULT") => None,
             // A bare word is a value here: SET sql_mode = ANSI.
-            [only] if only.name().is_some() && !only.is_word("NULL") => only.name().map(str::to_owned),
+            [only] if only.name().is_some() && !only.is_word("NULL") => {
+                only.name().map(str::to_owned)
+            }
             other => match self.evaluate(other, text, values)? {
                 Value::Null => Some(String::new()),
                 Value::Integer(number) => Some(number.to_string()),
@@ -84,18 +113,29 @@ impl Session {
                 Value::Blob(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
             },
         };
-        if let Some(charset) = value.as_deref().filter(|_| name.starts_with("character_set_")) {
+        if let Some(charset) = value
+            .as_deref()
+            .filter(|_| name.starts_with("character_set_"))
+        {
             check_charset(charset)?;
         }
-        let was_autocommit = locked(&self.environment.state).variables.is_on("autocommit");
-        let name = locked(&self.environment.state).variables.set(name, value.as_deref());
+        let was_autocommit = locked(&self.environment.state)
+            .variables
+            .is_on("autocommit");
+        let name = locked(&self.environment.state)
+            .variables
+            .set(name, value.as_deref());
         self.changed_variables.insert(name.clone());
         self.state_changed = true;
-        let now_autocommit = locked(&self.environment.state).variables.is_on("autocommit");
+        let now_autocommit = locked(&self.environment.state)
+            .variables
+            .is_on("autocommit");
         match name.as_str() {
             "autocommit" if now_autocommit && !was_autocommit => self.commit(),
             "foreign_key_checks" => {
-                let on = locked(&self.environment.state).variables.is_on("foreign_key_checks");
+                let on = locked(&self.environment.state)
+                    .variables
+                    .is_on("foreign_key_checks");
                 let sql = format!("PRAGMA foreign_keys = {}", if on { "ON" } else { "OFF" });
                 self.store.script(&[sql])
             }
@@ -109,32 +149,62 @@ impl Session {
         }
     }
 
-    fn evaluate(&mut self, expression: &[Lexeme], text: &[u8], values: &[Value]) -> Result<Value, SqlError> {
-        let mut select = vec![Lexeme { token: Token::Word("SELECT".into()), span: 0..0 }];
+    fn evaluate(
+        &mut self,
+        expression: &[Lexeme],
+        text: &[u8],
+        values: &[Value],
+    ) -> Result<Value, SqlError> {
+        let mut select = vec![Lexeme {
+            token: Token::Word("SELECT".into()),
+            span: 0..0,
+        }];
         select.extend_from_slice(expression);
         let rows = self.query(&select, text, values)?.rows;
-        Ok(rows.into_iter().next().and_then(|row| row.into_iter().next()).unwrap_or(Value::Null))
+        Ok(rows
+            .into_iter()
+            .next()
+            .and_then(|row| row.into_iter().next())
+            .unwrap_or(Value::Null))
     }
 
     fn set_names(&mut self, charset: &str, collation: Option<String>) -> Result<(), SqlError> {
         let charset = charset.to_ascii_lowercase();
-        let charset = if charset == "default" { "utf8mb4".to_owned() } else { charset };
+        let charset = if charset == "default" {
+            "utf8mb4".to_owned()
+        } else {
+            charset
+        };
         check_charset(&charset)?;
         let collation = collation.unwrap_or_else(|| default_collation(&charset));
         let mut state = locked(&self.environment.state);
-        for name in ["character_set_client", "character_set_connection", "character_set_results"] {
-            self.changed_variables.insert(state.variables.set(name, Some(&charset)));
+        for name in [
+            "character_set_client",
+            "character_set_connection",
+            "character_set_results",
+        ] {
+            self.changed_variables
+                .insert(state.variables.set(name, Some(&charset)));
         }
-        self.changed_variables.insert(state.variables.set("collation_connection", Some(&collation)));
+        self.changed_variables.insert(
+            state
+                .variables
+                .set("collation_connection", Some(&collation)),
+        );
         self.state_changed = true;
         Ok(())
     }
 
     /// Takes the collation that a login chose by number.
     pub fn set_collation(&mut self, id: u16) {
-        let Some(collation) = crate::wire::mysql::charset::collation(id) else { return };
+        let Some(collation) = crate::wire::mysql::charset::collation(id) else {
+            return;
+        };
         // A login's choice is where the session starts: nothing to report.
-        if self.set_names(collation.charset, Some(collation.name.to_owned())).is_ok() {
+        if self
+            .set_names(collation.charset, Some(collation.name.to_owned()))
+            .is_ok()
+        {
             self.changed_variables.clear();
             self.state_changed = false;
         }
@@ -143,8 +213,11 @@ impl Session {
     /// `ISOLATION LEVEL x` and `READ ONLY|WRITE`, for the session from here on.
     fn set_transaction(&mut self, rest: &[Lexeme]) -> Result<(), SqlError> {
         for part in split_commas(rest) {
-            let words: Vec<String> =
-                part.iter().filter_map(Lexeme::name).map(str::to_ascii_uppercase).collect();
+            let words: Vec<String> = part
+                .iter()
+                .filter_map(Lexeme::name)
+                .map(str::to_ascii_uppercase)
+                .collect();
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let (name, value) = match words.as_slice() {
                 ["ISOLATION", "LEVEL", level @ ..] => ("transaction_isolation", level.join("-")),
@@ -152,7 +225,9 @@ impl Session {
                 ["READ", "WRITE"] => ("transaction_read_only", "0".to_owned()),
                 _ => return Err(SqlError::syntax("TRANSACTION")),
             };
-            let name = locked(&self.environment.state).variables.set(name, Some(&value));
+            let name = locked(&self.environment.state)
+                .variables
+                .set(name, Some(&value));
             self.changed_variables.insert(name);
             self.state_changed = true;
         }
@@ -169,9 +244,15 @@ fn default_collation(charset: &str) -> String {
 }
 
 fn check_charset(charset: &str) -> Result<(), SqlError> {
-    const KNOWN: [&str; 8] = ["utf8mb4", "utf8mb3", "utf8", "latin1", "ascii", "binary", "cp1252", ""];
+    const KNOWN: [&str; 8] = [
+        "utf8mb4", "utf8mb3", "utf8", "latin1", "ascii", "binary", "cp1252", "",
+    ];
     if KNOWN.contains(&charset.to_ascii_lowercase().as_str()) {
         return Ok(());
     }
-    Err(SqlError::new(1115, "42000", format!("Unknown character set: '{charset}'")))
+    Err(SqlError::new(
+        1115,
+        "42000",
+        format!("Unknown character set: '{charset}'"),
+    ))
 }

@@ -25,7 +25,10 @@ struct Open {
 impl Store {
     /// A store that opens nothing yet.
     pub fn new(environment: Environment) -> Self {
-        Self { environment, open: BTreeMap::new() }
+        Self {
+            environment,
+            open: BTreeMap::new(),
+        }
     }
 
     /// The current database's file.
@@ -34,9 +37,11 @@ impl Store {
     fn current(&self) -> Result<PathBuf, SqlError> {
         let schema = locked(&self.environment.state).schema.clone();
         match schema {
-            Some(name) if !name.eq_ignore_ascii_case("information_schema") => {
-                self.environment.catalog.path(&name).ok_or_else(|| SqlError::unknown_database(&name))
-            }
+            Some(name) if !name.eq_ignore_ascii_case("information_schema") => self
+                .environment
+                .catalog
+                .path(&name)
+                .ok_or_else(|| SqlError::unknown_database(&name)),
             _ => Ok(PathBuf::new()),
         }
     }
@@ -44,9 +49,17 @@ impl Store {
     fn opened(&mut self) -> Result<&mut Open, SqlError> {
         let path = self.current()?;
         if !self.open.contains_key(&path) {
-            let connection = self.connect(&path).map_err(|e| SqlError::from_sqlite(&e, ""))?;
-            self.environment.handle.watch(connection.get_interrupt_handle());
-            let open = Open { connection, attached: BTreeMap::new(), begun: false };
+            let connection = self
+                .connect(&path)
+                .map_err(|e| SqlError::from_sqlite(&e, ""))?;
+            self.environment
+                .handle
+                .watch(connection.get_interrupt_handle());
+            let open = Open {
+                connection,
+                attached: BTreeMap::new(),
+                begun: false,
+            };
             self.open.insert(path.clone(), open);
         }
         self.open.get_mut(&path).ok_or_else(SqlError::no_database)
@@ -58,9 +71,16 @@ impl Store {
             false => Connection::open(path)?,
         };
         let state = locked(&self.environment.state);
-        let wait = state.variables.text("innodb_lock_wait_timeout").and_then(|text| text.parse().ok());
+        let wait = state
+            .variables
+            .text("innodb_lock_wait_timeout")
+            .and_then(|text| text.parse().ok());
         connection.busy_timeout(Duration::from_secs(wait.unwrap_or(50)))?;
-        let keys = if state.variables.is_on("foreign_key_checks") { "ON" } else { "OFF" };
+        let keys = if state.variables.is_on("foreign_key_checks") {
+            "ON"
+        } else {
+            "OFF"
+        };
         drop(state);
         // Readers never wait for the writer; durability is not what a sandbox is for.
         connection.execute_batch(&format!(
@@ -80,7 +100,10 @@ impl Store {
     /// Makes the databases `names` reachable under their names.
     ///
     /// Errors: 1049.
-    pub fn attach<'a>(&mut self, names: impl IntoIterator<Item = &'a String>) -> Result<(), SqlError> {
+    pub fn attach<'a>(
+        &mut self,
+        names: impl IntoIterator<Item = &'a String>,
+    ) -> Result<(), SqlError> {
         self.detach_dropped()?;
         for name in names {
             let path = self.environment.catalog.path(name);
@@ -92,7 +115,9 @@ impl Store {
             let file = text_literal(path.to_string_lossy().as_bytes());
             let quoted = quote_name(name);
             let sql = format!("ATTACH {file} AS {quoted}; PRAGMA {quoted}.journal_mode = WAL;");
-            open.connection.execute_batch(&sql).map_err(|e| SqlError::from_sqlite(&e, name))?;
+            open.connection
+                .execute_batch(&sql)
+                .map_err(|e| SqlError::from_sqlite(&e, name))?;
             open.attached.insert(name.clone(), path);
         }
         Ok(())
@@ -110,7 +135,9 @@ impl Store {
             .collect();
         for name in gone {
             let detach = format!("DETACH {}", quote_name(&name));
-            open.connection.execute_batch(&detach).map_err(|e| SqlError::from_sqlite(&e, &name))?;
+            open.connection
+                .execute_batch(&detach)
+                .map_err(|e| SqlError::from_sqlite(&e, &name))?;
             open.attached.remove(&name);
         }
         Ok(())
@@ -127,7 +154,9 @@ impl Store {
             return Ok(());
         }
         let sql = if writes { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        open.connection.execute_batch(sql).map_err(|e| SqlError::from_sqlite(&e, ""))?;
+        open.connection
+            .execute_batch(sql)
+            .map_err(|e| SqlError::from_sqlite(&e, ""))?;
         open.begun = true;
         Ok(())
     }
@@ -144,7 +173,11 @@ impl Store {
             }
             if let Err(error) = open.connection.execute_batch("COMMIT") {
                 let undone = open.connection.execute_batch("ROLLBACK");
-                result = result.and(undone.and(Err(error)).map_err(|e| SqlError::from_sqlite(&e, "")));
+                result = result.and(
+                    undone
+                        .and(Err(error))
+                        .map_err(|e| SqlError::from_sqlite(&e, "")),
+                );
             }
         }
         result
@@ -154,7 +187,9 @@ impl Store {
     pub fn rollback(&mut self) {
         for open in self.open.values_mut().filter(|open| open.begun) {
             open.begun = false;
-            if !open.connection.is_autocommit() && open.connection.execute_batch("ROLLBACK").is_err() {
+            if !open.connection.is_autocommit()
+                && open.connection.execute_batch("ROLLBACK").is_err()
+            {
                 // A connection that cannot go back is no good: the next statement opens another.
                 open.begun = true;
             }
@@ -166,10 +201,15 @@ impl Store {
     ///
     /// Errors: the first statement's that fails.
     pub fn script(&mut self, script: &[String]) -> Result<(), SqlError> {
-        let schema = locked(&self.environment.state).schema.clone().unwrap_or_default();
+        let schema = locked(&self.environment.state)
+            .schema
+            .clone()
+            .unwrap_or_default();
         let connection = self.connection()?;
         for sql in script {
-            connection.execute_batch(sql).map_err(|e| SqlError::from_sqlite(&e, &schema))?;
+            connection
+                .execute_batch(sql)
+                .map_err(|e| SqlError::from_sqlite(&e, &schema))?;
         }
         Ok(())
     }

@@ -40,7 +40,10 @@ pub struct Lexeme {
 impl Lexeme {
     /// A lexeme that rewriting adds.
     pub fn raw(text: impl Into<String>) -> Self {
-        Self { token: Token::Raw(text.into()), span: 0..0 }
+        Self {
+            token: Token::Raw(text.into()),
+            span: 0..0,
+        }
     }
 
     /// Whether this is the bare word `word` (upper case), in any case.
@@ -97,7 +100,13 @@ pub struct Statement {
 ///
 /// Errors: 1064 for an unterminated string, name or comment, or a character SQL has no use for.
 pub fn read(sql: &[u8], quoting: Quoting) -> Result<Vec<Statement>, SqlError> {
-    let mut scanner = Scanner { sql, at: 0, quoting, in_hint: false, parameters: 0 };
+    let mut scanner = Scanner {
+        sql,
+        at: 0,
+        quoting,
+        in_hint: false,
+        parameters: 0,
+    };
     let mut statements = Vec::new();
     let mut lexemes: Vec<Lexeme> = Vec::new();
     loop {
@@ -109,7 +118,10 @@ pub fn read(sql: &[u8], quoting: Quoting) -> Result<Vec<Statement>, SqlError> {
         }
         if !lexemes.is_empty() {
             let parameters = std::mem::take(&mut scanner.parameters);
-            statements.push(Statement { lexemes: std::mem::take(&mut lexemes), parameters });
+            statements.push(Statement {
+                lexemes: std::mem::take(&mut lexemes),
+                parameters,
+            });
         }
         if next.is_none() {
             return Ok(statements);
@@ -120,8 +132,13 @@ pub fn read(sql: &[u8], quoting: Quoting) -> Result<Vec<Statement>, SqlError> {
 /// Adjacent strings are one string, as in standard SQL.
 fn push(lexemes: &mut Vec<Lexeme>, next: Option<Lexeme>) {
     let Some(next) = next else { return };
-    if let (Token::Text(more), Some(Lexeme { token: Token::Text(text), span })) =
-        (&next.token, lexemes.last_mut())
+    if let (
+        Token::Text(more),
+        Some(Lexeme {
+            token: Token::Text(text),
+            span,
+        }),
+    ) = (&next.token, lexemes.last_mut())
     {
         text.extend_from_slice(more);
         span.end = next.span.end;
@@ -156,13 +173,17 @@ impl Scanner<'_> {
     }
 
     fn syntax(&self, from: usize) -> SqlError {
-        SqlError::syntax(&String::from_utf8_lossy(self.sql.get(from..).unwrap_or_default()))
+        SqlError::syntax(&String::from_utf8_lossy(
+            self.sql.get(from..).unwrap_or_default(),
+        ))
     }
 
     fn next(&mut self) -> Result<Option<Lexeme>, SqlError> {
         self.skip_blanks()?;
         let start = self.at;
-        let Some(first) = self.peek(0) else { return Ok(None) };
+        let Some(first) = self.peek(0) else {
+            return Ok(None);
+        };
         let token = match first {
             b'\'' => Token::Text(self.quoted(b'\'', !self.quoting.plain_backslash)?),
             b'"' if self.quoting.ansi_quotes => Token::Quoted(lossy(self.quoted(b'"', false)?)),
@@ -180,14 +201,22 @@ impl Scanner<'_> {
             b if is_word_byte(b) => Token::Word(self.word()),
             _ => self.symbol()?,
         };
-        Ok(Some(Lexeme { token, span: start..self.at }))
+        Ok(Some(Lexeme {
+            token,
+            span: start..self.at,
+        }))
     }
 
     fn skip_blanks(&mut self) -> Result<(), SqlError> {
         loop {
             let rest = self.rest();
-            let spaced = rest.get(2).is_none_or(|b| b.is_ascii_whitespace() || b.is_ascii_control());
-            if rest.first().is_some_and(|b| b.is_ascii_whitespace() || *b == 0) {
+            let spaced = rest
+                .get(2)
+                .is_none_or(|b| b.is_ascii_whitespace() || b.is_ascii_control());
+            if rest
+                .first()
+                .is_some_and(|b| b.is_ascii_whitespace() || *b == 0)
+            {
                 self.at += 1;
             } else if rest.starts_with(b"#") || (rest.starts_with(b"--") && spaced) {
                 self.at += memchr::memchr(b'\n', rest).unwrap_or(rest.len());
@@ -275,14 +304,20 @@ impl Scanner<'_> {
         if let (Some(b'0'), Some(marker @ (b'x' | b'b'))) = (self.peek(0), self.peek(1)) {
             self.at += 2;
             let digits = self.word();
-            return literal_bytes(marker, &digits).map(Token::Blob).ok_or_else(|| self.syntax(start));
+            return literal_bytes(marker, &digits)
+                .map(Token::Blob)
+                .ok_or_else(|| self.syntax(start));
         }
         let mut exponent = false;
         while let Some(byte) = self.peek(0) {
             let sign = matches!(byte, b'+' | b'-')
                 && matches!(self.sql.get(self.at.wrapping_sub(1)), Some(b'e' | b'E'));
             exponent |= matches!(byte, b'e' | b'E');
-            if byte.is_ascii_digit() || byte == b'.' || matches!(byte, b'e' | b'E') || (sign && exponent) {
+            if byte.is_ascii_digit()
+                || byte == b'.'
+                || matches!(byte, b'e' | b'E')
+                || (sign && exponent)
+            {
                 self.at += 1;
             } else {
                 break;
@@ -293,7 +328,9 @@ impl Scanner<'_> {
             self.at = start;
             return Ok(Token::Quoted(self.word()));
         }
-        Ok(Token::Number(lossy(self.sql.get(start..self.at).unwrap_or_default().to_vec())))
+        Ok(Token::Number(lossy(
+            self.sql.get(start..self.at).unwrap_or_default().to_vec(),
+        )))
     }
 
     fn literal(&mut self, marker: u8) -> Result<Token, SqlError> {
@@ -357,7 +394,11 @@ mod tests {
 
     fn tokens(sql: &str) -> Vec<Token> {
         let statements = read(sql.as_bytes(), Quoting::default()).unwrap();
-        statements.into_iter().flat_map(|s| s.lexemes).map(|l| l.token).collect()
+        statements
+            .into_iter()
+            .flat_map(|s| s.lexemes)
+            .map(|l| l.token)
+            .collect()
     }
 
     #[test]
@@ -368,24 +409,45 @@ mod tests {
         check("`a``b`", vec![Token::Quoted("a`b".into())]);
         check(r"'it''s \'\n\\'", vec![text("it's '\n\\")]);
         check(r#""a" 'b'"#, vec![text("ab")]);
-        check("x'4a4B' 0x0a b'1'", vec![Token::Blob(b"JK".to_vec()), Token::Blob(vec![10]), Token::Blob(vec![1])]);
-        check("1 1.5 .5 1e-3", ["1", "1.5", ".5", "1e-3"].map(|n| Token::Number(n.into())).to_vec());
+        check(
+            "x'4a4B' 0x0a b'1'",
+            vec![
+                Token::Blob(b"JK".to_vec()),
+                Token::Blob(vec![10]),
+                Token::Blob(vec![1]),
+            ],
+        );
+        check(
+            "1 1.5 .5 1e-3",
+            ["1", "1.5", ".5", "1e-3"]
+                .map(|n| Token::Number(n.into()))
+                .to_vec(),
+        );
         check("2x", vec![Token::Quoted("2x".into())]);
-        check("? @a @`b c` @@session.Autocommit @@x", vec![
-            Token::Parameter(1),
-            Token::User("a".into()),
-            Token::User("b c".into()),
-            Token::System("autocommit".into()),
-            Token::System("x".into()),
-        ]);
+        check(
+            "? @a @`b c` @@session.Autocommit @@x",
+            vec![
+                Token::Parameter(1),
+                Token::User("a".into()),
+                Token::User("b c".into()),
+                Token::System("autocommit".into()),
+                Token::System("x".into()),
+            ],
+        );
         check("a<=>b", vec![word("a"), Token::Symbol("<=>"), word("b")]);
-        check("a -- c\nb # d\n/* e */ c", vec![word("a"), word("b"), word("c")]);
-        check("5--1", vec![
-            Token::Number("5".into()),
-            Token::Symbol("-"),
-            Token::Symbol("-"),
-            Token::Number("1".into()),
-        ]);
+        check(
+            "a -- c\nb # d\n/* e */ c",
+            vec![word("a"), word("b"), word("c")],
+        );
+        check(
+            "5--1",
+            vec![
+                Token::Number("5".into()),
+                Token::Symbol("-"),
+                Token::Symbol("-"),
+                Token::Number("1".into()),
+            ],
+        );
         check("/*!40101 SET */ x", vec![word("SET"), word("x")]);
         check(r"'50\%'", vec![text(r"50\%")]);
     }
@@ -393,21 +455,38 @@ mod tests {
     #[test]
     fn statements_split_at_semicolons_outside_strings_and_number_their_parameters() {
         let statements = read(b"select ';', ?; ;update t set a=?,b=?", Quoting::default()).unwrap();
-        assert_eq!(statements.iter().map(|s| s.parameters).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(
+            statements.iter().map(|s| s.parameters).collect::<Vec<_>>(),
+            [1, 2]
+        );
     }
 
     #[test]
     fn sql_mode_changes_quotes_and_backslashes() {
-        let quoting = Quoting { ansi_quotes: true, plain_backslash: true };
+        let quoting = Quoting {
+            ansi_quotes: true,
+            plain_backslash: true,
+        };
         let statements = read(br#""n" '\'"#, quoting).unwrap();
-        let tokens: Vec<_> = statements[0].lexemes.iter().map(|l| l.token.clone()).collect();
-        assert_eq!(tokens, [Token::Quoted("n".into()), Token::Text(b"\\".to_vec())]);
+        let tokens: Vec<_> = statements[0]
+            .lexemes
+            .iter()
+            .map(|l| l.token.clone())
+            .collect();
+        assert_eq!(
+            tokens,
+            [Token::Quoted("n".into()), Token::Text(b"\\".to_vec())]
+        );
     }
 
     #[test]
     fn what_never_ends_is_a_syntax_error() {
         for sql in ["'abc", "`abc", "/* abc", "\"a\\", "x'zz'", "\u{1}"] {
-            assert_eq!(read(sql.as_bytes(), Quoting::default()).unwrap_err().errno, 1064, "{sql}");
+            assert_eq!(
+                read(sql.as_bytes(), Quoting::default()).unwrap_err().errno,
+                1064,
+                "{sql}"
+            );
         }
     }
 }

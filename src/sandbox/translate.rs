@@ -30,7 +30,10 @@ pub struct Translated {
 ///
 /// Errors: 1235 for a construct with no counterpart, 1064 for unbalanced parentheses.
 pub fn translate(lexemes: &[Lexeme], scope: Scope<'_>) -> Result<Translated, SqlError> {
-    let mut emitter = Emitter { out: Translated::default(), scope };
+    let mut emitter = Emitter {
+        out: Translated::default(),
+        scope,
+    };
     emitter.emit(lexemes)?;
     Ok(emitter.out)
 }
@@ -56,7 +59,10 @@ impl Emitter<'_> {
                 Token::Quoted(name) => self.named(name, lexemes, at),
                 Token::User(name) => self.user_variable(name, lexemes, at)?,
                 Token::System(name) => {
-                    self.put(&format!("system_variable({})", text_literal(name.as_bytes())));
+                    self.put(&format!(
+                        "system_variable({})",
+                        text_literal(name.as_bytes())
+                    ));
                     1
                 }
                 Token::Symbol(symbol) => self.symbol(symbol)?,
@@ -106,9 +112,9 @@ impl Emitter<'_> {
         let three_part = lexemes.get(at + 3).is_some_and(|l| l.is_symbol("."));
         let names_table = three_part
             || at > 0
-                && lexemes
-                    .get(at - 1)
-                    .is_some_and(|l| l.is_any(&TABLE_FOLLOWS) || l.is_symbol(",") || l.is_symbol("("));
+                && lexemes.get(at - 1).is_some_and(|l| {
+                    l.is_any(&TABLE_FOLLOWS) || l.is_symbol(",") || l.is_symbol("(")
+                });
         if names_table && self.scope.schema.is_some_and(|schema| schema == name) {
             return self.verbatim("main");
         }
@@ -118,7 +124,12 @@ impl Emitter<'_> {
         self.verbatim(&quote_name(name))
     }
 
-    fn user_variable(&mut self, name: &str, lexemes: &[Lexeme], at: usize) -> Result<usize, SqlError> {
+    fn user_variable(
+        &mut self,
+        name: &str,
+        lexemes: &[Lexeme],
+        at: usize,
+    ) -> Result<usize, SqlError> {
         let name = text_literal(name.as_bytes());
         if !lexemes.get(at + 1).is_some_and(|l| l.is_symbol(":=")) {
             return Ok(self.verbatim(&format!("user_variable({name})")));
@@ -173,18 +184,34 @@ impl Emitter<'_> {
     }
 
     /// `name(`: most functions are registered under their own names.
-    fn call(&mut self, upper: &str, word: &str, lexemes: &[Lexeme], at: usize) -> Result<usize, SqlError> {
-        let close = matching(lexemes, at + 1)
-            .ok_or_else(|| SqlError::syntax(word))?;
+    fn call(
+        &mut self,
+        upper: &str,
+        word: &str,
+        lexemes: &[Lexeme],
+        at: usize,
+    ) -> Result<usize, SqlError> {
+        let close = matching(lexemes, at + 1).ok_or_else(|| SqlError::syntax(word))?;
         let inside = lexemes.get(at + 2..close).unwrap_or_default();
         let length = close + 1 - at;
         match upper {
             "CAST" => self.cast(inside, "AS")?,
-            "CONVERT" => self.cast(inside, if has_word(inside, "USING") { "USING" } else { "," })?,
+            "CONVERT" => self.cast(
+                inside,
+                if has_word(inside, "USING") {
+                    "USING"
+                } else {
+                    ","
+                },
+            )?,
             "EXTRACT" => {
                 let from = position(inside, |l| l.is_word("FROM"));
                 let (unit, value) = inside.split_at(from.unwrap_or(0));
-                let unit = unit.first().and_then(Lexeme::name).unwrap_or_default().to_owned();
+                let unit = unit
+                    .first()
+                    .and_then(Lexeme::name)
+                    .unwrap_or_default()
+                    .to_owned();
                 self.put(&format!("{}(", quote_name(&unit)));
                 self.emit(value.get(1..).unwrap_or_default())?;
                 self.put(")");
@@ -219,10 +246,16 @@ impl Emitter<'_> {
         let split = position(inside, |l| l.is_word(separator) || l.is_symbol(separator))
             .ok_or_else(|| SqlError::syntax(separator))?;
         let (value, kind) = inside.split_at(split);
-        let name = kind.get(1).and_then(Lexeme::name).unwrap_or_default().to_ascii_uppercase();
+        let name = kind
+            .get(1)
+            .and_then(Lexeme::name)
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         let (before, after) = match name.as_str() {
             _ if separator == "USING" => ("(", ")".to_owned()),
-            "SIGNED" | "UNSIGNED" | "INTEGER" | "INT" | "BIGINT" => ("CAST(", "AS INTEGER)".to_owned()),
+            "SIGNED" | "UNSIGNED" | "INTEGER" | "INT" | "BIGINT" => {
+                ("CAST(", "AS INTEGER)".to_owned())
+            }
             "DECIMAL" | "DEC" | "NUMERIC" => ("round(", format!(", {})", scale_of(kind))),
             "DOUBLE" | "FLOAT" | "REAL" => ("CAST(", "AS REAL)".to_owned()),
             "DATE" => ("date(", ")".to_owned()),
@@ -257,9 +290,16 @@ impl Emitter<'_> {
     /// `INTERVAL value unit`, an argument of `DATE_ADD` and its like, becomes two arguments.
     fn interval(&mut self, lexemes: &[Lexeme], at: usize) -> Result<usize, SqlError> {
         let rest = lexemes.get(at + 1..).unwrap_or_default();
-        let unit = position(rest, |l| l.is_any(&UNITS)).ok_or_else(|| SqlError::syntax("INTERVAL"))?;
-        let name = rest.get(unit).and_then(Lexeme::name).unwrap_or_default().to_ascii_uppercase();
-        let added = lexemes.get(at.wrapping_sub(1)).is_some_and(|l| l.is_symbol("+") || l.is_symbol("-"));
+        let unit =
+            position(rest, |l| l.is_any(&UNITS)).ok_or_else(|| SqlError::syntax("INTERVAL"))?;
+        let name = rest
+            .get(unit)
+            .and_then(Lexeme::name)
+            .unwrap_or_default()
+            .to_ascii_uppercase();
+        let added = lexemes
+            .get(at.wrapping_sub(1))
+            .is_some_and(|l| l.is_symbol("+") || l.is_symbol("-"));
         if added {
             return Err(SqlError::unsupported("+ INTERVAL outside of DATE_ADD"));
         }
@@ -272,16 +312,38 @@ impl Emitter<'_> {
 
 /// Words a table name follows.
 const TABLE_FOLLOWS: [&str; 14] = [
-    "FROM", "JOIN", "INTO", "UPDATE", "TABLE", "IGNORE", "EXISTS", "REFERENCES", "STRAIGHT_JOIN", "ON",
-    "REPLACE", "VIEW", "INSERT", "TO",
+    "FROM",
+    "JOIN",
+    "INTO",
+    "UPDATE",
+    "TABLE",
+    "IGNORE",
+    "EXISTS",
+    "REFERENCES",
+    "STRAIGHT_JOIN",
+    "ON",
+    "REPLACE",
+    "VIEW",
+    "INSERT",
+    "TO",
 ];
 
 /// Words that end an expression of a select list.
-const CLAUSES: [&str; 10] =
-    ["FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "AS", "INTO", "WINDOW"];
+const CLAUSES: [&str; 10] = [
+    "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "AS", "INTO", "WINDOW",
+];
 
-const UNITS: [&str; 9] =
-    ["MICROSECOND", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "QUARTER", "YEAR"];
+const UNITS: [&str; 9] = [
+    "MICROSECOND",
+    "SECOND",
+    "MINUTE",
+    "HOUR",
+    "DAY",
+    "WEEK",
+    "MONTH",
+    "QUARTER",
+    "YEAR",
+];
 
 /// The temporary table that holds `information_schema.name`.
 pub fn information_table(name: &str) -> String {
@@ -311,7 +373,11 @@ pub fn blob_literal(bytes: &[u8]) -> String {
 /// SQLite's collation for a MySQL collation or character set name.
 pub fn sqlite_collation(name: &str) -> &'static str {
     let name = name.to_ascii_lowercase();
-    if name == "binary" || name.ends_with("_bin") || name.ends_with("_cs") { "BINARY" } else { "NOCASE" }
+    if name == "binary" || name.ends_with("_bin") || name.ends_with("_cs") {
+        "BINARY"
+    } else {
+        "NOCASE"
+    }
 }
 
 /// Tokens outside parentheses that open within `lexemes`; a `)` too many is outside.
@@ -332,16 +398,23 @@ pub fn top_level(lexemes: &[Lexeme]) -> impl Iterator<Item = (usize, &Lexeme)> {
 
 /// Where the first top-level token that `wanted` likes stands.
 pub fn position(lexemes: &[Lexeme], wanted: impl Fn(&Lexeme) -> bool) -> Option<usize> {
-    top_level(lexemes).find(|(_, lexeme)| wanted(lexeme)).map(|(index, _)| index)
+    top_level(lexemes)
+        .find(|(_, lexeme)| wanted(lexeme))
+        .map(|(index, _)| index)
 }
 
 /// Cuts `lexemes` at its top-level commas.
 pub fn split_commas(lexemes: &[Lexeme]) -> Vec<&[Lexeme]> {
-    let cuts: Vec<usize> =
-        top_level(lexemes).filter(|(_, l)| l.is_symbol(",")).map(|(index, _)| index).collect();
+    let cuts: Vec<usize> = top_level(lexemes)
+        .filter(|(_, l)| l.is_symbol(","))
+        .map(|(index, _)| index)
+        .collect();
     let starts = std::iter::once(0).chain(cuts.iter().map(|cut| cut + 1));
     let ends = cuts.iter().copied().chain(std::iter::once(lexemes.len()));
-    starts.zip(ends).map(|(start, end)| lexemes.get(start..end).unwrap_or_default()).collect()
+    starts
+        .zip(ends)
+        .map(|(start, end)| lexemes.get(start..end).unwrap_or_default())
+        .collect()
 }
 
 /// Where the parenthesis that opens at `open` closes.
@@ -373,13 +446,19 @@ fn scale_of(kind: &[Lexeme]) -> String {
 }
 
 fn is_introducer(upper: &str) -> bool {
-    upper == "N" || matches!(upper, "_BINARY" | "_UTF8MB4" | "_UTF8" | "_UTF8MB3" | "_LATIN1" | "_ASCII")
+    upper == "N"
+        || matches!(
+            upper,
+            "_BINARY" | "_UTF8MB4" | "_UTF8" | "_UTF8MB3" | "_LATIN1" | "_ASCII"
+        )
 }
 
 /// Words that MySQL allows as names and SQLite does not.
 fn plain_word(word: &str, upper: &str) -> String {
     match upper {
-        "TRANSACTION" | "ISNULL" | "NOTNULL" | "COMMIT" | "DEFERRABLE" | "NOTHING" | "INDEXED" => quote_name(word),
+        "TRANSACTION" | "ISNULL" | "NOTNULL" | "COMMIT" | "DEFERRABLE" | "NOTHING" | "INDEXED" => {
+            quote_name(word)
+        }
         _ => word.to_owned(),
     }
 }
@@ -392,12 +471,19 @@ mod tests {
     fn translated(sql: &str) -> Result<Translated, SqlError> {
         let schemas = ["shop".to_owned(), "other".to_owned()];
         let statement = read(sql.as_bytes(), Quoting::default())?.remove(0);
-        translate(&statement.lexemes, Scope { schema: Some("shop"), schemas: &schemas })
+        translate(
+            &statement.lexemes,
+            Scope {
+                schema: Some("shop"),
+                schemas: &schemas,
+            },
+        )
     }
 
     #[test]
     fn expressions_take_sqlites_words() {
-        let check = |sql: &str, expect: &str| assert_eq!(translated(sql).unwrap().sql, expect, "{sql}");
+        let check =
+            |sql: &str, expect: &str| assert_eq!(translated(sql).unwrap().sql, expect, "{sql}");
         check("SELECT `a b`, \"x\"", "SELECT `a b` , 'x'");
         check("a <=> b && !c || d", "a IS b AND NOT c OR d");
         check("7 / 2, 7 DIV 2, 7 MOD 2", "7 * 1.0 / 2 , 7 / 2 , 7 % 2");
@@ -409,21 +495,39 @@ mod tests {
         check("CONVERT(a USING utf8mb4)", "( a )");
         check("CONVERT(a, CHAR(5))", "CAST( a AS TEXT)");
         check("EXTRACT(YEAR FROM d)", "`YEAR`( d )");
-        check("GROUP_CONCAT(a ORDER BY b SEPARATOR '-')", "group_concat( a , '-' ORDER BY b )");
-        check("DATE_ADD(d, INTERVAL 1 + 1 DAY)", "DATE_ADD ( d , ( 1 + 1 ), 'DAY' )");
+        check(
+            "GROUP_CONCAT(a ORDER BY b SEPARATOR '-')",
+            "group_concat( a , '-' ORDER BY b )",
+        );
+        check(
+            "DATE_ADD(d, INTERVAL 1 + 1 DAY)",
+            "DATE_ADD ( d , ( 1 + 1 ), 'DAY' )",
+        );
         check("_utf8mb4'x' COLLATE utf8mb4_bin", "'x' COLLATE BINARY");
         check("_binary'\\0A'", "x'0041'");
-        check("@a := 1 + 2, @@x, @b", "set_user_variable('a', 1 + 2 ) , system_variable('x') , user_variable('b')");
+        check(
+            "@a := 1 + 2, @@x, @b",
+            "set_user_variable('a', 1 + 2 ) , system_variable('x') , user_variable('b')",
+        );
         check("a = ? AND b = ?", "a = ?1 AND b = ?2");
-        check("CURRENT_TIMESTAMP, CURRENT_TIMESTAMP(6)", "now() , now ( 6 )");
+        check(
+            "CURRENT_TIMESTAMP, CURRENT_TIMESTAMP(6)",
+            "now() , now ( 6 )",
+        );
     }
 
     #[test]
     fn databases_become_attached_ones_and_the_current_one_main() {
         let own = translated("SELECT shop.t.a, t.b FROM `shop`.t").unwrap();
-        assert_eq!(own.sql, "SELECT main . `t` . `a` , `t` . `b` FROM main . `t`");
+        assert_eq!(
+            own.sql,
+            "SELECT main . `t` . `a` , `t` . `b` FROM main . `t`"
+        );
         let other = translated("SELECT * FROM other.t").unwrap();
-        assert_eq!((other.sql.as_str(), other.attach.len()), ("SELECT * FROM `other` . `t`", 1));
+        assert_eq!(
+            (other.sql.as_str(), other.attach.len()),
+            ("SELECT * FROM `other` . `t`", 1)
+        );
         let meta = translated("SELECT * FROM information_schema.TABLES").unwrap();
         assert_eq!(meta.sql, "SELECT * FROM temp.`information_schema_tables`");
         assert!(meta.information_schema);

@@ -91,9 +91,21 @@ const DEFAULT_SQL_MODE: &str = "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_I
 
 /// Variables that are numbers in an expression and `ON` or `OFF` in a listing.
 const SWITCHES: [&str; 16] = [
-    "autocommit", "big_tables", "foreign_key_checks", "lower_case_file_system", "performance_schema",
-    "read_only", "session_track_schema", "session_track_state_change", "sql_auto_is_null", "sql_log_bin",
-    "sql_notes", "sql_quote_show_create", "sql_safe_updates", "sql_warnings", "super_read_only",
+    "autocommit",
+    "big_tables",
+    "foreign_key_checks",
+    "lower_case_file_system",
+    "performance_schema",
+    "read_only",
+    "session_track_schema",
+    "session_track_state_change",
+    "sql_auto_is_null",
+    "sql_log_bin",
+    "sql_notes",
+    "sql_quote_show_create",
+    "sql_safe_updates",
+    "sql_warnings",
+    "super_read_only",
     "transaction_read_only",
 ];
 
@@ -115,7 +127,10 @@ impl Variables {
     /// The value of `name` as text, or `None` for a name that is neither known nor set.
     pub fn text(&self, name: &str) -> Option<&str> {
         let name = canonical(name);
-        self.set.get(name).map(String::as_str).or_else(|| default(name))
+        self.set
+            .get(name)
+            .map(String::as_str)
+            .or_else(|| default(name))
     }
 
     /// The value of `name` as an expression sees it: a number where it looks like one.
@@ -152,7 +167,10 @@ impl Variables {
                 self.set.remove(name);
             }
             Some(value) => {
-                let value = match (SWITCHES.contains(&name), value.to_ascii_uppercase().as_str()) {
+                let value = match (
+                    SWITCHES.contains(&name),
+                    value.to_ascii_uppercase().as_str(),
+                ) {
                     (true, "ON" | "TRUE" | "1") => "1",
                     (true, "OFF" | "FALSE" | "0") => "0",
                     _ => value,
@@ -165,8 +183,12 @@ impl Variables {
 
     /// Whether changes of `name` are to be reported (`session_track_system_variables`).
     pub fn is_tracked(&self, name: &str) -> bool {
-        let tracked = self.text("session_track_system_variables").unwrap_or_default();
-        tracked.split(',').any(|one| one.trim() == "*" || one.trim().eq_ignore_ascii_case(name))
+        let tracked = self
+            .text("session_track_system_variables")
+            .unwrap_or_default();
+        tracked
+            .split(',')
+            .any(|one| one.trim() == "*" || one.trim().eq_ignore_ascii_case(name))
     }
 
     /// Every name, sorted, with its value as listings print it.
@@ -175,16 +197,25 @@ impl Variables {
         names.extend(self.set.keys().map(String::as_str));
         names.sort_unstable();
         names.dedup();
-        names.into_iter().map(|name| (name.to_owned(), self.listed(name))).collect()
+        names
+            .into_iter()
+            .map(|name| (name.to_owned(), self.listed(name)))
+            .collect()
     }
 }
 
 fn canonical(name: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name)
+    ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map_or(name, |(_, name)| name)
 }
 
 fn default(name: &str) -> Option<&'static str> {
-    DEFAULTS.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    DEFAULTS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| *value)
 }
 
 #[cfg(test)]
@@ -196,9 +227,15 @@ mod tests {
         let mut variables = Variables::default();
         assert_eq!(variables.value("autocommit"), Some(Value::Integer(1)));
         assert_eq!(variables.set("autocommit", Some("OFF")), "autocommit");
-        assert_eq!((variables.value("autocommit"), variables.is_on("autocommit")), (Some(Value::Integer(0)), false));
+        assert_eq!(
+            (variables.value("autocommit"), variables.is_on("autocommit")),
+            (Some(Value::Integer(0)), false)
+        );
         assert_eq!(variables.listed("autocommit"), "OFF");
-        assert_eq!(variables.set("tx_isolation", Some("SERIALIZABLE")), "transaction_isolation");
+        assert_eq!(
+            variables.set("tx_isolation", Some("SERIALIZABLE")),
+            "transaction_isolation"
+        );
         assert_eq!(variables.text("tx_isolation"), Some("SERIALIZABLE"));
         variables.set("autocommit", None);
         assert!(variables.is_on("autocommit"));
