@@ -272,6 +272,47 @@ fn too_few_descriptors_are_refused_with_the_remedy() {
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
+#[test]
+fn too_little_locked_memory_is_refused_with_the_remedy() {
+    become_node_if_child();
+    let test = "too_little_locked_memory_is_refused_with_the_remedy";
+    // The limit binds only those who may not lock at will.
+    let unprivileged = [
+        "setpriv",
+        "--bounding-set=-ipc_lock",
+        "--inh-caps=-ipc_lock",
+    ];
+    let under = match rustix::process::geteuid().is_root() {
+        true => &unprivileged[..],
+        false => &[],
+    };
+    // Neither the network ring nor, with a little more, the executor can be made.
+    for bytes in ["65536", "300000"] {
+        let variables = [("RG_TEST_LOCKED_MAX", bytes)];
+        let mut child = Child::start_under(under, test, "plain", &variables);
+        let (code, log) = child.end();
+        assert_eq!(code, Some(1), "{log}");
+        assert!(log.contains("locked-memory limit"), "{log}");
+        assert!(log.contains("`ulimit -l`"), "{log}");
+    }
+}
+
+#[test]
+fn a_process_that_was_stopped_blames_no_core() {
+    become_node_if_child();
+    let mut child = Child::start("a_process_that_was_stopped_blames_no_core", "plain", &[]);
+    let (_, admin) = child.ready();
+    child.signal(Signal::STOP);
+    // Longer than a core may be silent.
+    std::thread::sleep(Duration::from_millis(1500));
+    child.signal(Signal::CONT);
+    assert!(get(admin, "/readyz").starts_with("HTTP/1.1 200"));
+    child.signal(Signal::TERM);
+    let (code, log) = child.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!log.contains("core_stalled"), "{log}");
+}
+
 /// Runs its arguments with `io_uring_setup` answered by the errno in `$RG_TEST_ERRNO`.
 const FORBID_IO_URING: &str = r#"
 import ctypes, os, struct, sys

@@ -19,7 +19,9 @@ use super::{version, watchdog};
 use crate::config::{LogTarget, Snapshot};
 use crate::core::mailbox::Receiver;
 use crate::core::message::CoreEvent;
-use crate::core::preflight::{allowed_cpus, check_ring, choose_cpus, raise_descriptor_limit};
+use crate::core::preflight::{
+    allowed_cpus, check_descriptors, check_ring, choose_cpus, raise_descriptor_limit,
+};
 use crate::core::runtime::{self, Common, CoreMain, DoorListener};
 use crate::log;
 use crate::telemetry::log::{Log, Writer, install};
@@ -123,6 +125,8 @@ impl Serve {
         let allowed = allowed_cpus().map_err(|unfit| unfit.to_string())?;
         let cpus = choose_cpus(&plan.cpus, &allowed).map_err(|unfit| unfit.to_string())?;
         let descriptors = raise_descriptor_limit();
+        check_descriptors(descriptors, cpus.len(), plan.doors.len())
+            .map_err(|unfit| unfit.to_string())?;
         check_ring(&plan.net).map_err(|unfit| unfit.to_string())?;
         let sockets = Sockets::bind(&plan, cpus.len())?;
         let status = Arc::new(Status::new(cpus.len(), started, descriptors));

@@ -1,7 +1,8 @@
 //! The watchdog thread: notices from outside when a core does not turn.
 //!
 //! It is a thread of its own so that a slow control thread hides nothing. It logs, marks the core in the
-//! status, and ends the process when a core is beyond help.
+//! status, and ends the process when a core is beyond help. Time in which the kernel gave a core's thread
+//! no CPU is not the core's silence: a machine that is too busy makes every core slow and none stuck.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,18 +35,18 @@ pub(super) fn end_process(_core: usize) {
 }
 
 fn watch(beats: &[Beat], status: &Status, dead: impl Fn(usize)) {
-    let mut watches: Vec<_> = beats.iter().map(|_| Watch::default()).collect();
+    let mut watches: Vec<_> = beats.iter().map(|_| Patient::default()).collect();
     let mut last = Instant::now();
     while status.living() > 0 {
         std::thread::sleep(WATCH_INTERVAL);
         let elapsed = last.elapsed();
         last += elapsed;
-        for (core, (beat, watch)) in beats.iter().zip(&mut watches).enumerate() {
+        for (core, (beat, patient)) in beats.iter().zip(&mut watches).enumerate() {
             if status.has_ended(core) {
                 continue;
             }
-            let pulse = watch.look(beat.count(), elapsed);
-            status.set_stalled(core, watch.is_stalled());
+            let pulse = patient.look(beat, elapsed);
+            status.set_stalled(core, patient.watch.is_stalled());
             if report(core, beat, pulse) {
                 dead(core);
             }
@@ -86,24 +87,57 @@ fn report(core: usize, beat: &Beat, pulse: Pulse) -> bool {
     false
 }
 
+/// The watcher's memory of one core and of its thread.
+#[derive(Debug, Default)]
+struct Patient {
+    watch: Watch,
+    count: u64,
+    ran: u64,
+}
+
+impl Patient {
+    fn look(&mut self, beat: &Beat, elapsed: Duration) -> Pulse {
+        let count = beat.count();
+        if count != self.count {
+            self.count = count;
+            return self.watch.look(count, elapsed);
+        }
+        let ran = ran_for(&read(beat.thread(), "schedstat"));
+        let starved = is_runnable(&read(beat.thread(), "stat")) && ran == Some(self.ran);
+        self.ran = ran.unwrap_or_default();
+        let silent = if starved { Duration::ZERO } else { elapsed };
+        self.watch.look(count, silent)
+    }
+}
+
+fn read(thread: u32, file: &str) -> String {
+    let path = format!("/proc/self/task/{thread}/{file}");
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The state in `/proc/…/stat`. The name in parentheses may hold anything: it follows the last one.
+fn state_of(stat: &str) -> Option<char> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.chars().next()
+}
+
+/// Whether a thread runs or waits for a CPU.
+fn is_runnable(stat: &str) -> bool {
+    state_of(stat) == Some('R')
+}
+
+/// Nanoseconds that a thread has run: the first field of `/proc/…/schedstat`.
+fn ran_for(schedstat: &str) -> Option<u64> {
+    schedstat.split(' ').next()?.parse().ok()
+}
+
 /// What the kernel says about a thread: its state, and where it sleeps or which call it is in.
 fn thread_state(thread: u32) -> String {
-    let read = |file: &str| {
-        let path = format!("/proc/self/task/{thread}/{file}");
-        std::fs::read_to_string(path).unwrap_or_default()
-    };
-    let stat = read("stat");
-    // The name in parentheses may hold anything; the state follows the last one.
-    let state = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
-    let call = read("syscall");
+    let state = state_of(&read(thread, "stat")).map_or_else(|| "gone".to_owned(), String::from);
+    let call = read(thread, "syscall");
     let call = call.split_whitespace().next().unwrap_or("unknown");
-    let state = state.map_or_else(|| "gone".to_owned(), String::from);
-    format!(
-        "{thread} state {state} syscall {call} at {}",
-        read("wchan").trim()
-    )
+    let at = read(thread, "wchan");
+    format!("{thread} state {state} syscall {call} at {}", at.trim())
 }
 
 #[cfg(test)]
@@ -148,6 +182,39 @@ mod tests {
         );
         status.set_ended(0);
         status.set_ended(1);
+    }
+
+    #[test]
+    fn a_runnable_thread_that_gets_no_cpu_is_told_from_a_stuck_one() {
+        assert!(is_runnable("7 (a) b) R 1 2"));
+        assert!(!is_runnable("7 (R) S 1 2"));
+        assert!(!is_runnable("7 (x) T 1 2"));
+        assert!(!is_runnable(""));
+        assert_eq!(ran_for("350805 481069 5\n"), Some(350_805));
+        assert_eq!(ran_for(""), None);
+    }
+
+    #[test]
+    fn a_thread_that_spins_without_a_beat_is_stalled() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (beat, stop) = (Beat::new(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let this = rustix::thread::gettid();
+                beat.set_thread(this.as_raw_nonzero().get().unsigned_abs());
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+            let (mut patient, begun) = (Patient::default(), Instant::now());
+            let mut reported = false;
+            while !reported && begun.elapsed() < Duration::from_secs(60) {
+                reported = patient.look(&beat, WATCH_INTERVAL) == Pulse::Stalled;
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(reported);
+        });
     }
 
     #[test]

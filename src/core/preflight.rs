@@ -10,6 +10,11 @@ use crate::net::{self, NetOptions};
 /// Locked memory an executor needs: below, its registered buffers and rings cannot be made.
 const LOCKED_MIN: u64 = 512 * 1024;
 
+/// Descriptors of one core without its listeners: rings, eventfds, pipes, the ring's reserve.
+const DESCRIPTORS_PER_CORE: usize = 24;
+/// Descriptors of the control side, and a few connections.
+const DESCRIPTORS_SPARE: u64 = 32;
+
 /// Why the node cannot start: what is missing and how to get it, in one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfit(pub String);
@@ -85,6 +90,23 @@ pub fn raise_descriptor_limit() -> u64 {
     held.unwrap_or(u64::MAX)
 }
 
+/// Checks that the cores' rings, pipes and listeners leave descriptors for connections.
+///
+/// # Errors
+/// [`Unfit`] with the remedy, given the limit of open files and the number of cores and listeners.
+pub fn check_descriptors(limit: u64, cores: usize, listeners: usize) -> Result<(), Unfit> {
+    let own = cores.saturating_mul(DESCRIPTORS_PER_CORE.saturating_add(listeners));
+    let needed = u64::try_from(own).unwrap_or(u64::MAX);
+    let needed = needed.saturating_add(DESCRIPTORS_SPARE);
+    if limit >= needed {
+        return Ok(());
+    }
+    Err(Unfit(format!(
+        "only {limit} files may be open, and {needed} are needed before the first client; raise the \
+         limit (`ulimit -n`, LimitNOFILE=)"
+    )))
+}
+
 /// Checks that a ring with every feature can be made here.
 ///
 /// # Errors
@@ -126,6 +148,19 @@ mod tests {
         check(CpuChoice::Count(4), None);
         check(CpuChoice::These(vec![6, 2]), Some(&[6, 2]));
         check(CpuChoice::These(vec![0]), None);
+    }
+
+    #[test]
+    fn descriptors_for_cores_and_a_few_connections_are_needed() {
+        let check = |limit, cores, fit| {
+            let checked = check_descriptors(limit, cores, 1);
+            assert_eq!(checked.is_ok(), fit, "{limit} {cores}: {checked:?}");
+        };
+        check(1024, 8, true);
+        check(57, 1, true);
+        check(56, 1, false);
+        check(1024, 128, false);
+        check(u64::MAX, usize::MAX, true);
     }
 
     #[test]

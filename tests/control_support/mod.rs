@@ -58,14 +58,8 @@ pub fn become_node_if_child() {
         file: variable("RG_TEST_FILE").unwrap_or_default(),
         snapshot: snapshot(),
     };
-    if let Some(files) = variable("RG_TEST_FILES_MAX") {
-        let most = Some(files.parse().unwrap());
-        let limit = Rlimit {
-            current: most,
-            maximum: most,
-        };
-        setrlimit(Resource::Nofile, limit).unwrap();
-    }
+    limit("RG_TEST_FILES_MAX", Resource::Nofile);
+    limit("RG_TEST_LOCKED_MAX", Resource::Memlock);
     let load: Load = {
         let (file, first) = (role.file.clone(), role.snapshot.clone());
         Arc::new(move || changed(first.clone(), &std::fs::read_to_string(&file).unwrap()))
@@ -73,6 +67,18 @@ pub fn become_node_if_child() {
     let mut first = role.snapshot;
     first.cores = Cores::Count(role.cores);
     serve(first, load, role.main)
+}
+
+/// Limits this process if its parent says so.
+fn limit(name: &str, resource: Resource) {
+    if let Some(most) = variable(name) {
+        let most = Some(most.parse().unwrap());
+        let limit = Rlimit {
+            current: most,
+            maximum: most,
+        };
+        setrlimit(resource, limit).unwrap();
+    }
 }
 
 /// The configuration after an edit, by the edit's name.
