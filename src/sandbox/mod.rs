@@ -19,6 +19,7 @@ mod connection;
 mod date;
 mod ddl;
 mod definition;
+pub mod demo;
 mod error;
 mod execute;
 mod function;
