@@ -180,10 +180,10 @@ def _template():
             shutil.rmtree(unfinished, ignore_errors=True)
             result = subprocess.run(
                 [need("mariadb-install-db"), "--no-defaults", f"--datadir={unfinished}",
-                 "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root",
-                 "--innodb-log-file-size=32M"], capture_output=True, text=True)
+                 "--auth-root-authentication-method=normal", "--skip-test-db", "--force",
+                 "--user=root", "--innodb-log-file-size=32M"], capture_output=True, text=True)
             if result.returncode:
-                raise StartError(f"mariadb-install-db failed:\n{result.stderr}")
+                raise StartError(f"mariadb-install-db failed:\n{result.stdout}{result.stderr}")
             unfinished.rename(ready)
     return ready
 

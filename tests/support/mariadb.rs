@@ -274,13 +274,14 @@ fn install(data: &Path) {
             "--skip-test-db",
             "--user=root",
         ])
-        .args(["--innodb-log-file-size=32M"])
+        .args(["--force", "--innodb-log-file-size=32M"])
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| panic!("cannot run mariadb-install-db ({error}): scripts/setup"));
     assert!(
         output.status.success(),
-        "mariadb-install-db failed:\n{}",
+        "mariadb-install-db failed:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
 }
