@@ -54,6 +54,32 @@ fn a_node_serves_on_every_core_and_drains_on_sigterm() {
 }
 
 #[test]
+fn a_node_with_mysql_cores_greets_is_scraped_and_drains() {
+    become_node_if_child();
+    let test = "a_node_with_mysql_cores_greets_is_scraped_and_drains";
+    let mut child = Child::start(test, "mysql", &[]);
+    let (door, admin) = child.ready();
+    let mut client = TcpStream::connect(door).unwrap();
+    let mut start = [0; 11];
+    client.read_exact(&mut start).unwrap();
+    // A packet header, protocol version 10, the configured server version.
+    assert_eq!(start[3..], *b"\0\x0a8.0.0\0");
+    let metrics = get(admin, "/metrics");
+    for sample in [
+        "ringgate_connections_accepted_total{door=\"main\"} 1\n",
+        "ringgate_connections_open{door=\"main\"} 1\n",
+        "ringgate_ring_turns_total{core=\"1\"} ",
+        "ringgate_scrape_unanswered_cores 0\n",
+    ] {
+        assert!(metrics.contains(sample), "{sample}{metrics}");
+    }
+    drop(client);
+    child.signal(Signal::TERM);
+    let (code, log) = child.end();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
 fn an_idle_node_keeps_beating_and_uses_hardly_any_cpu() {
     become_node_if_child();
     let mut child = Child::start(

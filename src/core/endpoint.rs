@@ -462,7 +462,10 @@ impl PoolState {
 }
 
 /// What [`PoolState::acquire`] gives.
-#[expect(clippy::large_enum_variant, reason = "moved once; a box would be an allocation per lease")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved once; a box would be an allocation per lease"
+)]
 pub(super) enum Acquired {
     /// An idle connection.
     Now(Lease<UpstreamConnection>),

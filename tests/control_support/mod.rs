@@ -46,6 +46,7 @@ pub fn become_node_if_child() {
     };
     let role = Role {
         main: match name.as_str() {
+            "mysql" => ringgate::core::entry::core_main,
             "plain" => plain,
             "deaf" => deaf,
             "stuck" => stuck,
