@@ -2,7 +2,63 @@
 //!
 //! Exit codes: 0 success, 1 runtime failure, 64 usage, 78 configuration.
 
+mod check;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A runtime failure.
+pub const EXIT_RUNTIME: u8 = 1;
+/// The command line cannot be understood (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+/// The configuration is refused (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// A thread-per-core io_uring gateway between MySQL clients and sharded MySQL or MariaDB.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringgate",
+    version,
+    after_help = "Exit codes: 0 success, 1 runtime failure, 64 usage, 78 configuration."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve clients until SIGTERM; SIGHUP applies the file again.
+    Serve {
+        /// The TOML file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration file and report every problem in it.
+    Check {
+        /// The TOML file.
+        file: PathBuf,
+        /// Print every setting with its value in force; secrets are masked.
+        #[arg(long)]
+        show: bool,
+    },
+}
+
 /// Parses the process's arguments and runs the subcommand.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::from(64)
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed standard output is no reason to fail.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    match arguments.command {
+        Command::Serve { config } => serve::run(config),
+        Command::Check { file, show } => check::run(&file, show),
+    }
 }

@@ -1,5 +1,180 @@
 //! Configuration: the text of one TOML file becomes a checked, immutable [`Snapshot`].
+//!
+//! Reading goes on after a problem, with the default in the place of the bad value, so that one
+//! pass reports every problem with its line, column and remedy. Any problem refuses the file whole.
+//!
+//! ```
+//! let text = "version = 2";
+//! let errors = ringgate::config::parse("ringgate.toml", text, &|_| None).unwrap_err();
+//! assert!(errors.to_string().contains("this program reads version 1"));
+//! ```
 
+mod doors;
+mod machine;
+mod mask;
+mod people;
+mod places;
+mod problem;
+mod process;
+mod reader;
+mod secrets;
+mod show;
 mod snapshot;
+mod source;
+mod units;
 
+use std::net::SocketAddr;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+pub use machine::Machine;
+pub use problem::{Code, ConfigErrors, Problem};
 pub use snapshot::*;
+
+use doors::ReadListener;
+use places::BudgetRule;
+use problem::Problems;
+use reader::{At, Section};
+use secrets::Sources;
+
+/// Descriptors that are neither clients nor upstreams: rings, files, admin, one spare per core.
+const FILES_RESERVED: u64 = 256;
+
+/// Reads and checks the file at `path` against this process's environment and machine.
+///
+/// Secrets are read with it: relative paths start at the file's directory.
+///
+/// # Errors
+/// Every problem of the file at once; nothing of it is applied.
+pub fn load(path: &Path) -> Result<Snapshot, ConfigErrors> {
+    let name = path.display().to_string();
+    let whole = |problem: Problem| ConfigErrors::new(&name, "", vec![problem]);
+    let (bytes, _) = source::read_file(path, source::CONFIG_BYTES_MAX).map_err(whole)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error
+            .as_bytes()
+            .iter()
+            .take(valid)
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1;
+        let message =
+            format!("{name} is not UTF-8: line {line} has a byte that belongs to no character");
+        whole(Problem::whole(Code::NotUtf8, message).help("save the file as UTF-8"))
+    })?;
+    parse_on(
+        &name,
+        &text,
+        &|name| std::env::var(name).ok(),
+        &Machine::detect(),
+    )
+}
+
+/// Checks `text` without a machine to compare it with; `env` gives environment variables.
+///
+/// # Errors
+/// Every problem at once, as [`load`].
+pub fn parse(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Snapshot, ConfigErrors> {
+    parse_on(name, text, env, &Machine::default())
+}
+
+/// Checks `text` for `machine`. `name` is the file's path, for messages and relative secrets.
+///
+/// # Errors
+/// Every problem at once, as [`load`].
+pub fn parse_on(
+    name: &str,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    machine: &Machine,
+) -> Result<Snapshot, ConfigErrors> {
+    // A byte order mark is legal in UTF-8 files and not in TOML. Blanks keep the offsets.
+    let unmarked = text
+        .strip_prefix('\u{feff}')
+        .map(|rest| format!("   {rest}"));
+    let text = unmarked.as_deref().unwrap_or(text);
+    let (table, syntax) = DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        let problems = Problems::default();
+        for error in syntax {
+            let span = error.span().unwrap_or(0..0);
+            problems.push(Problem::at(Code::Syntax, &span, error.message(), "here"));
+        }
+        return Err(ConfigErrors::new(name, text, problems.into_sorted()));
+    }
+    let dir = Path::new(name).parent().unwrap_or(Path::new(""));
+    let problems = Problems::default();
+    let root = Section::root(table.get_ref(), &problems);
+    let snapshot = read_root(root, &Sources { env, dir }, machine);
+    let problems = problems.into_sorted();
+    if problems.is_empty() {
+        Ok(snapshot)
+    } else {
+        Err(ConfigErrors::new(name, text, problems))
+    }
+}
+
+/// Reads every section. What comes out is meaningful only if no problem was reported.
+fn read_root(mut root: Section<'_>, sources: &Sources<'_>, machine: &Machine) -> Snapshot {
+    process::read_version(&mut root);
+    let (cores, core_count) = process::read_cores(&mut root, machine);
+    let node = process::read_node(&mut root);
+    let mut listeners = doors::read_listeners(&mut root);
+    let (admin, admin_address) = process::read_admin(&mut root);
+    let deadlines = process::read_deadlines(&mut root);
+    let logging = process::read_logging(&mut root);
+    let (pools, default) = process::read_pools(&mut root);
+    let buffers = process::read_buffers(&mut root);
+    let places = places::read_places(
+        &mut root,
+        &BudgetRule {
+            default,
+            cores: core_count,
+        },
+        sources,
+    );
+    let hash = places::read_hash(&mut root, &places);
+    let tenants = people::read_tenants(&mut root, &places, hash.as_ref(), sources);
+    let users = people::read_users(&mut root, &tenants, sources);
+
+    doors::check_addresses(&claimed(&listeners, admin_address), root.problems);
+    let upstream: u64 = places.endpoints.iter().map(|e| u64::from(e.budget)).sum();
+    doors::fit_connections(
+        &mut listeners,
+        upstream + FILES_RESERVED,
+        machine.files_max,
+        root.problems,
+    );
+    root.finish();
+    Snapshot {
+        cores,
+        node,
+        listeners: listeners.into_iter().map(|read| read.listener).collect(),
+        admin,
+        deadlines,
+        logging,
+        pools,
+        buffers,
+        placements: places.placements,
+        endpoints: places.endpoints,
+        hash,
+        tenants,
+        users: Users::new(users),
+    }
+}
+
+fn claimed(listeners: &[ReadListener], admin: At<SocketAddr>) -> Vec<(String, At<SocketAddr>)> {
+    let doors = listeners.iter().map(|read| {
+        (
+            format!("listeners.{}", read.listener.name),
+            read.address.clone(),
+        )
+    });
+    doors.chain([("admin".to_owned(), admin)]).collect()
+}

@@ -252,7 +252,7 @@ pub struct Pools {
 /// Sizes of the network ring's memory, per core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buffers {
-    /// Receive buffers in the ring; a power of two.
+    /// Receive buffers, a ceiling.
     pub count: u16,
     /// Bytes of one receive buffer.
     pub bytes: u32,

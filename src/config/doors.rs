@@ -1,0 +1,221 @@
+//! Reads the listeners and the options of sockets; finds addresses claimed twice.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::problem::{Code, Problem, Problems};
+use super::process::read_address;
+use super::reader::{At, Section};
+use super::snapshot::{Listener, Protocol, SocketSettings};
+
+/// Connections of a listener when neither the file nor the machine says less.
+const CONNECTIONS_DEFAULT: u32 = 20_000;
+
+/// A listener as read: the bound on connections may still be chosen.
+pub(super) struct ReadListener {
+    pub(super) listener: Listener,
+    /// Where its address stands.
+    pub(super) address: At<SocketAddr>,
+    /// The bound as written.
+    pub(super) connections_max: Option<At<u64>>,
+}
+
+/// `[listeners.*]`, in the order of their names.
+pub(super) fn read_listeners(root: &mut Section<'_>) -> Vec<ReadListener> {
+    let sections = root.named("listeners");
+    if sections.is_empty() {
+        root.missing(
+            "listeners",
+            "[listeners.main]\naddress = \"127.0.0.1:3306\"",
+        );
+    }
+    sections
+        .into_iter()
+        .filter_map(|(name, section)| read_listener(name, section))
+        .collect()
+}
+
+fn read_listener(name: At<String>, mut section: Section<'_>) -> Option<ReadListener> {
+    check_name(&name, section.problems);
+    let protocol = section.choice("protocol", &[(Protocol::Mysql.label(), Protocol::Mysql)]);
+    let _ = section
+        .is_present()
+        .then(|| require(&section, "address", "address = \"127.0.0.1:3306\""));
+    let address = read_address(&mut section, "address");
+    let connections_max = section.number("connections_max", 1..=10_000_000);
+    let backlog = section.number32("backlog", 1..=65_535).unwrap_or(4_096);
+    let socket = read_socket(&mut section);
+    section.finish();
+    let address = address?;
+    let bound = connections_max
+        .as_ref()
+        .and_then(|at| u32::try_from(at.value).ok());
+    let listener = Listener {
+        name: name.value,
+        protocol: protocol.unwrap_or(Protocol::Mysql),
+        address: address.value,
+        backlog,
+        connections_max: bound.unwrap_or(CONNECTIONS_DEFAULT),
+        socket,
+    };
+    Some(ReadListener {
+        listener,
+        address,
+        connections_max,
+    })
+}
+
+fn require(section: &Section<'_>, key: &str, example: &str) {
+    if !section.has(key) {
+        section.missing(key, example);
+    }
+}
+
+/// The options of sockets, which listeners and placements take alike.
+pub(super) fn read_socket(section: &mut Section<'_>) -> SocketSettings {
+    let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+    let none_or = |duration: Duration| (!duration.is_zero()).then_some(duration);
+    // The kernel keeps these in whole seconds; TCP_USER_TIMEOUT in milliseconds.
+    SocketSettings {
+        keepalive: none_or(section.duration("keepalive", 30 * second, Duration::ZERO..=day)),
+        keepalive_interval: section.duration("keepalive_interval", 10 * second, second..=day),
+        keepalive_count: section.number32("keepalive_count", 1..=127).unwrap_or(3),
+        user_timeout: none_or(section.duration("user_timeout", 10 * second, Duration::ZERO..=day)),
+        receive_buffer: section.size("receive_buffer", 4_096..=1 << 30),
+        send_buffer: section.size("send_buffer", 4_096..=1 << 30),
+        congestion: read_congestion(section),
+    }
+}
+
+fn read_congestion(section: &mut Section<'_>) -> Option<String> {
+    let text = section
+        .text("congestion")
+        .filter(|text| !text.value.is_empty())?;
+    // TCP_CA_NAME_MAX of the kernel is 16 with the final zero.
+    let is_name = text
+        .value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !is_name || text.value.len() > 15 {
+        let problem = Problem::at(
+            Code::BadValue,
+            &text.span,
+            "this is no congestion control",
+            "this name",
+        );
+        section.problems.push(
+            problem
+                .help("write one of those in /proc/sys/net/ipv4/tcp_available_congestion_control"),
+        );
+        return None;
+    }
+    Some(text.value)
+}
+
+/// Reports every address that two settings claim. Port 0 is nobody's.
+pub(super) fn check_addresses(addresses: &[(String, At<SocketAddr>)], problems: &Problems) {
+    for (index, (name, address)) in addresses.iter().enumerate() {
+        let earlier = addresses
+            .iter()
+            .take(index)
+            .find(|(_, other)| clash(other.value, address.value));
+        if let Some((other, taken)) = earlier {
+            let message = format!(
+                "`{name}` and `{other}` both listen on port {}",
+                address.value.port()
+            );
+            let problem = Problem::at(Code::AddressTaken, &address.span, message, "taken");
+            problems.push(problem.help(format!(
+                "`{other}` has {}; choose another port or address",
+                taken.value
+            )));
+        }
+    }
+}
+
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let all = |address: SocketAddr| address.ip().is_unspecified();
+    // [::] also takes IPv4 connections on Linux unless the system says otherwise.
+    let covers = |a: SocketAddr, b: SocketAddr| all(a) && (a.is_ipv6() || b.is_ipv4());
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
+}
+
+/// Lowers bounds that the file does not state to what the machine grants; refuses stated ones beyond it.
+///
+/// `reserved` counts the other descriptors: upstream connections and the process's own.
+pub(super) fn fit_connections(
+    listeners: &mut [ReadListener],
+    reserved: u64,
+    files_max: Option<u64>,
+    problems: &Problems,
+) {
+    let Some(files_max) = files_max else { return };
+    let stated: u64 = listeners
+        .iter()
+        .filter_map(|l| l.connections_max.as_ref())
+        .map(|at| at.value)
+        .sum();
+    let unstated = u64::try_from(
+        listeners
+            .iter()
+            .filter(|l| l.connections_max.is_none())
+            .count(),
+    )
+    .unwrap_or(u64::MAX);
+    let left = files_max.saturating_sub(reserved).saturating_sub(stated);
+    let needed = stated + reserved + unstated;
+    if needed > files_max {
+        let last = listeners
+            .iter()
+            .filter_map(|l| l.connections_max.as_ref())
+            .max_by_key(|at| at.value);
+        let message = format!(
+            "{needed} file descriptors may be needed and the limit of this process is {files_max}"
+        );
+        let problem = match last {
+            Some(at) => Problem::at(Code::Machine, &at.span, message, "the largest part"),
+            None => Problem::whole(Code::Machine, message),
+        };
+        problems.push(problem.help("raise the hard limit of open files (`ulimit -Hn`, LimitNOFILE=) or lower `connections_max` and `budget`"));
+        return;
+    }
+    for listener in listeners.iter_mut().filter(|l| l.connections_max.is_none()) {
+        let share = u32::try_from(left / unstated.max(1)).unwrap_or(u32::MAX);
+        listener.listener.connections_max = share.clamp(1, CONNECTIONS_DEFAULT);
+    }
+}
+
+/// Names of listeners, placements and tenants end up in log lines and metric labels.
+pub(super) fn check_name(name: &At<String>, problems: &Problems) {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if !(1..=64).contains(&name.value.len()) || !name.value.bytes().all(fits) {
+        let problem = Problem::at(
+            Code::BadName,
+            &name.span,
+            "this name cannot be used",
+            "this name",
+        );
+        problems.push(problem.help("a name has 1 to 64 letters, digits, '-', '_' or '.'"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_clash_when_one_socket_would_take_the_others_connections() {
+        let check = |a: &str, b: &str, expect: bool| {
+            let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(clash(a, b), expect, "{a} {b}");
+            assert_eq!(clash(b, a), expect, "{b} {a}");
+        };
+        check("127.0.0.1:1", "127.0.0.1:1", true);
+        check("127.0.0.1:1", "127.0.0.1:2", false);
+        check("127.0.0.1:0", "127.0.0.1:0", false);
+        check("127.0.0.1:1", "127.0.0.2:1", false);
+        check("0.0.0.0:1", "127.0.0.1:1", true);
+        check("[::]:1", "127.0.0.1:1", true);
+        check("[::1]:1", "0.0.0.0:1", false);
+    }
+}
