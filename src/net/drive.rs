@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use futures_lite::future::{or, yield_now};
 use glommio::io::BufferedFile;
@@ -61,6 +62,31 @@ impl Net {
     }
 }
 
+/// What the last turn before a park has found.
+struct BeforePark {
+    events: usize,
+    /// Nothing happened and nothing is queued: park.
+    idle: bool,
+    /// Time until the next deadline.
+    left: Option<Duration>,
+}
+
+/// Lets completions signal, then turns: what completed before the signal was on must be seen now, for
+/// nothing else would tell of it.
+fn before_park(net: &Net) -> io::Result<BeforePark> {
+    let mut state = net.state();
+    state.hub.signal_eventfd(true);
+    let events = state.turn(None)?.events;
+    let idle = events == 0 && !state.has_work();
+    state.hub.stats.cold_parks += u64::from(idle);
+    let next = state.wheel.next().unwrap_or(Deadline::NEVER);
+    Ok(BeforePark {
+        events,
+        idle,
+        left: next.left(state.hub.now),
+    })
+}
+
 /// The eventfd that ends a cold park: the ring signals it, glommio reads it.
 struct Bell {
     fd: OwnedFd,
@@ -91,23 +117,16 @@ impl Bell {
     /// Gives the thread to glommio until the ring has a completion, something was queued or the next
     /// deadline comes; then turns.
     async fn park(&mut self, net: &Net) -> io::Result<Turned> {
-        let mut state = net.state();
-        state.hub.signal_eventfd(true);
-        // What completed before the signal was on must be seen now: nothing else would tell of it.
-        let before = state.turn(None)?;
-        if before.events == 0 && !state.has_work() {
-            state.hub.stats.cold_parks += 1;
-            let next = state.wheel.next().unwrap_or(Deadline::NEVER);
-            let left = next.left(state.hub.now);
-            drop(state);
+        let before = before_park(net)?;
+        if before.idle {
             self.listen();
             let called = self.called(net);
-            match left {
+            match before.left {
                 Some(left) => or(called, async { glommio::timer::sleep(left).await }).await,
                 None => called.await,
             }
-            state = net.state();
         }
+        let mut state = net.state();
         state.hub.driver = None;
         state.hub.signal_eventfd(false);
         let after = state.turn(None)?;

@@ -71,6 +71,10 @@ pub(super) struct Hub {
     uring: Uring,
     pub(super) pool: Rc<Pool>,
     pub(super) small: SmallPool,
+    #[expect(
+        clippy::vec_box,
+        reason = "a header must not move while the kernel reads it"
+    )]
     headers: Vec<Box<Header>>,
     pub(super) stats: NetStats,
     pub(super) options: NetOptions,
@@ -85,8 +89,8 @@ pub(super) struct Hub {
     pub(super) touched: bool,
     /// The ring task, while it is parked in glommio.
     pub(super) driver: Option<Waker>,
-    /// Target of the eventfd read of the remote waker.
-    wake_count: Box<u64>,
+    /// Where the remote waker's pipe is read to.
+    wake_bytes: Box<[u8; 8]>,
 }
 
 impl Hub {
@@ -108,7 +112,7 @@ impl Hub {
             woken: 0,
             touched: false,
             driver: None,
-            wake_count: Box::new(0),
+            wake_bytes: Box::new([0; 8]),
         })
     }
 
@@ -211,12 +215,12 @@ impl Hub {
         unsafe { self.push(entry, Tag::Ignore) };
     }
 
-    /// Reads the remote waker's eventfd.
+    /// Reads the remote waker's pipe.
     pub(super) fn read_wake(&mut self, fd: RawFd) {
-        let to = (&raw mut *self.wake_count).cast::<u8>();
-        let entry = opcode::Read::new(types::Fd(fd), to, size_of::<u64>() as u32).build();
-        // SAFETY: the count is boxed, and dropped after the ring's operations were cancelled; one
-        // read is under way at a time, and nobody looks at the count.
+        let to = self.wake_bytes.as_mut_ptr();
+        let entry = opcode::Read::new(types::Fd(fd), to, 8).build();
+        // SAFETY: the bytes are boxed, and dropped after the ring's operations were cancelled; one
+        // read is under way at a time, and nobody looks at the bytes.
         unsafe { self.push(entry, Tag::Wake) };
     }
 
@@ -273,10 +277,9 @@ impl Hub {
     /// Whether completions signal the registered eventfd: only while parked, for it costs.
     pub(super) fn signal_eventfd(&mut self, on: bool) {
         let queue = self.uring.completion();
-        if on {
-            queue.enable_eventfd()
-        } else {
-            queue.disable_eventfd()
+        match on {
+            true => queue.enable_eventfd(),
+            false => queue.disable_eventfd(),
         }
     }
 }

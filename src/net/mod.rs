@@ -145,7 +145,7 @@ impl Net {
     /// A handle that wakes this core from any thread.
     ///
     /// # Errors
-    /// No descriptor is left for the eventfd.
+    /// No descriptor is left for the pipe.
     pub fn waker(&self) -> io::Result<RemoteWaker> {
         let mut state = self.state();
         if let Some(mailbox) = &state.mailbox {

@@ -1,6 +1,6 @@
 //! Waking a core from another thread.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,9 @@ pub(super) fn ring_bell(fd: &OwnedFd) {
 }
 
 struct Remote {
-    fd: OwnedFd,
+    /// A pipe, not an eventfd: Linux 6.18 was seen to deliver only the first signal that one
+    /// eventfd's write causes on another, and a parked core is told by the ring's eventfd.
+    write: PipeWriter,
     /// A wake is under way that the core has not taken yet.
     pending: AtomicBool,
 }
@@ -45,13 +47,16 @@ impl RemoteWaker {
         // SeqCst on both sides: either the core has not cleared the flag, then it will still look for
         // messages after clearing it, or this thread sees it cleared and rings.
         if !self.0.pending.swap(true, Ordering::SeqCst) {
-            ring_bell(&self.0.fd);
+            // The pipe holds a byte or two at most: this neither blocks nor fails while the core
+            // lives, and a core that is gone needs no wake.
+            let _ = (&self.0.write).write(&[0]);
         }
     }
 }
 
 /// The core's end.
 pub(super) struct Mailbox {
+    read: PipeReader,
     remote: Arc<Remote>,
     woken: bool,
     waiter: Waiter,
@@ -59,12 +64,12 @@ pub(super) struct Mailbox {
 
 impl Mailbox {
     pub(super) fn new(hub: &mut Hub) -> io::Result<Self> {
-        let remote = Arc::new(Remote {
-            fd: eventfd()?,
-            pending: AtomicBool::new(false),
-        });
-        hub.read_wake(remote.fd.as_raw_fd());
+        let (read, write) = io::pipe()?;
+        hub.read_wake(read.as_raw_fd());
+        let pending = AtomicBool::new(false);
+        let remote = Arc::new(Remote { write, pending });
         Ok(Self {
+            read,
             remote,
             woken: false,
             waiter: Waiter::default(),
@@ -75,11 +80,11 @@ impl Mailbox {
         RemoteWaker(self.remote.clone())
     }
 
-    /// The eventfd was read: somebody has called.
+    /// The pipe was read: somebody has called.
     pub(super) fn on_read(&mut self, hub: &mut Hub) {
         self.woken = true;
         self.waiter.wake(&mut hub.woken);
-        hub.read_wake(self.remote.fd.as_raw_fd());
+        hub.read_wake(self.read.as_raw_fd());
     }
 
     pub(super) fn poll_woken(&mut self, cx: &Context<'_>) -> Poll<()> {

@@ -24,7 +24,7 @@ pub(super) enum Tag {
     Connect(Key),
     /// A multishot accept of a listener.
     Accept(Key),
-    /// The read of the remote waker's eventfd.
+    /// The read of the remote waker's pipe.
     Wake,
     /// An operation whose own completion tells nothing (a cancel).
     Ignore,
