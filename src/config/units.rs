@@ -67,7 +67,10 @@ fn show_with_unit(value: u64, units: &[(&str, u64)], zero: &str) -> String {
     if value == 0 {
         return format!("0{zero}");
     }
-    let fits = units.iter().rev().find(|(_, factor)| value.is_multiple_of(*factor));
+    let fits = units
+        .iter()
+        .rev()
+        .find(|(_, factor)| value.is_multiple_of(*factor));
     fits.map_or_else(
         || value.to_string(),
         |(unit, factor)| format!("{}{unit}", value / factor),

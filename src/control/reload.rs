@@ -49,3 +49,66 @@ pub(super) fn fixed_changes(old: &Snapshot, new: &Snapshot) -> Vec<String> {
     }
     fixed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+version = 1
+[cores]
+count = 1
+[node]
+drain_grace = "30s"
+server_version = "8.0.0"
+[listeners.main]
+protocol = "mysql"
+address = "127.0.0.1:3306"
+connections_max = 100
+[admin]
+address = "127.0.0.1:9306"
+[placements.shard]
+endpoints = [{ address = "127.0.0.1:1", role = "primary" }]
+upstream = { user = "rg", password = { env = "X" } }
+[tenants.acme]
+placement = "shard"
+"#;
+
+    fn parse(text: &str) -> Snapshot {
+        crate::config::parse("node.toml", text, &|_| Some("secret".into())).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_made_once_needs_a_restart() {
+        let old = parse(TEXT);
+        let check = |from: &str, to: &str, expect: &[&str]| {
+            assert!(TEXT.contains(from), "{from}");
+            let new = parse(&TEXT.replace(from, to));
+            assert_eq!(fixed_changes(&old, &new), expect, "{from} -> {to}");
+        };
+        check("count = 1", "count = 2", &["cores"]);
+        check("3306", "3307", &["listeners.main"]);
+        check(
+            "[listeners.main]",
+            "[listeners.other]",
+            &["listeners.main (removed)", "listeners.other (added)"],
+        );
+        check("9306", "9307", &["admin.address"]);
+        check("[admin]", "[buffers]\ncount = 128\n[admin]", &["buffers"]);
+        check(
+            "[admin]",
+            "[logging]\ntarget = \"stdout\"\n[admin]",
+            &["logging.target"],
+        );
+        check(
+            "server_version = \"8.0.0\"",
+            "",
+            &["node.server_version (removed)"],
+        );
+        check("30s", "5s", &[]);
+        check("connections_max = 100", "connections_max = 50", &[]);
+        check("127.0.0.1:1\"", "127.0.0.1:2\"", &[]);
+        check("[admin]", "[logging]\nlevel = \"debug\"\n[admin]", &[]);
+        check("tenants.acme", "tenants.other", &[]);
+    }
+}

@@ -299,11 +299,18 @@ impl Child {
         let this = std::env::current_exe().unwrap();
         let mut words: Vec<_> = under.iter().map(std::ffi::OsString::from).collect();
         words.push(this.into_os_string());
-        let mut process = Command::new(&words[0])
+        let mut command = Command::new(&words[0]);
+        command
             .args(&words[1..])
             .args([test, "--exact", "--nocapture"])
             .env("RG_TEST_MAIN", main)
-            .envs(variables.iter().copied())
+            .envs(variables.iter().copied());
+        Self::run(command)
+    }
+
+    /// Runs `command`, whose log is its standard error.
+    pub fn run(mut command: Command) -> Self {
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
