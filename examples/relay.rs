@@ -5,6 +5,11 @@
 //! It uses the network ring and nothing else: no protocol, no pool. A side stops being read while the
 //! other has more than 256 KiB unsent.
 
+#![allow(
+    clippy::print_stderr,
+    reason = "a program without a log says what is wrong there"
+)]
+
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;

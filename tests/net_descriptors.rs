@@ -1,5 +1,7 @@
 //! Descriptors and buffers are counted before and after: none is lost.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod net_support;
 
 use std::io::{ErrorKind, Read, Write};

@@ -1,5 +1,7 @@
 //! Bytes come back as they went, whatever their sizes.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod net_support;
 
 use std::io::{Read, Write};

@@ -1,6 +1,8 @@
 //! Out of descriptors: accepting pauses instead of spinning, a few clients are told, and all are
 //! served once descriptors come back. Alone in its binary, for the limit is the process's.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod net_support;
 
 use std::fs::File;

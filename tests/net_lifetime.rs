@@ -1,5 +1,7 @@
 //! Whatever becomes of a session, its descriptor, its buffers and its last bytes are accounted for.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod net_support;
 
 use std::future::poll_fn;

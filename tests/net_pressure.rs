@@ -1,5 +1,7 @@
 //! Peers that are slow, silent or many: memory stays bounded, and every byte arrives in order.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod net_support;
 
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! Deadlines, wakes from other threads, and a core with nothing to do.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod net_support;
 
 use std::cell::RefCell;
@@ -97,7 +99,12 @@ fn a_deadline_set_while_parked_is_kept() {
             assert!(other.stats().cold_parks > 0);
             let mut timer = other.timer();
             let started = Instant::now();
-            timer.set(read_clock().plus(Duration::from_millis(30)));
+            let behind = read_clock().since(other.now());
+            assert!(
+                behind < SPELL / 2,
+                "the clock stood still while parked: {behind:?}"
+            );
+            timer.set(other.now().plus(Duration::from_millis(30)));
             poll_fn(|cx| timer.poll(cx)).await;
             started.elapsed()
         });

@@ -94,7 +94,12 @@ impl Net {
     /// The clock, as read in the current turn.
     #[inline]
     pub fn now(&self) -> Now {
-        self.state().hub.now
+        let mut state = self.state();
+        // A parked ring does not turn, but glommio may run a task all the same.
+        if state.hub.driver.is_some() {
+            state.hub.now = clock::now();
+        }
+        state.hub.now
     }
 
     /// Accepts from a listening socket.

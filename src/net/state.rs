@@ -96,9 +96,13 @@ impl State {
         Ok(Turned { events })
     }
 
-    /// Whether the next turn has something to put to the kernel.
+    /// Whether the core may not park: the next turn has something to put to the kernel, or a receive
+    /// waits for a buffer, of whose return nobody would tell a parked core.
     pub(super) fn has_work(&mut self) -> bool {
-        self.hub.touched || !self.hub.dirty.is_empty() || self.hub.unsubmitted() > 0
+        self.hub.touched
+            || !self.hub.dirty.is_empty()
+            || !self.hub.starved.is_empty()
+            || self.hub.unsubmitted() > 0
     }
 
     /// `longest`, cut at the next deadline.
