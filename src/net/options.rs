@@ -38,6 +38,7 @@ impl Default for NetOptions {
             entries: 1024,
             completions: 8192,
             buffer_count: 2048,
+            // CPU seconds of a relay per GiB: 16 KiB 0.55, 32 KiB 0.36, 64 KiB 0.37 (Linux 6.18).
             buffer_bytes: 32 * 1024,
             buffer_window: 256,
             prefault: false,
