@@ -11,6 +11,9 @@ use super::snapshot::{Listener, Protocol, SocketSettings};
 /// Connections of a listener when neither the file nor the machine says less.
 const CONNECTIONS_DEFAULT: u32 = 20_000;
 
+/// Every core has a socket for each of them.
+const LISTENERS_MAX: usize = 256;
+
 /// A listener as read: the bound on connections may still be chosen.
 pub(super) struct ReadListener {
     pub(super) listener: Listener,
@@ -23,11 +26,19 @@ pub(super) struct ReadListener {
 /// `[listeners.*]`, in the order of their names.
 pub(super) fn read_listeners(root: &mut Section<'_>) -> Vec<ReadListener> {
     let sections = root.named("listeners");
-    if sections.is_empty() {
+    if sections.is_empty() && !root.has_other_than_table("listeners") {
         root.missing(
             "listeners",
             "[listeners.main]\naddress = \"127.0.0.1:3306\"",
         );
+    }
+    if let Some((name, _)) = sections.get(LISTENERS_MAX) {
+        let message = format!("{} listeners are too many", sections.len());
+        let problem = Problem::at(Code::Contradiction, &name.span, message, "one too many");
+        root.problems.push(problem.help(format!(
+            "every core has a socket for each; at most {LISTENERS_MAX} fit"
+        )));
+        return Vec::new();
     }
     sections
         .into_iter()

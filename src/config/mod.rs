@@ -169,6 +169,7 @@ fn read_root(mut root: Section<'_>, sources: &Sources<'_>, machine: &Machine) ->
     }
 }
 
+/// Every address listened on, in the order of the file.
 fn claimed(listeners: &[ReadListener], admin: At<SocketAddr>) -> Vec<(String, At<SocketAddr>)> {
     let doors = listeners.iter().map(|read| {
         (
@@ -176,5 +177,7 @@ fn claimed(listeners: &[ReadListener], admin: At<SocketAddr>) -> Vec<(String, At
             read.address.clone(),
         )
     });
-    doors.chain([("admin".to_owned(), admin)]).collect()
+    let mut claimed: Vec<_> = doors.chain([("admin".to_owned(), admin)]).collect();
+    claimed.sort_by_key(|(_, address)| address.span.start);
+    claimed
 }

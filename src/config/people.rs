@@ -83,15 +83,15 @@ fn check_accounts(
     reachable: &[PlacementId],
 ) {
     for id in reachable {
-        let placement = usize::try_from(id.0)
-            .ok()
-            .and_then(|at| places.placements.get(at));
-        let Some(placement) = placement.filter(|placement| placement.upstream.is_none()) else {
+        let Some((placement, has_account)) = places.account_at(*id) else {
             continue;
         };
+        if has_account {
+            continue;
+        }
         let message = format!(
             "tenant `{}` has no account at placement `{}`",
-            tenant.value, placement.name
+            tenant.value, placement
         );
         let problem = Problem::at(
             Code::NoUpstream,

@@ -29,9 +29,18 @@ pub(super) struct BudgetRule {
 pub(super) struct Places {
     pub(super) placements: Vec<Placement>,
     pub(super) endpoints: Vec<Endpoint>,
+    /// By placement: whether the file gives an account, readable or not.
+    have_account: Vec<bool>,
 }
 
 impl Places {
+    /// The name of a placement, and whether the file gives an account for it.
+    pub(super) fn account_at(&self, id: PlacementId) -> Option<(&str, bool)> {
+        let index = usize::try_from(id.0).ok()?;
+        let has_account = *self.have_account.get(index)?;
+        Some((self.placements.get(index)?.name.as_str(), has_account))
+    }
+
     /// The placement called `name`; reports one that is not there.
     pub(super) fn find(&self, name: &At<String>, problems: &Problems) -> Option<PlacementId> {
         let index = self
@@ -58,7 +67,7 @@ pub(super) fn read_places(
 ) -> Places {
     let mut places = Places::default();
     let sections = root.named("placements");
-    if sections.is_empty() {
+    if sections.is_empty() && !root.has_other_than_table("placements") {
         let example = "[placements.main]\nendpoints = [{ address = \"db1:3306\" }]";
         root.missing("placements", example);
     }
@@ -67,6 +76,7 @@ pub(super) fn read_places(
     }
     for (name, section) in sections {
         let id = PlacementId(u32::try_from(places.placements.len()).unwrap_or(u32::MAX));
+        places.have_account.push(section.has("upstream"));
         let placement = read_placement(id, name, section, budget, sources, &mut places.endpoints);
         places.placements.push(placement);
     }

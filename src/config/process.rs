@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::doors::check_name;
 use super::machine::Machine;
 use super::problem::{Code, Problem};
 use super::reader::{At, Section, wrong_type};
@@ -115,10 +116,15 @@ pub(super) fn read_node(root: &mut Section<'_>) -> Node {
             section.problems.push(problem.help("write one like \"8.4.3\" or \"10.11.6-MariaDB\", or leave it out to take the upstream's"));
         }
     }
+    let zone = section.text("zone");
+    if let Some(zone) = &zone {
+        check_name(zone, section.problems);
+    }
     section.finish();
     Node {
         drain_grace,
         server_version: version.map(|version| version.value),
+        zone: zone.map(|zone| zone.value).unwrap_or_default(),
     }
 }
 

@@ -10,6 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::problem::{Code, Problem, Problems};
 use super::units;
 
+/// Names that a misspelt one is compared with.
+const COMPARED_MAX: usize = 1_000;
+
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;
 
@@ -70,6 +73,12 @@ impl<'a> Section<'a> {
     /// Whether the section has `key`, of whatever type.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// Whether `key` is there and no table, which its getter reports.
+    pub(super) fn has_other_than_table(&self, key: &str) -> bool {
+        let value = self.table.and_then(|table| table.get(key));
+        value.is_some_and(|value| !value.get_ref().is_table())
     }
 
     /// The value of `key`, noted as known.
@@ -355,7 +364,13 @@ pub(super) fn wrong_type(path: &str, wanted: &str, value: &Spanned<DeValue<'_>>)
 
 /// "did you mean …" for a near miss, else the list of what is known.
 pub(super) fn suggest(wrong: &str, known: &[&str]) -> String {
-    let near = known
+    // Thousands of names times thousands of mistakes would keep a reload waiting.
+    let compared = if known.len() <= COMPARED_MAX {
+        known
+    } else {
+        &[]
+    };
+    let near = compared
         .iter()
         .map(|name| (strsim::jaro_winkler(wrong, name), *name))
         .filter(|(likeness, _)| *likeness > 0.8)

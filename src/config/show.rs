@@ -63,6 +63,9 @@ impl Snapshot {
         )?;
         let version = self.node.server_version.as_deref().unwrap_or_default();
         writeln!(f, "server_version = {}", text(version))?;
+        if !self.node.zone.is_empty() {
+            writeln!(f, "zone = {}", text(&self.node.zone))?;
+        }
         writeln!(f, "\n[admin]\naddress = \"{}\"", self.admin.address)?;
         show_deadlines(f, &self.deadlines)?;
         let logging = &self.logging;

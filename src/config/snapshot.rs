@@ -94,6 +94,8 @@ pub struct Node {
     pub drain_grace: Duration,
     /// The version told to clients; `None` to learn it from an upstream.
     pub server_version: Option<String>,
+    /// Where this node stands: endpoints of the same zone are near. Empty when not stated.
+    pub zone: String,
 }
 
 /// The protocol that a listener speaks.

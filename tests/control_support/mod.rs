@@ -113,6 +113,7 @@ fn snapshot() -> Snapshot {
             server_version: variable("RG_TEST_UPSTREAM")
                 .is_none()
                 .then(|| "8.0.0".into()),
+            zone: String::new(),
         },
         listeners: vec![Listener {
             name: "main".into(),

@@ -1,0 +1,100 @@
+//! `ringgate check` and the command line, as an operator meets them.
+
+use std::process::{Command, Output};
+
+const GOOD: &str = r#"version = 1
+[listeners.main]
+address = "127.0.0.1:0"
+[placements.a]
+endpoints = [{ address = "db1:3306" }]
+upstream = { user = "gw", password = { env = "RG_CHECK_PW" } }
+[tenants.acme]
+placement = "a"
+[users.app]
+tenant = "acme"
+password = { env = "RG_CHECK_PW" }
+"#;
+
+fn ringgate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args(arguments)
+        .env("RG_CHECK_PW", "canary-51c2")
+        .output()
+        .unwrap()
+}
+
+fn run(arguments: &[&str], code: i32) -> String {
+    let output = ringgate(arguments);
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+    assert!(!text.contains("canary-51c2"), "{text}");
+    assert!(
+        !text.contains('\u{1b}'),
+        "colours outside a terminal: {text}"
+    );
+    text
+}
+
+fn with_file(text: &str, check: impl FnOnce(&str)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ringgate.toml");
+    std::fs::write(&path, text).unwrap();
+    check(path.to_str().unwrap());
+}
+
+#[test]
+fn a_good_file_is_summed_up() {
+    with_file(GOOD, |file| {
+        let text = run(&["check", file], 0);
+        for part in [
+            "OK",
+            "127.0.0.1:0",
+            "127.0.0.1:9306",
+            "primary db1:3306",
+            "1 tenant, 1 user",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let shown = run(&["check", "--show", file], 0);
+        assert!(
+            shown.contains("pool_wait = \"3s\"") && shown.contains("***"),
+            "{shown}"
+        );
+    });
+}
+
+#[test]
+fn a_bad_file_is_refused_by_check_and_serve_alike() {
+    let bad = GOOD
+        .replace("address = \"127.0.0.1:0\"", "adress = 1")
+        .replace("db1:3306", "db1");
+    with_file(&bad, |file| {
+        for arguments in [&["check", file][..], &["serve", "--config", file][..]] {
+            let text = run(arguments, 78);
+            for part in [
+                "E0102",
+                "E0103",
+                "E0105",
+                "did you mean `address`?",
+                ":5:",
+                "3 problems",
+            ] {
+                assert!(text.contains(part), "{part} in {text}");
+            }
+        }
+    });
+    run(&["check", "/nonexistent/ringgate.toml"], 78);
+    run(&["serve", "--config", "/nonexistent/ringgate.toml"], 78);
+}
+
+#[test]
+fn misuse_is_64_and_help_is_not() {
+    run(&[], 64);
+    run(&["nonsense"], 64);
+    run(&["check"], 64);
+    run(&["check", "a", "b"], 64);
+    run(&["serve"], 64);
+    assert!(run(&["--version"], 0).contains(env!("CARGO_PKG_VERSION")));
+    assert!(run(&["--help"], 0).contains("Exit codes"));
+}
