@@ -30,8 +30,9 @@ use crate::telemetry::metrics::EndpointSeries;
 /// must not find itself in somebody's.
 pub(super) const WITHOUT_SCHEMA: u64 = 1 << 63;
 
-/// The first and the longest pause after failed connects.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// The first and the longest pause after failed connects: a server that is back is used again
+/// within two seconds, however long it was away.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1_500));
 
 /// An upstream connection: its socket and its session.
 pub(super) struct UpstreamConnection {

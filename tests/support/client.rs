@@ -131,6 +131,11 @@ pub struct Client {
 impl Client {
     /// Connects and logs in. Every read waits 60 s at most.
     pub fn connect(login: &Login) -> Result<Self, ClientError> {
+        Self::connect_with(login, 0)
+    }
+
+    /// Like [`Client::connect`], asking for further capabilities.
+    pub fn connect_with(login: &Login, capabilities: u32) -> Result<Self, ClientError> {
         let stream = TcpStream::connect(loopback(login.port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -138,7 +143,7 @@ impl Client {
         let mut client = Self {
             stream,
             sequence: 0,
-            capabilities: 0,
+            capabilities,
             thread_id: 0,
         };
         client.log_in(login)?;
@@ -154,7 +159,7 @@ impl Client {
         let mut nonce = at.take(8)?.to_vec();
         at.take(1 + 2 + 1 + 2 + 2 + 1 + 10)?;
         nonce.extend_from_slice(at.take(12)?);
-        self.capabilities = LONG_PASSWORD
+        self.capabilities |= LONG_PASSWORD
             | PROTOCOL_41
             | TRANSACTIONS
             | SECURE_CONNECTION
@@ -308,6 +313,27 @@ impl Client {
     pub fn read_raw(&mut self, count: usize) -> Result<usize, ClientError> {
         let mut bytes = vec![0; count];
         Ok(self.stream.read(&mut bytes)?)
+    }
+
+    /// The socket, for tests that read or write at their own pace.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Ends the connection by a reset, as a client's crash would.
+    pub fn abort(self) -> Result<(), ClientError> {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?;
+        Ok(())
+    }
+
+    /// Whether the peer has ended the connection; waits for it up to `limit`.
+    pub fn is_ended_within(&mut self, limit: Duration) -> bool {
+        let timed = self.stream.set_read_timeout(Some(limit));
+        let read = timed.and_then(|()| self.stream.read(&mut [0]));
+        match read {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
     }
 
     /// Whether nothing has arrived beyond what was read. Right only at a command boundary.

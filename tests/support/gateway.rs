@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::mariadb::signal;
-use super::{ACCOUNT, MariaDb, PASSWORD, free_port, loopback, wait_for};
+use super::{ACCOUNT, Client, Login, MariaDb, PASSWORD, free_port, loopback, wait_for};
 
 /// How long the gateway may take to become ready; it promises much less.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -72,6 +72,27 @@ impl Gateway {
     /// schema `test` each, and `extra` appended to the configuration.
     pub fn two_shards(a: &MariaDb, b: &MariaDb, budget: u32, extra: &str) -> Self {
         Self::start(|ports| two_shards_config(ports, a.port(), b.port(), budget, extra))
+    }
+
+    /// User `a` with schema `test` on the server at `upstream`, and the node in the given shape.
+    pub fn in_shape(upstream: u16, shape: &Shape<'_>) -> Self {
+        Self::start(|ports| shape.config(ports, upstream))
+    }
+
+    /// Where user `a` logs in.
+    pub fn login(&self) -> Login {
+        Login {
+            port: self.ports.mysql,
+            user: "a".to_owned(),
+            password: "password-of-a".to_owned(),
+            schema: String::new(),
+            deprecate_eof: true,
+        }
+    }
+
+    /// A client logged in as user `a`.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.login()).unwrap_or_else(|error| panic!("{error}:\n{}", self.log()))
     }
 
     /// The MySQL listener's port on 127.0.0.1.
@@ -157,6 +178,56 @@ impl Drop for Gateway {
         // An error says that it has ended already, which is what is wanted.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// A node with one placement and what a test wants different about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape<'a> {
+    /// Upstream connections.
+    pub budget: u32,
+    /// Cores.
+    pub cores: u16,
+    /// Further lines of `[pools]`.
+    pub pools: &'a str,
+    /// Further sections.
+    pub extra: &'a str,
+}
+
+impl Default for Shape<'_> {
+    fn default() -> Self {
+        Self {
+            budget: 4,
+            cores: 1,
+            pools: "",
+            extra: "",
+        }
+    }
+}
+
+impl Shape<'_> {
+    /// The configuration's text: user `a`, schema `test`, one endpoint at 127.0.0.1:`upstream`.
+    pub fn config(&self, ports: Ports, upstream: u16) -> String {
+        let Ports { mysql, admin } = ports;
+        let Self {
+            budget,
+            cores,
+            pools,
+            extra,
+        } = self;
+        format!(
+            "version = 1\n\
+             [cores]\ncount = {cores}\n\
+             [listeners.main]\nprotocol = \"mysql\"\naddress = \"127.0.0.1:{mysql}\"\n\
+             [admin]\naddress = \"127.0.0.1:{admin}\"\n\
+             [pools]\nbudget = {budget}\n{pools}\n\
+             [placements.shard-a]\n\
+             endpoints = [{{ address = \"127.0.0.1:{upstream}\", role = \"primary\" }}]\n\
+             upstream = {{ user = \"{ACCOUNT}\", password = {{ env = \"RG_UPSTREAM_PASSWORD\" }} }}\n\
+             [tenants.a]\nplacement = \"shard-a\"\nschema = \"test\"\n\
+             [users.a]\ntenant = \"a\"\nplugin = \"mysql_native_password\"\n\
+             password = {{ env = \"RG_A_PASSWORD\" }}\n{extra}\n"
+        )
     }
 }
 

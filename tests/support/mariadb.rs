@@ -47,6 +47,23 @@ impl MariaDb {
         }
     }
 
+    /// Starts a server with a schema `test` and further SQL, one statement a line.
+    pub fn with_test_schema(sql: &str) -> Self {
+        Self::start(MariaDbOptions {
+            init_sql: format!("CREATE DATABASE IF NOT EXISTS test;\n{sql}"),
+            ..MariaDbOptions::default()
+        })
+    }
+
+    /// Waits until a statement that contains `text` runs on this server; false after `limit`.
+    pub fn runs(&self, text: &str, limit: Duration) -> bool {
+        let count = format!(
+            "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+             WHERE INFO LIKE '%{text}%' AND ID <> CONNECTION_ID()"
+        );
+        wait_for(limit, || self.sql(&count).trim() != "0")
+    }
+
     /// The TCP port on 127.0.0.1. It stays the same over [`MariaDb::restart`].
     pub fn port(&self) -> u16 {
         self.port

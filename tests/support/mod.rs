@@ -10,6 +10,7 @@
 )]
 #![allow(unused_imports, reason = "each test file uses a part of this module")]
 
+pub mod chaos;
 pub mod client;
 pub mod gateway;
 pub mod mariadb;
@@ -18,8 +19,9 @@ pub mod packet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
+pub use chaos::Chaos;
 pub use client::{Answer, Client, ClientError, Login, Statement};
-pub use gateway::{Gateway, Ports};
+pub use gateway::{Gateway, Ports, Shape};
 pub use mariadb::{MariaDb, MariaDbOptions};
 
 /// The account that servers started here give the gateway and direct clients, with all privileges.
