@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 runtime failure, 64 usage, 78 configuration.
 
 mod check;
+mod demo;
 mod serve;
 
 use std::path::PathBuf;
@@ -45,6 +46,12 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Serve two embedded shards with sample data until Ctrl-C; print lines to try.
+    Demo {
+        /// Try the lines, verify the answers, and exit.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 /// Parses the process's arguments and runs the subcommand.
@@ -60,5 +67,6 @@ pub fn run() -> ExitCode {
     match arguments.command {
         Command::Serve { config } => serve::run(config),
         Command::Check { file, show } => check::run(&file, show),
+        Command::Demo { check } => demo::run(check),
     }
 }

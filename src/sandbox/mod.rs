@@ -14,6 +14,7 @@
 //! UTF-8 are remembered but not converted.
 
 mod catalog;
+pub mod client;
 mod column;
 mod connection;
 mod date;
