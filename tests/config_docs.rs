@@ -1,5 +1,7 @@
 //! The pages about configuration and errors say what the program does.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

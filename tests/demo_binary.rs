@@ -1,5 +1,7 @@
 //! `ringgate demo`, run as a person runs it: it proves itself, and leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};

@@ -68,7 +68,7 @@ impl Net {
     /// Makes the ring, its buffers and its reserve of descriptors.
     ///
     /// # Errors
-    /// What the system refuses; [`preflight`] puts it into words.
+    /// What the system refuses; [`preflight()`] puts it into words.
     pub fn new(options: NetOptions) -> io::Result<Net> {
         Ok(Net(Rc::new(RefCell::new(State::new(options)?))))
     }

@@ -655,89 +655,57 @@ mod tests {
     const COLUMN: &[u8] =
         b"\x03def\x00\x00\x00\x01a\x00\x0c\x21\x00\x01\x00\x00\x00\x08\x81\x00\x00\x00\x00";
 
+    /// Name, what is expected, DEPRECATE_EOF, payloads, rows.
+    type Case<'a> = (&'a str, Expect, bool, Vec<&'a [u8]>, u64);
+
+    fn replies(row: &[u8]) -> Vec<Case<'_>> {
+        let prepare: &[u8] = &[0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0];
+        let legacy_prepare: &[u8] = &[0, 9, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0];
+        let no_op: &[u8] = &[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let rows = vec![&[2], COLUMN, COLUMN, row, row, OK_ROWS];
+        let cursor = vec![&[1], COLUMN, EOF_CURSOR];
+        let prepared = vec![prepare, COLUMN, COLUMN, COLUMN];
+        let legacy_prepared = vec![legacy_prepare, COLUMN, EOF, COLUMN, EOF];
+        let fetched = vec![&[0, 0, 1], &[0, 0, 2], OK_ROWS];
+        let (results, prepares) = (Expect::Results, Expect::Prepare);
+        vec![
+            ("ok", results, true, vec![OK], 0),
+            ("err", results, true, vec![ERR], 0),
+            ("multi", results, true, vec![OK_MORE, OK], 0),
+            ("rows", results, true, rows, 2),
+            (
+                "legacy",
+                results,
+                false,
+                vec![&[1], COLUMN, EOF, row, EOF],
+                1,
+            ),
+            ("cursor", results, false, cursor, 0),
+            (
+                "mid-result error",
+                results,
+                true,
+                vec![&[1], COLUMN, row, ERR],
+                1,
+            ),
+            ("no-op prepare", prepares, true, vec![no_op], 0),
+            ("prepare", prepares, true, prepared, 0),
+            ("legacy prepare", prepares, false, legacy_prepared, 0),
+            ("fetch", Expect::Rows, true, fetched, 2),
+            ("init db", Expect::Ok, true, vec![OK], 0),
+        ]
+    }
+
     #[test]
     fn every_cut_of_every_reply_gives_the_same_bytes_and_packets() {
         let row = [b"\x02".as_slice(), b"ab"].concat();
-        let cases: Vec<(&str, Expect, bool, Vec<&[u8]>, usize)> = vec![
-            ("ok", Expect::Results, true, vec![OK], 0),
-            ("err", Expect::Results, true, vec![ERR], 0),
-            ("multi", Expect::Results, true, vec![OK_MORE, OK], 0),
-            (
-                "rows",
-                Expect::Results,
-                true,
-                vec![&[2], COLUMN, COLUMN, &row, &row, OK_ROWS],
-                2,
-            ),
-            (
-                "legacy",
-                Expect::Results,
-                false,
-                vec![&[1], COLUMN, EOF, &row, EOF],
-                1,
-            ),
-            (
-                "cursor",
-                Expect::Results,
-                false,
-                vec![&[1], COLUMN, EOF_CURSOR],
-                0,
-            ),
-            (
-                "mid-result error",
-                Expect::Results,
-                true,
-                vec![&[1], COLUMN, &row, ERR],
-                1,
-            ),
-            (
-                "no-op prepare",
-                Expect::Prepare,
-                true,
-                vec![&[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
-                0,
-            ),
-            (
-                "prepare",
-                Expect::Prepare,
-                true,
-                vec![
-                    &[0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0],
-                    COLUMN,
-                    COLUMN,
-                    COLUMN,
-                ],
-                0,
-            ),
-            (
-                "legacy prepare",
-                Expect::Prepare,
-                false,
-                vec![
-                    &[0, 9, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0],
-                    COLUMN,
-                    EOF,
-                    COLUMN,
-                    EOF,
-                ],
-                0,
-            ),
-            (
-                "fetch",
-                Expect::Rows,
-                true,
-                vec![&[0, 0, 1], &[0, 0, 2], OK_ROWS],
-                2,
-            ),
-            ("init db", Expect::Ok, true, vec![OK], 0),
-        ];
-        for (name, expect, deprecate_eof, payloads, rows) in cases {
+        for (name, expect, deprecate_eof, payloads, rows) in replies(&row) {
             let whole = stream(&payloads);
             let mut walker = ReplyWalker::new(deprecate_eof);
             walker.start(expect, 0);
             let expected = walk(&mut walker, &mut [whole.clone()]).expect(name);
             assert!(walker.is_done(), "{name}");
-            assert_eq!(walker.rows(), rows as u64, "{name}");
+            assert_eq!(walker.rows(), rows, "{name}");
             assert_eq!(expected.0, whole, "{name}");
             for cut in 0..=whole.len() {
                 let mut chunks = [whole[..cut].to_vec(), whole[cut..].to_vec()];

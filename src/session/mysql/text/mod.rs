@@ -142,7 +142,7 @@ flags! {
     READS_IDENTITY = 17,
     /// LASTVAL, PREVIOUS VALUE, CURRVAL: what this session last took from a sequence.
     SEQUENCE_STATE = 18,
-    /// SHOW [SESSION] STATUS, SHOW PROFILE, profiling: figures of this very connection.
+    /// `SHOW [SESSION] STATUS`, `SHOW PROFILE`, profiling: figures of this very connection.
     SESSION_STATUS = 19,
     /// `CONNECTION_ID()`, `@@pseudo_thread_id`.
     CONNECTION_ID = 20,
