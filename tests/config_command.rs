@@ -1,5 +1,7 @@
 //! `ringgate check` and the command line, as an operator meets them.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::process::{Command, Output};
 
 const GOOD: &str = r#"version = 1

@@ -1,5 +1,7 @@
 //! What a configuration may not be: each refusal with its code, its line, and its remedy.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

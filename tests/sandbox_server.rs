@@ -1,5 +1,7 @@
 //! The embedded shard as a client sees it: mysql_async against a live one.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, Row, Value, params};
 use ringgate::sandbox::{Shard, ShardOptions};
