@@ -304,12 +304,14 @@ pub(super) fn close(
     };
     let UpstreamConnection {
         mut stream,
-        session,
+        mut session,
     } = connection;
     if session.is_idle() {
+        let mut out = Vec::new();
+        session.read_out_all(&mut out);
+        stream.send_bytes(&out);
         stream.send_static(&[1, 0, 0, 0, com::QUIT]);
     }
-    drop(session);
     stream.shutdown_write();
     net::spawn("upstream close", async move {
         let mut timer = guard.world.net.timer();
@@ -317,14 +319,19 @@ pub(super) fn close(
         poll_fn(|cx| {
             loop {
                 match stream.poll_receive(cx) {
-                    // What still comes belongs to nobody.
-                    Poll::Ready(Ok(Some(_))) => {}
+                    // What still comes belongs to nobody, but for what others left behind.
+                    Poll::Ready(Ok(Some(mut buf))) => {
+                        if session.owes_read_outs() && session.salvage(&mut buf).is_err() {
+                            return Poll::Ready(());
+                        }
+                    }
                     Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
                     Poll::Pending => return timer.poll(cx),
                 }
             }
         })
         .await;
+        drop(session);
         drop(stream);
         drop(guard);
     })

@@ -335,6 +335,7 @@ impl PoolState {
                 self.place(world, ended);
                 continue;
             }
+            lease.connection.session.claimed_by(owner);
             self.lease_counts(1);
             return Ok(Acquired::Now(lease));
         }
@@ -408,7 +409,14 @@ impl PoolState {
                 return;
             }
         }
-        let ended = self.pool.borrow_mut().end(lease, owner, end, now);
+        // Only a session that left something on the connection wants this very one back.
+        let mark = if lease.connection.session.holds_for(owner) {
+            owner
+        } else {
+            0
+        };
+        lease.connection.session.unclaimed();
+        let ended = self.pool.borrow_mut().end(lease, mark, end, now);
         self.place(world, ended);
     }
 
@@ -421,6 +429,7 @@ impl PoolState {
         owner: u64,
     ) {
         self.lease_counts(-1);
+        lease.connection.session.unclaimed();
         let lease = self.pool.borrow_mut().give_up(lease, owner);
         let ended = other.pool.borrow_mut().lent(lease, world.net.now());
         other.place(world, ended);
@@ -454,6 +463,9 @@ impl PoolState {
         let mut deliveries = self.deliveries.borrow_mut();
         // A waiter is cancelled in the queue before it leaves, so its entry is still here.
         if let Some(waiting) = deliveries.get_mut(&owner) {
+            if let Ok(lease) = &delivery {
+                lease.connection.session.claimed_by(owner);
+            }
             waiting.delivery = Some(delivery);
             if let Some(waker) = waiting.waker.take() {
                 waker.wake();

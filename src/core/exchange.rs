@@ -362,8 +362,12 @@ impl Client {
             return false;
         };
         let upstream = &lease.connection.session;
+        if upstream.is_unanswered() {
+            self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
+            return false;
+        }
         self.reply_sequence = upstream.is_at_boundary().then(|| upstream.next_sequence());
-        !upstream.is_unanswered()
+        true
     }
 
     fn poll_exchange(&mut self, watch: &mut Watch, cx: &mut Context<'_>) -> Poll<Wake> {
@@ -488,14 +492,25 @@ impl Client {
     fn fault(&mut self, fault: Fault) -> Outcome {
         let was_pinned = !self.session.pins().is_empty();
         self.note_sequence();
+        crate::log!(
+            Warn,
+            "exchange failed",
+            client = self.admitted.connection_id,
+            endpoint = self.admitted.pool.endpoint.name,
+            fault = format_args!("{fault:?}"),
+        );
         match fault {
             Fault::Refused => {
                 self.discard(CloseReason::StateLost);
                 Outcome::Done
             }
-            Fault::Unmovable => {
+            Fault::Unmovable | Fault::LastStatementLost => {
+                let event = match fault {
+                    Fault::LastStatementLost => Event::LastStatementLost,
+                    _ => Event::Unmovable,
+                };
                 self.discard(CloseReason::StateLost);
-                match self.fail(Event::Unmovable, CloseReason::StateLost) {
+                match self.fail(event, CloseReason::StateLost) {
                     Ok(()) => Outcome::Done,
                     Err(end) => Outcome::End(end),
                 }

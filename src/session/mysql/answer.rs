@@ -251,8 +251,8 @@ impl Session {
         };
         close_evicted(upstream.prepared.add(text.key, id), upstream_out);
         let effects = self.op.effects;
-        // Its answer depends on the statement before it, which EXECUTE has no text to substitute in.
-        if effects.reads_row_count || effects.reads_found_rows || effects.reads_conditions {
+        // Its answer is on the connection of the statement before it, and nowhere else.
+        if effects.reads_conditions {
             self.pins.add(PinReason::StatementState);
         }
         self.op.effects = super::effects::Effects::default();
@@ -345,13 +345,16 @@ impl Session {
 
     /// After [`super::exchange::Progress::Done`], or after a command without a reply was sent.
     pub fn end(&mut self, upstream: &mut Upstream) -> After {
-        self.serial = self.serial.wrapping_add(1);
-        upstream.last_user = (self.owner, self.serial);
         self.end_pins();
-        if !matches!(
-            self.op.command,
-            com::STMT_SEND_LONG_DATA | com::STMT_FETCH | com::STMT_RESET
-        ) {
+        let runs_nothing = match self.op.command {
+            com::STMT_SEND_LONG_DATA | com::STMT_FETCH | com::STMT_RESET => true,
+            // What the statement before left stays readable through a PREPARE that succeeds.
+            com::STMT_PREPARE => self.op.errno.is_none(),
+            _ => false,
+        };
+        if !runs_nothing {
+            self.serial = self.serial.wrapping_add(1);
+            upstream.last_user = (self.owner, self.serial);
             self.end_left_behind(upstream);
         }
         if self

@@ -291,6 +291,10 @@ impl Session {
         {
             return Next::Wait;
         }
+        let is_lost = |residue: &Rc<Residue>| residue.place() == Place::Lost;
+        if effects.reads_found_rows && self.found_rows_residue.as_ref().is_some_and(is_lost) {
+            return self.refuse(Event::LastStatementLost, "", out);
+        }
         if effects.reads_conditions
             && let Some(residue) = &self.conditions
         {
@@ -299,9 +303,8 @@ impl Session {
                     out.bytes(&reply);
                     return Next::Answered;
                 }
-                Place::Kept(_) | Place::Lost => {
-                    return self.refuse(Event::DiagnosticsMoved, "", out);
-                }
+                Place::Kept(_) => return self.refuse(Event::DiagnosticsMoved, "", out),
+                Place::Lost => return self.refuse(Event::LastStatementLost, "", out),
                 Place::OnConnection | Place::Leaving => {}
             }
         }

@@ -12,14 +12,14 @@ use super::downstream::{Session, payload_of, write_close};
 use super::output::Output;
 use super::residue::{Kind, Place, Residue, read_number};
 use super::state::is_same;
-use super::statements::{Prepared, Statement, Texts};
+use super::statements::{Prepared, Statement, StatementText, Texts};
 use super::text;
 use super::upstream::{Expected, Upstream};
 use crate::wire::mysql::command::{Execute, encode_text_command};
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
 use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
-use crate::wire::mysql::reply::{Expect, ReplyError, Step};
+use crate::wire::mysql::reply::{ReplyError, Step};
 
 /// What to do with the command's bytes after [`Session::begin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,9 @@ pub enum Fault {
     StateLost,
     /// A command of this form cannot be carried over to another connection. It was not sent.
     Unmovable,
+    /// What the command reads of the statement before was lost with its connection. Nothing of the
+    /// command was sent.
+    LastStatementLost,
     /// The server refused the session's state before the command was sent. The client has been
     /// given the server's own error.
     Refused,
@@ -90,17 +93,25 @@ impl Session {
         upstream_out: &mut Vec<u8>,
     ) -> Result<Begin, Fault> {
         self.read_out_others(upstream, upstream_out);
+        if upstream.last_user.0 != self.owner {
+            // Whatever this session does here, another one's last statement is no longer the last:
+            // its read-out alone changes what the counts say.
+            upstream.last_user = (0, 0);
+        }
         if self.move_state(upstream, upstream_out) == Begin::Wait {
             return Ok(Begin::Wait);
         }
         self.move_insert_id(upstream, upstream_out);
         let begin = match self.op.command {
             com::STMT_PREPARE => self.begin_prepare(texts, command),
-            com::STMT_EXECUTE => self.begin_execute(upstream, command, is_whole, upstream_out)?,
+            com::STMT_EXECUTE => {
+                let instead = self.text_with_counts(upstream, texts)?;
+                self.begin_execute(upstream, instead, command, is_whole, upstream_out)?
+            }
             com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
                 self.begin_statement(upstream, command, upstream_out)
             }
-            com::QUERY => self.begin_query(upstream, command, is_whole, upstream_out),
+            com::QUERY => self.begin_query(upstream, command, is_whole, upstream_out)?,
             _ => Begin::Send,
         };
         if begin != Begin::Wait
@@ -204,26 +215,63 @@ impl Session {
         command: &[u8],
         is_whole: bool,
         out: &mut Vec<u8>,
-    ) -> Begin {
+    ) -> Result<Begin, Fault> {
         let effects = self.op.effects;
+        if effects.reads_conditions && self.conditions.is_some() && !self.ran_last_on(upstream) {
+            return Err(Fault::LastStatementLost);
+        }
         let reads_counts = effects.reads_row_count || effects.reads_found_rows;
         if !reads_counts || !is_whole || self.ran_last_on(upstream) {
-            return Begin::Send;
+            return Ok(Begin::Send);
         }
-        if let Some(residue) = &self.found_rows_residue
-            && let Place::Kept(reply) = residue.place()
-            && let Some(value) = read_number(&reply)
-        {
-            self.found_rows = value;
-        }
+        self.learn_found_rows()?;
         let sql = payload_of(command).get(1..).unwrap_or_default();
         match text::substitute(sql, self.lex_mode(), self.row_count, self.found_rows) {
             Some(sql) => {
                 packet(out, 0, |out| encode_text_command(out, com::QUERY, &sql));
-                Begin::Replaced
+                Ok(Begin::Replaced)
             }
-            None => Begin::Send,
+            None => Ok(Begin::Send),
         }
+    }
+
+    /// Takes over the value of FOUND_ROWS() that was read out for this session.
+    fn learn_found_rows(&mut self) -> Result<(), Fault> {
+        let Some(residue) = &self.found_rows_residue else {
+            return Ok(());
+        };
+        if !self.op.effects.reads_found_rows {
+            return Ok(());
+        }
+        let Place::Kept(reply) = residue.place() else {
+            return Err(Fault::LastStatementLost);
+        };
+        self.found_rows = read_number(&reply).ok_or(Fault::LastStatementLost)?;
+        Ok(())
+    }
+
+    /// The text to execute in place of a prepared statement that reads counts of the statement
+    /// before it, which ran on another connection: the counts stand in it as literals.
+    fn text_with_counts(
+        &mut self,
+        upstream: &Upstream,
+        texts: &mut Texts,
+    ) -> Result<Option<Rc<StatementText>>, Fault> {
+        let effects = self.op.effects;
+        if !(effects.reads_row_count || effects.reads_found_rows) || self.ran_last_on(upstream) {
+            return Ok(None);
+        }
+        self.learn_found_rows()?;
+        let mode = self.lex_mode();
+        let (row_count, found_rows) = (self.row_count, self.found_rows);
+        Ok(self
+            .statements
+            .find(self.op.statement)
+            .and_then(|statement| {
+                let text = &statement.text;
+                let sql = text::substitute(&text.sql, mode, row_count, found_rows)?;
+                Some(texts.intern(&sql, text.schema.as_deref()))
+            }))
     }
 
     fn begin_prepare(&mut self, texts: &mut Texts, command: &[u8]) -> Begin {
@@ -247,13 +295,14 @@ impl Session {
                 write_id(command, prepared.id);
                 Begin::Send
             }
-            None => prepare(statement, upstream, out),
+            None => prepare(&statement.text.clone(), upstream, out),
         }
     }
 
     fn begin_execute(
         &mut self,
         upstream: &mut Upstream,
+        instead: Option<Rc<StatementText>>,
         command: &mut [u8],
         is_whole: bool,
         out: &mut Vec<u8>,
@@ -261,8 +310,9 @@ impl Session {
         let Some(statement) = self.statements.find(self.op.statement) else {
             return Ok(Begin::Send);
         };
-        let Some(prepared) = upstream.prepared.touch(statement.text.key) else {
-            return Ok(prepare(statement, upstream, out));
+        let text = instead.unwrap_or_else(|| statement.text.clone());
+        let Some(prepared) = upstream.prepared.touch(text.key) else {
+            return Ok(prepare(&text, upstream, out));
         };
         write_id(command, prepared.id);
         if statement.params == 0 {
@@ -312,17 +362,7 @@ impl Session {
                 };
             };
             let is_main = matches!(first, Expected::Main(_));
-            if !upstream.is_walking {
-                let expect = match first {
-                    Expected::Moved => Expect::Ok,
-                    Expected::Prepared(_) => Expect::Prepare,
-                    Expected::ReadOut(_) => Expect::Results,
-                    Expected::Main(expect) => *expect,
-                };
-                let sequence = if is_main { self.command_sequence } else { 0 };
-                upstream.walker.start(expect, sequence);
-                upstream.is_walking = true;
-            }
+            upstream.start_walking(self.command_sequence);
             let rest = bytes.get_mut(at..).unwrap_or_default();
             let (used, packet, is_carried) = match upstream.walker.step(rest)? {
                 Step::Starved => return Ok(Progress::More),
@@ -376,10 +416,10 @@ pub(super) enum Piece {
 }
 
 /// Sends COM_STMT_PREPARE for a statement that the connection does not have.
-fn prepare(statement: &Statement, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
+fn prepare(text: &Rc<StatementText>, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
     // The statement belongs to the schema it was prepared in, not to the current one.
     let current = upstream.vector.schema().map(<[u8]>::to_vec);
-    let own = statement.text.schema.as_deref();
+    let own = text.schema.as_deref();
     let moves = own.is_some() && own != current.as_deref();
     let go = |schema: &[u8], upstream: &mut Upstream, out: &mut Vec<u8>| {
         packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
@@ -389,11 +429,9 @@ fn prepare(statement: &Statement, upstream: &mut Upstream, out: &mut Vec<u8>) ->
         go(own, upstream, out);
     }
     packet(out, 0, |out| {
-        encode_text_command(out, com::STMT_PREPARE, &statement.text.sql)
+        encode_text_command(out, com::STMT_PREPARE, &text.sql);
     });
-    upstream
-        .expected
-        .push(Expected::Prepared(statement.text.clone()));
+    upstream.expected.push(Expected::Prepared(text.clone()));
     if moves && let Some(current) = current {
         go(&current, upstream, out);
     }

@@ -9,6 +9,7 @@ pub mod intake;
 pub mod login;
 pub mod output;
 pub mod residue;
+pub mod salvage;
 pub mod state;
 pub mod statements;
 pub mod text;

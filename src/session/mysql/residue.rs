@@ -84,9 +84,16 @@ impl Residue {
         }
     }
 
-    /// The read-out has been sent.
+    /// Another session has leased the connection: the read-out is about to be sent.
     pub fn begin_reading(&self) {
         *self.place.borrow_mut() = Place::Leaving;
+    }
+
+    /// The connection went back before the state was read out: it is where it was.
+    pub fn stays(&self) {
+        if *self.place.borrow() == Place::Leaving {
+            self.settle(Place::OnConnection);
+        }
     }
 
     /// Takes in bytes of the read-out's reply.

@@ -84,6 +84,30 @@ impl Upstream {
         self.last_user.0
     }
 
+    /// The session `owner` has leased the connection: what others left on it is about to be read
+    /// out, so they must wait for that and not look elsewhere.
+    pub fn claimed_by(&self, owner: u64) {
+        for residue in self
+            .residues
+            .iter()
+            .filter(|residue| residue.owner() != owner)
+        {
+            residue.begin_reading();
+        }
+    }
+
+    /// The connection goes back: what has not been read out is still on it.
+    pub fn unclaimed(&self) {
+        self.residues.iter().for_each(|residue| residue.stays());
+    }
+
+    /// Whether the session `owner` has left anything here that it may still read.
+    pub fn holds_for(&self, owner: u64) -> bool {
+        self.residues
+            .iter()
+            .any(|residue| residue.owner() == owner && Rc::strong_count(residue) > 1)
+    }
+
     /// Whether the connection is in a schema. One that is cannot leave it for none.
     pub fn has_schema(&self) -> bool {
         self.vector.schema().is_some()
@@ -108,6 +132,23 @@ impl Upstream {
         } else {
             1
         }
+    }
+
+    /// Readies the walker for the oldest awaited reply, unless it is in the middle of it.
+    /// `main_sequence` is the sequence id of the client's command's last packet.
+    pub(super) fn start_walking(&mut self, main_sequence: u8) {
+        if self.is_walking {
+            return;
+        }
+        let (expect, sequence) = match self.expected.first() {
+            None => return,
+            Some(Expected::Moved) => (Expect::Ok, 0),
+            Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
+            Some(Expected::ReadOut(_)) => (Expect::Results, 0),
+            Some(Expected::Main(expect)) => (*expect, main_sequence),
+        };
+        self.walker.start(expect, sequence);
+        self.is_walking = true;
     }
 
     /// Whether the connection has been in this schema; remembers it.

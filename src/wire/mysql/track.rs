@@ -96,7 +96,8 @@ fn change(kind: u8, data: &[u8]) -> Result<Change<'_>, WireError> {
     };
     Ok(match kind {
         SCHEMA => Change::Schema(text()?),
-        STATE_CHANGE => Change::StateChanged(text()? == b"1"),
+        // Unlike the others a bare byte: what MySQL and MariaDB send.
+        STATE_CHANGE => Change::StateChanged(data == b"1"),
         GTIDS => Change::Gtids(data),
         TRANSACTION_CHARACTERISTICS => Change::TransactionCharacteristics(text()?),
         TRANSACTION_STATE => Change::TransactionState(text()?),
@@ -118,7 +119,7 @@ pub fn encode_change(out: &mut Vec<u8>, change: &Change<'_>) {
             SCHEMA
         }
         Change::StateChanged(changed) => {
-            put_lenenc_bytes(&mut data, if changed { b"1" } else { b"0" });
+            data.push(if changed { b'1' } else { b'0' });
             STATE_CHANGE
         }
         Change::Gtids(raw) => {
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn several_variables_in_one_entry() {
         // MariaDB may put them so; MySQL sends an entry each.
-        let block = b"\x00\x08\x01a\x011\x01b\x012\x02\x02\x011";
+        let block = b"\x00\x08\x01a\x011\x01b\x012\x02\x011";
         let variable = |name, value| Change::SystemVariable { name, value };
         assert_eq!(
             list(block),
@@ -209,18 +210,18 @@ mod tests {
         check(b"\x01\x03\x01ab", 0);
         check(b"\x00\x03\x01a\x01", 0);
         check(b"\x00\x05\x01a\x011\x01", 1);
-        check(b"\x02\x02\x011\xff", 1);
+        check(b"\x02\x011\xff", 1);
     }
 
     #[test]
     fn filtering_keeps_order_and_is_all_or_nothing() {
-        let block = b"\x00\x04\x01a\x011\x01\x02\x01s\x00\x04\x01b\x012\x02\x02\x011";
+        let block = b"\x00\x04\x01a\x011\x01\x02\x01s\x00\x04\x01b\x012\x02\x011";
         let mut out = b"before".to_vec();
         filter(&mut out, block, |change| {
             !matches!(change, Change::SystemVariable { name: b"a", .. })
         })
         .unwrap();
-        assert_eq!(out, b"before\x01\x02\x01s\x00\x04\x01b\x012\x02\x02\x011");
+        assert_eq!(out, b"before\x01\x02\x01s\x00\x04\x01b\x012\x02\x011");
         for cut in [1, 3, 7, block.len() - 1] {
             let mut out = b"before".to_vec();
             let result = filter(&mut out, &block[..cut], |_| true);
