@@ -146,7 +146,7 @@ fn handle(world: &Rc<World>, message: CoreMessage) {
                 endpoint.on_permit(world, message);
             }
         }
-        CoreMessage::HandOver(_) => {}
+
         CoreMessage::JobDone(done) => {
             let is_key = done
                 .outcome

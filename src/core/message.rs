@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::base::ident::{CoreId, EndpointId};
@@ -45,14 +44,6 @@ impl<T> Reply<T> {
     }
 }
 
-/// A connection that moves to another core, with what its owner knew about it.
-pub struct HandOver {
-    /// The socket, without a receive or send in flight.
-    pub socket: OwnedFd,
-    /// What the connection is for; its receiver knows the type.
-    pub state: Box<dyn Any + Send>,
-}
-
 /// A message to a core.
 pub enum CoreMessage {
     /// Nothing to do: shows that the core takes messages.
@@ -71,8 +62,6 @@ pub enum CoreMessage {
     Scrape(Reply<Scrape>),
     /// Another core asks for permits, or gives some.
     Permit(PermitMessage),
-    /// A connection to take over.
-    HandOver(HandOver),
     /// A job that this core gave to the helper thread has ended.
     JobDone(JobDone),
 }
@@ -88,7 +77,6 @@ impl fmt::Debug for CoreMessage {
             Self::DrainNow => "DrainNow",
             Self::Scrape(_) => "Scrape",
             Self::Permit(_) => "Permit",
-            Self::HandOver(_) => "HandOver",
             Self::JobDone(_) => "JobDone",
         })
     }

@@ -14,7 +14,7 @@ use super::mailbox::Mailboxes;
 use super::message::Addresses;
 use super::routing::Routing;
 use crate::base::credential::Verifier;
-use crate::base::ident::CoreId;
+use crate::base::ident::{CoreId, EndpointId};
 use crate::base::prng::Prng;
 use crate::config::Snapshot;
 use crate::net::Net;
@@ -56,6 +56,13 @@ pub(super) struct Replica {
 
 /// What a job computed; `None` when it panicked.
 pub(super) type JobOutcome = Option<Box<dyn std::any::Any + Send>>;
+
+impl Replica {
+    /// This core's side of an endpoint, by its id in the snapshot.
+    pub(super) fn endpoint(&self, id: EndpointId) -> Option<&Rc<EndpointState>> {
+        self.endpoints.get(usize::try_from(id.0).ok()?)
+    }
+}
 
 /// One core's world.
 pub(super) struct World {
@@ -238,8 +245,8 @@ impl World {
         if addresses.generation != replica.generation {
             return;
         }
-        for endpoint in &replica.endpoints {
-            *endpoint.addresses.borrow_mut() = addresses.of(endpoint.id).to_vec();
+        for (endpoint, index) in replica.endpoints.iter().zip(0_u32..) {
+            *endpoint.addresses.borrow_mut() = addresses.of(EndpointId(index)).to_vec();
         }
         self.kick();
     }

@@ -231,8 +231,9 @@ impl Session {
             }
         }
         if let Some(vector) = vector.filter(|vector| *vector != *self.vector) {
-            self.vector = Rc::new(vector);
-            upstream.vector = self.vector.clone();
+            let vector = Rc::new(vector);
+            upstream.vector = vector.clone();
+            self.set_vector(vector);
         }
         Ok(())
     }

@@ -82,6 +82,8 @@ pub struct Session {
     pub(super) owner: u64,
     pub(super) capabilities: u32,
     pub(super) vector: Rc<Vector>,
+    /// What `vector` means for reading SQL text; kept because every statement asks.
+    lexing: LexMode,
     login_vector: Rc<Vector>,
     pub(super) statements: Statements,
     statements_max: usize,
@@ -107,6 +109,7 @@ impl Session {
         Self {
             owner: facts.owner,
             capabilities: facts.capabilities,
+            lexing: lexing(&facts.vector),
             login_vector: facts.vector.clone(),
             vector: facts.vector,
             statements: Statements::default(),
@@ -167,19 +170,17 @@ impl Session {
 
     /// How to read SQL text in the session's current state.
     pub(super) fn lex_mode(&self) -> LexMode {
-        let charset = self
-            .vector
-            .value("character_set_client")
-            .unwrap_or_default();
-        let charset = std::str::from_utf8(charset).unwrap_or_default();
         LexMode {
-            ansi_quotes: self
-                .vector
-                .value("sql_mode")
-                .is_some_and(|mode| has_word(mode, b"ANSI_QUOTES")),
+            ansi_quotes: self.lexing.ansi_quotes || self.status & status::ANSI_QUOTES != 0,
             no_backslash_escapes: self.status & status::NO_BACKSLASH_ESCAPES != 0,
-            multibyte_unsafe: crate::wire::mysql::charset::is_unsafe_to_lex(charset),
+            multibyte_unsafe: self.lexing.multibyte_unsafe,
         }
+    }
+
+    /// Takes over another state, and what it means for reading SQL text.
+    pub(super) fn set_vector(&mut self, vector: Rc<Vector>) {
+        self.lexing = lexing(&vector);
+        self.vector = vector;
     }
 
     /// Tells the sequence id of the command's last packet, once it is known. It differs from 0 for
@@ -391,11 +392,12 @@ impl Session {
     /// (MySQL manual, "mysql_reset_connection()"). The reply is in `out`.
     pub fn reset(&mut self, out: &mut Output) {
         let schema = self.vector.schema().unwrap_or_default();
-        self.vector = if self.login_vector.schema().unwrap_or_default() == schema {
+        let vector = if self.login_vector.schema().unwrap_or_default() == schema {
             self.login_vector.clone()
         } else {
             Rc::new(self.login_vector.with_schema(schema))
         };
+        self.set_vector(vector);
         self.lose_lease();
         self.statements.clear();
         self.insert_id = 0;
@@ -500,6 +502,17 @@ pub(super) fn write_close(server_id: u32, out: &mut Vec<u8>) {
 /// The payload of a command's first packet.
 pub(super) fn payload_of(command: &[u8]) -> &[u8] {
     command.get(HEADER_LEN..).unwrap_or_default()
+}
+
+fn lexing(vector: &Vector) -> LexMode {
+    let charset = vector.value("character_set_client").unwrap_or_default();
+    let charset = std::str::from_utf8(charset).unwrap_or_default();
+    let mode = vector.value("sql_mode").unwrap_or_default();
+    LexMode {
+        ansi_quotes: has_word(mode, b"ANSI_QUOTES"),
+        no_backslash_escapes: has_word(mode, b"NO_BACKSLASH_ESCAPES"),
+        multibyte_unsafe: crate::wire::mysql::charset::is_unsafe_to_lex(charset),
+    }
 }
 
 fn has_word(list: &[u8], word: &[u8]) -> bool {
