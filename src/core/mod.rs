@@ -15,4 +15,5 @@ pub mod message;
 pub mod preflight;
 mod routing;
 pub mod runtime;
+mod watch;
 mod world;

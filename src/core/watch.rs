@@ -1,0 +1,159 @@
+//! What an exchange waits for: the upstream's bytes, the client's leaving, deadlines, the drain.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::client::Client;
+use super::world::Drain;
+use crate::base::clock::{Deadline, Now};
+use crate::net::Buf;
+
+/// Bytes that may wait to be taken by a client before its upstream is no longer read.
+const UNSENT_MAX: usize = 256 * 1024;
+/// Upstream chunks handled before other tasks get their turn.
+const CHUNKS_PER_TURN: u32 = 16;
+/// How long a statement may still run after its client has closed its side.
+const GONE_GRACE: Duration = Duration::from_secs(1);
+
+/// What ends a wait within an exchange.
+pub(super) enum Wake {
+    /// Bytes of the reply.
+    Reply(Buf),
+    /// The upstream closed, or its socket failed.
+    UpstreamLost,
+    /// The client's socket failed, or its grace after closing is over.
+    ClientGone,
+    /// The statement's deadline.
+    TooLong,
+    /// The client takes nothing.
+    Stalled,
+    /// The drain's grace is over.
+    Drain,
+    /// Give the other tasks a turn.
+    Yield,
+}
+
+/// What the waits of one exchange need to remember.
+pub(super) struct Watch {
+    /// The statement's deadline.
+    deadline: Deadline,
+    /// Since when the client has taken nothing, and how much was unsent then.
+    pub(super) stalled: Option<(Now, usize)>,
+    gone_at: Option<Now>,
+    chunks: u32,
+}
+
+impl Client {
+    pub(super) fn watch(&mut self, began: Now) -> Watch {
+        let snapshot = Rc::clone(&self.admitted.replica);
+        let statement = snapshot.snapshot.statement_deadline(self.admitted.tenant);
+        let deadline = statement.map_or(Deadline::NEVER, |limit| began.plus(limit));
+        self.timer.set(deadline);
+        Watch {
+            deadline,
+            stalled: None,
+            gone_at: None,
+            chunks: 0,
+        }
+    }
+
+    pub(super) fn poll_exchange(&mut self, watch: &mut Watch, cx: &mut Context<'_>) -> Poll<Wake> {
+        if watch.chunks >= CHUNKS_PER_TURN {
+            watch.chunks = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let now = self.world.net.now();
+        if let Some(event) = self.look_at_client(watch, now, cx) {
+            return Poll::Ready(event);
+        }
+        match self.stream.poll_unsent_below(cx, UNSENT_MAX) {
+            Poll::Ready(Ok(())) => {
+                watch.stalled = None;
+                let Some(lease) = &mut self.lease else {
+                    return Poll::Ready(Wake::UpstreamLost);
+                };
+                match lease.connection.stream.poll_receive(cx) {
+                    Poll::Ready(Ok(Some(buf))) => {
+                        watch.chunks = watch.chunks.saturating_add(1);
+                        return Poll::Ready(Wake::Reply(buf));
+                    }
+                    Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Wake::UpstreamLost),
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Ready(Err(_)) => return Poll::Ready(Wake::ClientGone),
+            Poll::Pending => self.note_stall(watch, now),
+        }
+        if self.world.drain() == Drain::Now {
+            return Poll::Ready(Wake::Drain);
+        }
+        self.set_exchange_timer(watch);
+        self.timer.poll(cx).map(|()| self.which_deadline(watch))
+    }
+
+    /// Takes in what the client sends ahead, and notices that it leaves.
+    fn look_at_client(
+        &mut self,
+        watch: &mut Watch,
+        now: Now,
+        cx: &mut Context<'_>,
+    ) -> Option<Wake> {
+        if watch.gone_at.is_none() && self.pending.is_none() {
+            match self.stream.poll_receive(cx) {
+                Poll::Ready(Ok(Some(buf))) => self.pending = Some(buf),
+                Poll::Ready(Ok(None)) => {
+                    // A client may close its side after its last statement and read the answer.
+                    self.is_gone = true;
+                    watch.gone_at = Some(now);
+                }
+                Poll::Ready(Err(_)) => return Some(Wake::ClientGone),
+                Poll::Pending => {}
+            }
+        }
+        None
+    }
+
+    fn note_stall(&self, watch: &mut Watch, now: Now) {
+        let unsent = self.stream.unsent();
+        match watch.stalled {
+            Some((_, before)) if before == unsent => {}
+            _ => watch.stalled = Some((now, unsent)),
+        }
+    }
+
+    fn stall_deadline(&self, watch: &Watch) -> Deadline {
+        let limit = self.admitted.replica.snapshot.deadlines.write_stall;
+        watch
+            .stalled
+            .map_or(Deadline::NEVER, |(since, _)| since.plus(limit))
+    }
+
+    fn set_exchange_timer(&mut self, watch: &Watch) {
+        let gone = watch
+            .gone_at
+            .map_or(Deadline::NEVER, |since| since.plus(GONE_GRACE));
+        let stall = self.stall_deadline(watch);
+        let next = watch.deadline.min(gone).min(stall);
+        if self.timer.deadline() != next {
+            self.timer.set(next);
+        }
+    }
+
+    fn which_deadline(&self, watch: &Watch) -> Wake {
+        let now = self.world.net.now();
+        if watch
+            .gone_at
+            .is_some_and(|since| since.plus(GONE_GRACE).is_over(now))
+        {
+            Wake::ClientGone
+        } else if self.stall_deadline(watch).is_over(now) {
+            Wake::Stalled
+        } else if watch.deadline.is_over(now) {
+            Wake::TooLong
+        } else {
+            Wake::Yield
+        }
+    }
+}
