@@ -148,7 +148,7 @@ impl Client {
     async fn attempt(&mut self, mut command: Command, began: Now) -> Outcome {
         let sent_at = self.now();
         let mut watch = self.watch(began);
-        self.reply_sequence = Some(1);
+        self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
         self.has_answered = false;
         loop {
             match self.begin(&mut command) {
@@ -371,6 +371,10 @@ impl Client {
             }
             Fault::StateLost | Fault::Protocol(_) => {
                 let answered = self.has_answered;
+                if answered {
+                    // What was refused may have been counted and not sent: no ERR can be numbered.
+                    self.reply_sequence = None;
+                }
                 self.discard(CloseReason::UpstreamProtocol);
                 match self.lose(answered, was_pinned) {
                     Ok(()) => Outcome::Done,

@@ -28,6 +28,12 @@ const TOLD_TO_CLIENTS: &[&[u8]] = &[
     b"time_zone",
 ];
 
+/// Variables that NOWAIT and WAIT n set for the length of their statement. MariaDB reports the
+/// passing value and says nothing when it takes it back.
+fn is_lock_wait(name: &[u8]) -> bool {
+    name == b"innodb_lock_wait_timeout" || name == b"lock_wait_timeout"
+}
+
 /// Errors after which the server closes the connection: shutdown, killed, idle for too long.
 const FATAL_ERRNOS: &[u16] = &[1053, 1152, 1184, 1927, 4031];
 
@@ -162,7 +168,12 @@ impl Session {
         out: &mut Output,
     ) -> Result<(), Fault> {
         let changes_form = ends_rows && self.drops_eof(upstream);
-        let reports_state = self.status & status::SESSION_STATE_CHANGED != 0;
+        let mut reports_state = self.status & status::SESSION_STATE_CHANGED != 0;
+        if reports_state && ends_rows && !upstream.deprecates_eof {
+            // A legacy EOF has the flag and no room for what has changed.
+            self.op.state_changed = true;
+            reports_state = false;
+        }
         if !reports_state && !changes_form {
             pass(upstream, piece, out);
             return Ok(());
@@ -210,6 +221,9 @@ impl Session {
                     self.op.state_explained = true;
                     if name == b"last_insert_id" || name == b"identity" {
                         self.op.effects.sets_insert_id = true;
+                        continue;
+                    }
+                    if is_lock_wait(name) && !self.op.effects.is_set {
                         continue;
                     }
                     let current = vector.get_or_insert_with(|| (*self.vector).clone());
