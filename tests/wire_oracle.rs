@@ -428,9 +428,9 @@ fn session_changes_read_as_the_oracle_reads_them() {
     assert_eq!(encoded(|out| encode_change(out, &flag)), b"\x02\x011");
     let others = changes.into_iter().filter(|change| *change != flag);
     let block = encoded(|out| {
-        others
-            .clone()
-            .for_each(|change| encode_change(out, &change))
+        for change in others.clone() {
+            encode_change(out, &change);
+        }
     });
     let mut buf = ParseBuf(&block);
     for change in others {

@@ -140,7 +140,7 @@ impl Session {
                     continue;
                 }
                 packet(out, 0, |out| {
-                    encode_text_command(out, com::QUERY, residue.query())
+                    encode_text_command(out, com::QUERY, residue.query());
                 });
                 residue.begin_reading();
                 upstream.expected.push(Expected::ReadOut(residue.clone()));
@@ -204,7 +204,7 @@ impl Session {
         }
         let set = format!("SET LAST_INSERT_ID={}", self.insert_id);
         packet(out, 0, |out| {
-            encode_text_command(out, com::QUERY, set.as_bytes())
+            encode_text_command(out, com::QUERY, set.as_bytes());
         });
         upstream.expected.push(Expected::Moved);
     }

@@ -25,7 +25,7 @@ impl Upstream {
         for residue in std::mem::take(&mut self.residues) {
             if Rc::strong_count(&residue) > 1 {
                 packet(out, 0, |out| {
-                    encode_text_command(out, com::QUERY, residue.query())
+                    encode_text_command(out, com::QUERY, residue.query());
                 });
                 residue.begin_reading();
                 self.expected.push(Expected::ReadOut(residue));
