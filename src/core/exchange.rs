@@ -397,6 +397,9 @@ impl Client {
         metrics.total.record(total);
         metrics.upstream.record(upstream);
         metrics.gateway.record(total.saturating_sub(upstream));
+        if self.session.server_errno().is_some() {
+            metrics.server_errors.inc();
+        }
         let before = self.pinned;
         let after = self.session.end(&mut lease.connection.session);
         let pins = self.session.pins();

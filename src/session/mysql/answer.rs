@@ -38,6 +38,11 @@ fn is_lock_wait(name: &[u8]) -> bool {
 const FATAL_ERRNOS: &[u16] = &[1053, 1152, 1184, 1927, 4031];
 
 impl Session {
+    /// The server's error number, if the last command was answered with ERR.
+    pub fn server_errno(&self) -> Option<u16> {
+        self.op.errno
+    }
+
     /// A piece of the reply to the client's command.
     pub(super) fn take_main(
         &mut self,
