@@ -106,7 +106,10 @@ impl Client {
     }
 
     /// Waits for an upstream connection.
-    async fn acquire(&mut self, prefer_last: bool) -> Result<Lease<UpstreamConnection>, Failed> {
+    pub(super) async fn acquire(
+        &mut self,
+        prefer_last: bool,
+    ) -> Result<Lease<UpstreamConnection>, Failed> {
         let world = Rc::clone(&self.world);
         let replica = world.replica();
         let deadline = self.now().plus(replica.snapshot.deadlines.pool_wait);
@@ -207,7 +210,7 @@ impl Client {
         }
     }
 
-    fn upstream_is_idle(&self) -> bool {
+    pub(super) fn upstream_is_idle(&self) -> bool {
         self.lease
             .as_ref()
             .is_some_and(|lease| lease.connection.session.is_idle())
@@ -355,6 +358,7 @@ impl Client {
         );
         match fault {
             Fault::Refused => {
+                self.doubt_schema();
                 self.discard(CloseReason::StateLost);
                 Outcome::Done
             }
@@ -437,7 +441,7 @@ fn send(stream: &mut Stream, mut buf: Buf, out: &Output) {
 }
 
 /// Why no connection was leased.
-enum Failed {
+pub(super) enum Failed {
     /// The client is told this.
     Told(Event),
     /// The client's connection ends.

@@ -82,14 +82,22 @@ pub(super) async fn serve(
         buf: None,
         partial: Vec::new(),
     };
-    let mut client = match entry.log_in(&door, peer, number, connection_id).await {
-        Ok((session, admitted)) => {
-            door.metrics.logins.inc();
-            door.metrics.login_time.record(world.net.now().since(began));
-            entry.into_client(session, admitted)
-        }
+    let logged_in = entry.log_in(&door, peer, number, connection_id).await;
+    let (mut client, mut login, names_schema) = match logged_in {
+        Ok(LoggedIn {
+            session,
+            admitted,
+            login,
+            names_schema,
+        }) => (entry.into_client(session, admitted), login, names_schema),
         Err(end) => return end,
     };
+    if let Err(end) = client.finish_login(&mut login, names_schema).await {
+        return end;
+    }
+    drop(login);
+    door.metrics.logins.inc();
+    door.metrics.login_time.record(world.net.now().since(began));
     let end = client.serve().await;
     if client.is_aborted {
         // What was sent is not complete; the client must not take it for the whole.
@@ -112,6 +120,15 @@ impl Drop for Registered {
     }
 }
 
+/// A client whose password and place are settled; only the login's OK is still to come.
+struct LoggedIn {
+    session: Session,
+    admitted: Admitted,
+    login: Login,
+    /// The client names a schema itself.
+    names_schema: bool,
+}
+
 /// A connection that has not logged in.
 struct Entry {
     world: Rc<World>,
@@ -128,7 +145,7 @@ impl Entry {
         peer: SocketAddr,
         number: u64,
         connection_id: u32,
-    ) -> Result<(Session, Admitted), End> {
+    ) -> Result<LoggedIn, End> {
         let mut out = Vec::new();
         let (Ok(nonce), Ok(switch_nonce)) = (auth::nonce(), auth::nonce()) else {
             crate::log!(Error, "no randomness for a login challenge");
@@ -188,9 +205,13 @@ impl Entry {
                 CloseReason::UpstreamConnect,
             ));
         };
-        login.finish_ok(status::AUTOCOMMIT, &mut out);
-        self.send(&mut out);
-        Ok((session, admitted))
+        let named = result.schema.as_deref().unwrap_or_default();
+        Ok(LoggedIn {
+            session,
+            admitted,
+            login,
+            names_schema: !named.is_empty(),
+        })
     }
 
     fn login_config(&self, peer: SocketAddr, connection_id: u32) -> LoginConfig {

@@ -13,6 +13,7 @@ use super::jobs::Jobs;
 use super::mailbox::Mailboxes;
 use super::message::Addresses;
 use super::routing::Routing;
+use crate::base::clock::Now;
 use crate::base::credential::Verifier;
 use crate::base::ident::{CoreId, EndpointId};
 use crate::base::prng::Prng;
@@ -79,6 +80,7 @@ pub(super) struct World {
     pub(super) server_key: RefCell<Option<Arc<ServerKey>>>,
     /// Stage-2 hashes learnt in full logins, by user name, with the stored verifier they belong to.
     pub(super) learnt: RefCell<HashMap<Vec<u8>, (Verifier, Verifier), FixedState>>,
+    schemas: RefCell<HashMap<u64, Now, FixedState>>,
     vectors: RefCell<HashMap<u64, Rc<Vector>, FixedState>>,
     drain: Cell<Drain>,
     clients: RefCell<HashMap<u64, Waker, FixedState>>,
@@ -91,6 +93,10 @@ pub(super) struct World {
 
 /// Vectors of logins that are remembered for sharing; more are simply not shared.
 const VECTORS_MAX: usize = 1024;
+
+/// Schemas of logins that are remembered as known to their servers; beyond it all are asked for
+/// again.
+const SCHEMAS_MAX: usize = 4096;
 
 impl World {
     pub(super) fn new(
@@ -117,6 +123,7 @@ impl World {
             server_version: RefCell::new(version),
             server_key: RefCell::default(),
             learnt: RefCell::default(),
+            schemas: RefCell::default(),
             vectors: RefCell::default(),
             drain: Cell::new(Drain::Serving),
             clients: RefCell::default(),
@@ -164,6 +171,25 @@ impl World {
         } else {
             fresh()
         }
+    }
+
+    /// When a server last accepted the schema behind this mark in a login.
+    pub(super) fn schema_accepted(&self, mark: u64) -> Option<Now> {
+        self.schemas.borrow().get(&mark).copied()
+    }
+
+    /// A server has accepted the schema behind this mark.
+    pub(super) fn remember_schema(&self, mark: u64, now: Now) {
+        let mut schemas = self.schemas.borrow_mut();
+        if schemas.len() >= SCHEMAS_MAX {
+            schemas.clear();
+        }
+        schemas.insert(mark, now);
+    }
+
+    /// A server may not know the schema behind this mark any more.
+    pub(super) fn forget_schema(&self, mark: u64) {
+        self.schemas.borrow_mut().remove(&mark);
     }
 
     /// How far the drain is.

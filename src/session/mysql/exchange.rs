@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use super::downstream::{Session, payload_of, write_close};
+use super::downstream::{Op, Session, payload_of, write_close};
 use super::output::Output;
 use super::residue::{Kind, Place, Residue, read_number};
 use super::state::is_same;
@@ -120,6 +120,28 @@ impl Session {
             upstream.expected.push(expected);
         }
         Ok(begin)
+    }
+
+    /// Brings a leased connection into the session's state ahead of any command, and has the server
+    /// look for the schema even if the connection is in it already. The replies, if
+    /// anything was written, end with [`Progress::Ready`] or [`Fault::Refused`].
+    pub fn begin_move(&mut self, upstream: &mut Upstream, upstream_out: &mut Vec<u8>) {
+        self.op = Op::default();
+        self.read_out_others(upstream, upstream_out);
+        if upstream.last_user.0 != self.owner {
+            upstream.last_user = (0, 0);
+        }
+        if let Some(schema) = self.vector.schema()
+            && upstream.vector.schema() == Some(schema)
+        {
+            // It was there when the connection came into it; it may have been dropped since.
+            packet(upstream_out, 0, |out| {
+                encode_text_command(out, com::INIT_DB, schema);
+            });
+            upstream.expected.push(Expected::Moved);
+        }
+        // Nothing waits for this but the login itself.
+        let _ = self.move_state(upstream, upstream_out);
     }
 
     /// Reads out what other sessions left on the connection and may still want.
