@@ -4,6 +4,7 @@ import subprocess
 
 import pymysql
 
+import servers
 import suite_shell
 
 
@@ -77,8 +78,32 @@ def tenants_are_apart(target):
     return None
 
 
+def the_server_decides_about_the_schema(target):
+    """A login's schema is refused at login by the server's own error; it is asked again."""
+    def enter(schema):
+        return refusal(target, target.user, target.password, database=schema)
+
+    for schema in ("no_such_schema", "no_such_schema", "x" * 65):
+        found, direct = enter(schema), None
+        try:
+            pymysql.connect(host=target.host, port=target.server.port, user=target.user,
+                            password=target.password, database=schema).close()
+        except pymysql.err.MySQLError as error:
+            direct = error.args[0], error.args[1].replace(target.user, "USER")
+        if found != direct:
+            return f"{schema}: {found}, directly {direct}"
+    target.server.sql("CREATE OR REPLACE DATABASE comes_and_goes")
+    first = enter("comes_and_goes")
+    target.server.sql("DROP DATABASE comes_and_goes")
+    is_refused = servers.wait_for(10, lambda: enter("comes_and_goes")[0] == 1049)
+    target.server.sql("CREATE DATABASE comes_and_goes")
+    last = enter("comes_and_goes")
+    found, wanted = (first[0], is_refused, last[0]), (0, True, 0)
+    return None if found == wanted else f"{found}, wanted {wanted}"
+
+
 CASES = [sha2, sha2_with_the_shell, refusals_look_alike, a_refusal_leaves_the_pool_alone,
-         tenants_are_apart]
+         tenants_are_apart, the_server_decides_about_the_schema]
 
 
 def run(target):
