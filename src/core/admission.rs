@@ -141,7 +141,7 @@ impl Place {
 pub(super) struct Admitted {
     pub(super) connection_id: u32,
     pub(super) tenant: TenantId,
-    tenant_name: Arc<str>,
+    pub(super) tenant_name: Arc<str>,
     placement: PlacementId,
     pub(super) replica: Rc<Replica>,
     endpoint: Rc<EndpointState>,

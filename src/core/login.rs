@@ -96,6 +96,8 @@ pub(super) async fn serve(
         return end;
     }
     drop(login);
+    #[cfg(debug_assertions)]
+    panic_if_asked(&client.admitted);
     door.metrics.logins.inc();
     door.metrics.login_time.record(world.net.now().since(began));
     let end = client.serve().await;
@@ -106,6 +108,15 @@ pub(super) async fn serve(
     drop(client);
     drop(registered);
     end
+}
+
+/// Panics for a tenant that the environment names, so that tests of a debug build can see what a
+/// panic leaves behind. Release builds have nothing of it.
+#[cfg(debug_assertions)]
+fn panic_if_asked(admitted: &Admitted) {
+    let named = std::env::var("RINGGATE_TEST_PANIC");
+    let is_named = named.is_ok_and(|tenant| *tenant == *admitted.tenant_name);
+    assert!(!is_named, "a panic was asked for");
 }
 
 /// A client's place in the world, given up however its task ends.

@@ -236,6 +236,10 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What was said is not complete, and an orderly end would say that it is.
+            self.abort_when_dropped();
+        }
         self.net.state().orphan(self.key);
     }
 }

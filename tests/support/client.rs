@@ -236,6 +236,12 @@ impl Client {
         one(self.read_answers(false)?)
     }
 
+    /// Reads a packet that nobody asked for: the server's goodbye, an ERR with the sequence id 0.
+    pub fn read_goodbye(&mut self) -> Result<Vec<u8>, ClientError> {
+        self.sequence = 0;
+        self.receive()
+    }
+
     /// Prepares a statement.
     pub fn prepare(&mut self, sql: &str) -> Result<Statement, ClientError> {
         self.command(0x16, sql.as_bytes())?;

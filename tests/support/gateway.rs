@@ -39,6 +39,11 @@ impl Gateway {
     /// Starts `ringgate serve` with the configuration that `config` makes for two free ports, and
     /// waits for `/readyz`. Panics with the gateway's log when it does not become ready.
     pub fn start(config: impl FnOnce(Ports) -> String) -> Self {
+        Self::start_with(&[], config)
+    }
+
+    /// Like [`Gateway::start`], with further environment variables.
+    pub fn start_with(environment: &[(&str, &str)], config: impl FnOnce(Ports) -> String) -> Self {
         let ports = Ports {
             mysql: free_port(),
             admin: free_port(),
@@ -53,7 +58,7 @@ impl Gateway {
         let process = Command::new(env!("CARGO_BIN_EXE_ringgate"))
             .args(["serve", "--config"])
             .arg(&file)
-            .envs(ENVIRONMENT.iter().copied())
+            .envs(ENVIRONMENT.iter().chain(environment).copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)

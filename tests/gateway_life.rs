@@ -1,0 +1,302 @@
+//! The node's own life with clients on it: draining, reloading, a panic, a refused start.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test that prints its figures"
+)]
+
+mod support;
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use support::gateway::{ENVIRONMENT, two_shards_config};
+use support::{Client, ClientError, Gateway, Login, MariaDb, Ports, Shape, free_port, wait_for};
+
+const TABLE: &str = "CREATE OR REPLACE TABLE test.t (a INT PRIMARY KEY) ENGINE=InnoDB;";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn pair(extra: &str) -> (MariaDb, Gateway) {
+    let server = MariaDb::with_test_schema(TABLE);
+    let shape = Shape {
+        extra,
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(server.port(), &shape);
+    (server, gateway)
+}
+
+fn value(client: &mut Client, sql: &str) -> String {
+    let answer = client.query_one(sql);
+    let answer = answer.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    answer.text(0, 0).expect("a value")
+}
+
+#[test]
+fn a_drain_lets_statements_and_transactions_finish() {
+    let (server, mut gateway) = pair("[node]\ndrain_grace = \"20s\"\n");
+    let login = gateway.login();
+    let mut idle = gateway.client();
+    let mut running = gateway.client();
+    let mut writing = gateway.client();
+    writing.query("BEGIN").expect("a transaction");
+    writing.query("INSERT INTO t VALUES (1)").expect("a row");
+    running
+        .send_query("SELECT SLEEP(2), 'done'")
+        .expect("a write");
+    assert!(server.runs("SLEEP(2)", PATIENCE), "it does not run");
+
+    let begun = Instant::now();
+    gateway.signal("TERM");
+    match idle.read_goodbye() {
+        Err(ClientError::Server { errno, .. }) => assert_eq!(errno, 1053),
+        other => panic!("{other:?}"),
+    }
+    assert!(idle.is_ended_within(PATIENCE));
+    let told = begun.elapsed();
+    assert!(told < Duration::from_secs(1), "{told:?}");
+    assert!(
+        Client::connect(&login).is_err(),
+        "new clients are not taken"
+    );
+    writing
+        .query("INSERT INTO t VALUES (2)")
+        .expect("its transaction goes on");
+    writing.query("COMMIT").expect("and is committed");
+    let answer = running.read_query().expect("the statement is finished");
+    assert_eq!(answer.text(0, 1).as_deref(), Some("done"));
+    let goodbye = running.read_goodbye().expect_err("its connection ends");
+    assert_eq!(goodbye.errno(), 1053, "{goodbye}");
+    assert!(running.is_ended_within(PATIENCE));
+    let status = gateway.wait_for_exit(PATIENCE);
+    eprintln!(
+        "idle told after {told:?}, ended after {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(status.code(), Some(0), "{}", gateway.log());
+    assert_eq!(server.sql("SELECT COUNT(*) FROM test.t").trim(), "2");
+}
+
+#[test]
+fn a_drain_ends_with_its_grace() {
+    let (server, mut gateway) = pair("[node]\ndrain_grace = \"1s\"\n");
+    let mut running = gateway.client();
+    let mut writing = gateway.client();
+    writing.query("BEGIN").expect("a transaction");
+    writing.query("INSERT INTO t VALUES (1)").expect("a row");
+    running.send_query("SELECT SLEEP(60)").expect("a write");
+    assert!(server.runs("SLEEP(60)", PATIENCE), "it does not run");
+    let begun = Instant::now();
+    gateway.signal("TERM");
+    let error = running.read_query().expect_err("cut off");
+    assert_eq!(error.errno(), 1053, "{error}");
+    let told = begun.elapsed();
+    let limits = Duration::from_millis(990)..Duration::from_millis(1_500);
+    assert!(limits.contains(&told), "{told:?}");
+    gateway.wait_for_exit(Duration::from_secs(3));
+    assert_eq!(server.sql("SELECT COUNT(*) FROM test.t").trim(), "0");
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once() {
+    let (server, mut gateway) = pair("[node]\ndrain_grace = \"60s\"\n");
+    let mut running = gateway.client();
+    running.send_query("SELECT SLEEP(60)").expect("a write");
+    assert!(server.runs("SLEEP(60)", PATIENCE), "it does not run");
+    gateway.signal("TERM");
+    assert!(wait_for(PATIENCE, || gateway.log().contains("draining")));
+    let begun = Instant::now();
+    gateway.signal("TERM");
+    let status = gateway.wait_for_exit(Duration::from_secs(2));
+    eprintln!("ended after {:?}", begun.elapsed());
+    assert_eq!(status.code(), Some(1));
+    assert!(running.read_query().is_err());
+}
+
+#[test]
+fn a_reload_touches_no_connection() {
+    let a = MariaDb::with_test_schema("");
+    let b = MariaDb::with_test_schema("");
+    let shape = Shape::default();
+    let gateway = Gateway::in_shape(a.port(), &shape);
+    let mut client = gateway.client();
+    client.query("SET @kept = 'kept'").expect("a variable");
+    let of_b = Login {
+        user: "b".to_owned(),
+        password: "password-of-b".to_owned(),
+        ..gateway.login()
+    };
+    let generation = || gateway.metric("ringgate_configuration_generation", &[]);
+    let refused = || gateway.metric("ringgate_reloads_refused_total", &[]);
+    assert_eq!(Client::connect(&of_b).err().map(|e| e.errno()), Some(1045));
+
+    gateway.reload(|ports| shape.config(ports, a.port()).replace("[pools]", "[polls]"));
+    assert!(wait_for(PATIENCE, || refused() > 0.5));
+    assert_eq!(Client::connect(&of_b).err().map(|e| e.errno()), Some(1045));
+    assert_eq!(value(&mut client, "SELECT @kept"), "kept");
+
+    gateway.reload(|ports| two_shards_config(ports, a.port(), b.port(), shape.budget, ""));
+    assert!(
+        wait_for(PATIENCE, || generation() > 1.5),
+        "{}",
+        gateway.log()
+    );
+    let mut other = Client::connect(&of_b).expect("a new account");
+    assert_eq!(value(&mut other, "SELECT @@port"), b.port().to_string());
+    assert_eq!(value(&mut client, "SELECT @kept"), "kept");
+    assert_eq!(value(&mut client, "SELECT @@port"), a.port().to_string());
+
+    gateway.reload(|ports| shape.config(ports, a.port()));
+    assert!(wait_for(PATIENCE, || generation() > 2.5));
+    assert_eq!(Client::connect(&of_b).err().map(|e| e.errno()), Some(1045));
+    assert_eq!(
+        value(&mut other, "SELECT @@port"),
+        b.port().to_string(),
+        "served to its end"
+    );
+    assert_eq!(value(&mut client, "SELECT @kept"), "kept");
+}
+
+#[test]
+fn a_panic_resets_its_own_client_and_nobody_else() {
+    let a = MariaDb::with_test_schema("");
+    let b = MariaDb::with_test_schema("");
+    let gateway = Gateway::start_with(&[("RINGGATE_TEST_PANIC", "b")], |ports| {
+        two_shards_config(ports, a.port(), b.port(), 4, "")
+    });
+    let mut neighbour = gateway.client();
+    neighbour.query("SET @kept = 'kept'").expect("a variable");
+    let victim = Login {
+        user: "b".to_owned(),
+        password: "password-of-b".to_owned(),
+        ..gateway.login()
+    };
+    for round in 1..=3_u32 {
+        match Client::connect(&victim) {
+            Err(ClientError::Io(_)) => {}
+            Err(error) => panic!("{error}"),
+            // The login's OK may come before the reset.
+            Ok(mut client) => assert!(matches!(client.query("SELECT 1"), Err(ClientError::Io(_)))),
+        }
+        assert_eq!(value(&mut neighbour, "SELECT @kept"), "kept");
+        let panics = gateway.metric("ringgate_panics_total", &[]);
+        assert!((panics - f64::from(round)).abs() < 0.5, "{panics}");
+    }
+    let closed = gateway.metric("ringgate_connections_closed_total", &["reason=\"panic\""]);
+    assert!((2.5..3.5).contains(&closed), "{}", gateway.metrics());
+    assert!(wait_for(PATIENCE, || {
+        let open = gateway.metric("ringgate_connections_open", &[]);
+        (0.5..1.5).contains(&open)
+    }));
+    let log = gateway.log();
+    assert!(
+        log.contains("panic") && !log.contains("asked for"),
+        "no payload: {log}"
+    );
+}
+
+/// Runs the binary to its end.
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args(arguments)
+        .envs(ENVIRONMENT.iter().copied())
+        .output()
+        .expect("the gateway's binary")
+}
+
+/// Runs `serve` with a configuration that cannot work; its exit code, words and time.
+fn refused(config: &str) -> (Option<i32>, String, Duration) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("ringgate.toml");
+    std::fs::write(&file, config).expect("a writable folder");
+    let begun = Instant::now();
+    let output = run(&["serve", "--config", file.to_str().expect("a plain path")]);
+    let words = [output.stdout, output.stderr].concat();
+    let words = String::from_utf8_lossy(&words).into_owned();
+    (output.status.code(), words, begun.elapsed())
+}
+
+#[test]
+fn a_port_in_use_refuses_the_start() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let free = free_port();
+    for (mysql, admin) in [(port, free), (free, port)] {
+        let config = Shape::default().config(Ports { mysql, admin }, 1);
+        let (code, words, took) = refused(&config);
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains(&format!("127.0.0.1:{port}")), "{words}");
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+}
+
+#[test]
+fn a_configuration_is_refused_whole_with_every_problem() {
+    let ports = Ports {
+        mysql: free_port(),
+        admin: free_port(),
+    };
+    let good = Shape::default().config(ports, 1);
+    let cases = [
+        ("[cores]\ncount = 1", "[cores]\ncuont = 1", "count"),
+        ("budget = 4", "budget = 0", "budget"),
+        (
+            "placement = \"shard-a\"",
+            "placement = \"shard-x\"",
+            "shard-x",
+        ),
+        ("tenant = \"a\"", "tenant = \"x\"", "tenant"),
+        (
+            "RG_A_PASSWORD",
+            "RG_NO_SUCH_VARIABLE",
+            "RG_NO_SUCH_VARIABLE",
+        ),
+    ];
+    let (mut all, mut names) = (good.clone(), Vec::new());
+    for (from, to, name) in cases {
+        assert!(good.contains(from), "{from}");
+        let (code, words, took) = refused(&good.replace(from, to));
+        assert_eq!(code, Some(78), "{to}: {words}");
+        assert!(
+            words.contains(name) && words.contains("ringgate.toml"),
+            "{to}: {words}"
+        );
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        all = all.replace(from, to);
+        names.push(name);
+    }
+    let (code, words, _) = refused(&all);
+    assert_eq!(code, Some(78));
+    assert!(
+        names.iter().all(|name| words.contains(name)),
+        "all at once: {words}"
+    );
+    assert!(!words.contains("password-of-a"), "{words}");
+}
+
+#[test]
+fn the_command_line_has_its_own_codes() {
+    let version = run(&["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    let expect = concat!("ringgate ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(String::from_utf8_lossy(&version.stdout), expect);
+    for arguments in [&["serve"][..], &["sreve"], &[], &["--no-such-option"]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(run(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn the_start_says_how_long_it_took() {
+    let (_server, gateway) = pair("");
+    let log = gateway.log();
+    let after = log.split("after_ms=").nth(1).expect("the ready line");
+    let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
+    let after: u64 = digits.parse().expect("milliseconds");
+    eprintln!("ready after {after} ms, as the node says itself");
+    assert!(after < 2_000, "{log}");
+}
