@@ -11,6 +11,7 @@ The last line is "N passed, N failed" over every case of every target.
 
 import argparse
 import pathlib
+import signal
 import sys
 import time
 
@@ -92,6 +93,8 @@ def main():
     parser.add_argument("--suite", action="append", choices=sorted(SUITES))
     parser.add_argument("--gateway", default=servers.TARGET / "debug" / "ringgate")
     options = parser.parse_args()
+    # Whoever ends this run early still wants its servers ended and its folder gone.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     passed = failed = 0
     try:
