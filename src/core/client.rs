@@ -35,7 +35,7 @@ pub(super) struct Client {
     pub(super) pending: Option<Buf>,
     /// Bytes that came with the login's last packet, before `pending`.
     pub(super) early: Vec<u8>,
-    pub(super) lease: Option<Lease<UpstreamConnection>>,
+    pub(super) lease: Option<Lease<Box<UpstreamConnection>>>,
     /// The client has closed its side.
     pub(super) is_gone: bool,
     /// The leased connection was lost while the client was idle; its next command is told so.
@@ -355,7 +355,7 @@ impl Client {
     }
 
     /// Returns a clean connection to its pool.
-    pub(super) fn give_back(&mut self, lease: Lease<UpstreamConnection>) {
+    pub(super) fn give_back(&mut self, lease: Lease<Box<UpstreamConnection>>) {
         let owner = self.session.owner();
         let connection = &lease.connection;
         if connection.stream.is_disturbed() || !connection.session.is_idle() {

@@ -95,10 +95,11 @@ fn finish(
             endpoint.backoff.borrow_mut().on_success();
             endpoint.metrics.connects.inc();
             endpoint.metrics.connect_time.record(now.since(began));
-            let ended =
-                pool.pool
-                    .borrow_mut()
-                    .connected(connection, now, &mut world.prng.borrow_mut());
+            let ended = pool.pool.borrow_mut().connected(
+                Box::new(connection),
+                now,
+                &mut world.prng.borrow_mut(),
+            );
             pool.place(world, ended);
             endpoint.settle(world);
         }
@@ -294,7 +295,7 @@ impl Packets {
 pub(super) fn close(
     world: &Rc<World>,
     endpoint: &Rc<EndpointState>,
-    connection: UpstreamConnection,
+    connection: Box<UpstreamConnection>,
     reason: CloseReason,
 ) {
     endpoint.metrics.closed.inc(reason);
@@ -305,7 +306,7 @@ pub(super) fn close(
     let UpstreamConnection {
         mut stream,
         mut session,
-    } = connection;
+    } = *connection;
     if session.is_idle() {
         let mut out = Vec::new();
         session.read_out_all(&mut out);

@@ -41,7 +41,7 @@ pub(super) struct UpstreamConnection {
 }
 
 /// What a waiting session is given in the end.
-type Delivery = Result<Lease<UpstreamConnection>, Event>;
+type Delivery = Result<Lease<Box<UpstreamConnection>>, Event>;
 
 /// One core's side of one endpoint.
 pub(super) struct EndpointState {
@@ -66,7 +66,7 @@ pub(super) struct EndpointState {
 pub(super) struct PoolState {
     pub(super) key: Key,
     pub(super) endpoint: Rc<EndpointState>,
-    pub(super) pool: RefCell<Pool<UpstreamConnection>>,
+    pub(super) pool: RefCell<Pool<Box<UpstreamConnection>>>,
     pub(super) login: Arc<ConnectConfig>,
     deliveries: RefCell<HashMap<u64, Waiting, FixedState>>,
 }
@@ -239,7 +239,7 @@ impl EndpointState {
         let now = world.net.now();
         let mut ended = Vec::new();
         for pool in self.pools.borrow().iter() {
-            let is_dead = |connection: &UpstreamConnection| connection.stream.is_disturbed();
+            let is_dead = |connection: &Box<UpstreamConnection>| connection.stream.is_disturbed();
             pool.pool.borrow_mut().sweep(now, is_dead, &mut ended);
         }
         for (lease, reason) in ended {
@@ -382,7 +382,7 @@ impl PoolState {
     pub(super) fn end(
         self: &Rc<Self>,
         world: &Rc<World>,
-        lease: Lease<UpstreamConnection>,
+        lease: Lease<Box<UpstreamConnection>>,
         owner: u64,
         end: LeaseEnd,
     ) {
@@ -425,7 +425,7 @@ impl PoolState {
         self: &Rc<Self>,
         world: &Rc<World>,
         other: &Rc<PoolState>,
-        lease: Lease<UpstreamConnection>,
+        lease: Lease<Box<UpstreamConnection>>,
         owner: u64,
     ) {
         self.lease_counts(-1);
@@ -437,7 +437,7 @@ impl PoolState {
     }
 
     /// Carries out what the bookkeeping decided for a connection.
-    pub(super) fn place(self: &Rc<Self>, world: &Rc<World>, ended: Ended<UpstreamConnection>) {
+    pub(super) fn place(self: &Rc<Self>, world: &Rc<World>, ended: Ended<Box<UpstreamConnection>>) {
         match ended {
             Ended::Idle(_) => {
                 let quiet = {
@@ -481,7 +481,7 @@ impl PoolState {
 )]
 pub(super) enum Acquired {
     /// An idle connection.
-    Now(Lease<UpstreamConnection>),
+    Now(Lease<Box<UpstreamConnection>>),
     /// A place in the queue.
     Later(LeaseWait),
 }

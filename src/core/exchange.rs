@@ -109,7 +109,7 @@ impl Client {
     pub(super) async fn acquire(
         &mut self,
         prefer_last: bool,
-    ) -> Result<Lease<UpstreamConnection>, Failed> {
+    ) -> Result<Lease<Box<UpstreamConnection>>, Failed> {
         let world = Rc::clone(&self.world);
         let replica = world.replica();
         let deadline = self.now().plus(replica.snapshot.deadlines.pool_wait);

@@ -147,7 +147,7 @@ impl Client {
     }
 
     /// A connection that is idle now. Looking for one has the pool make one, if it may.
-    async fn acquire_idle(&mut self) -> Result<Lease<UpstreamConnection>, Failed> {
+    async fn acquire_idle(&mut self) -> Result<Lease<Box<UpstreamConnection>>, Failed> {
         let mut acquire = pin!(self.acquire(false));
         poll_fn(|cx| {
             Poll::Ready(match acquire.as_mut().poll(cx) {

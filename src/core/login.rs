@@ -82,7 +82,7 @@ pub(super) async fn serve(
         buf: None,
         partial: Vec::new(),
     };
-    let logged_in = entry.log_in(&door, peer, number, connection_id).await;
+    let logged_in = Box::pin(entry.log_in(&door, peer, number, connection_id)).await;
     let (mut client, mut login, names_schema) = match logged_in {
         Ok(LoggedIn {
             session,

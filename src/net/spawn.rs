@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_lite::FutureExt;
@@ -59,8 +59,10 @@ pub fn spawn<T: 'static>(
     name: &'static str,
     future: impl Future<Output = T> + 'static,
 ) -> Spawned<T> {
+    // Boxed here, once per task: every layer of async below and in the executor that moved the future
+    // itself would hold it twice, and an idle client's memory is little else.
+    let mut future = Box::pin(AssertUnwindSafe(future).catch_unwind());
     let contained = async move {
-        let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
         let result = poll_fn(|cx| {
             POLLS.set(POLLS.get().wrapping_add(1));
             let outer = CURRENT.replace(name);
