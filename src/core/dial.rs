@@ -32,6 +32,10 @@ const LOGIN_PACKET_MAX: usize = 64 * 1024;
 /// free. The server counts it until then.
 const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// How much longer the permit is held after that: a server sends its FIN before it takes the
+/// connection out of its count.
+const CLOSE_SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// Why no connection was made.
 #[derive(Debug)]
 struct DialError {
@@ -334,6 +338,8 @@ pub(super) fn close(
         .await;
         drop(session);
         drop(stream);
+        timer.set(guard.world.net.now().plus(CLOSE_SETTLE));
+        poll_fn(|cx| timer.poll(cx)).await;
         drop(guard);
     })
     .detach();

@@ -239,8 +239,11 @@ impl EndpointState {
         let now = world.net.now();
         let mut ended = Vec::new();
         for pool in self.pools.borrow().iter() {
-            let is_dead = |connection: &Box<UpstreamConnection>| connection.stream.is_disturbed();
-            pool.pool.borrow_mut().sweep(now, is_dead, &mut ended);
+            pool.pool.borrow_mut().sweep(
+                now,
+                |connection| connection.stream.is_disturbed(),
+                &mut ended,
+            );
         }
         for (lease, reason) in ended {
             dial::close(world, self, lease.connection, reason);
@@ -475,10 +478,6 @@ impl PoolState {
 }
 
 /// What [`PoolState::acquire`] gives.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once; a box would be an allocation per lease"
-)]
 pub(super) enum Acquired {
     /// An idle connection.
     Now(Lease<Box<UpstreamConnection>>),

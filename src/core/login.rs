@@ -92,7 +92,7 @@ pub(super) async fn serve(
         }) => (entry.into_client(session, admitted), login, names_schema),
         Err(end) => return end,
     };
-    if let Err(end) = client.finish_login(&mut login, names_schema).await {
+    if let Err(end) = Box::pin(client.finish_login(&mut login, names_schema)).await {
         return end;
     }
     drop(login);
