@@ -72,6 +72,8 @@ events! {
     StatementTooLong = 1295 b"HY000" "statement_too_long" keep "This statement is too long to be prepared through the gateway; send it as text";
     /// Diagnostics were moved off their connection and can be shown by SHOW WARNINGS only.
     DiagnosticsMoved = 1235 b"42000" "diagnostics_moved" keep "The last statement's diagnostics are kept for SHOW WARNINGS only";
+    /// KILL names a connection by a number that means another one upstream.
+    KillRefused = 1235 b"42000" "kill_refused" keep "KILL is not carried through the gateway";
     /// What the last statement left was lost with its upstream connection.
     LastStatementLost = 1235 b"42000" "last_statement_lost" keep "What the last statement left was lost with its upstream connection";
     /// A command relies on state that cannot be carried to another connection.
@@ -123,6 +125,7 @@ mod tests {
             (Event::TooManyStatements, 1461, b"42000", true),
             (Event::StatementTooLong, 1295, b"HY000", true),
             (Event::DiagnosticsMoved, 1235, b"42000", true),
+            (Event::KillRefused, 1235, b"42000", true),
             (Event::LastStatementLost, 1235, b"42000", true),
             (Event::Unmovable, 1295, b"HY000", true),
             (Event::PoolWait, 3168, b"HY000", true),

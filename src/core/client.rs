@@ -97,7 +97,11 @@ impl Client {
     /// Waits for the next command.
     async fn next_command(&mut self) -> Result<Command, End> {
         let began = self.world.net.now();
-        let idle = self.world.replica().snapshot.deadlines.idle_client;
+        let configured = self.world.replica().snapshot.deadlines.idle_client;
+        let idle = [configured, self.session.wait_timeout()]
+            .into_iter()
+            .flatten()
+            .min();
         self.timer
             .set(idle.map_or(Deadline::NEVER, |idle| began.plus(idle)));
         loop {

@@ -84,6 +84,7 @@ pub struct Session {
     pub(super) vector: Rc<Vector>,
     /// What `vector` means for reading SQL text; kept because every statement asks.
     lexing: LexMode,
+    wait_timeout: Option<std::time::Duration>,
     login_vector: Rc<Vector>,
     pub(super) statements: Statements,
     statements_max: usize,
@@ -110,6 +111,7 @@ impl Session {
             owner: facts.owner,
             capabilities: facts.capabilities,
             lexing: lexing(&facts.vector),
+            wait_timeout: wait_timeout(&facts.vector),
             login_vector: facts.vector.clone(),
             vector: facts.vector,
             statements: Statements::default(),
@@ -177,8 +179,14 @@ impl Session {
         }
     }
 
+    /// How long this client may be idle by its own `wait_timeout`, if it has set one.
+    pub fn wait_timeout(&self) -> Option<std::time::Duration> {
+        self.wait_timeout
+    }
+
     /// Takes over another state, and what it means for reading SQL text.
     pub(super) fn set_vector(&mut self, vector: Rc<Vector>) {
+        self.wait_timeout = wait_timeout(&vector);
         self.lexing = lexing(&vector);
         self.vector = vector;
     }
@@ -271,6 +279,10 @@ impl Session {
             return self.refuse(Event::EmptyQuery, "", out);
         }
         self.op.effects = effects::of_text(sql, self.lex_mode());
+        if self.op.effects.kills {
+            // Its number is the gateway's or anybody's: on the server it could be a stranger's.
+            return self.refuse(Event::KillRefused, "", out);
+        }
         self.accept_reading(sql, out)
     }
 
@@ -502,6 +514,11 @@ pub(super) fn write_close(server_id: u32, out: &mut Vec<u8>) {
 /// The payload of a command's first packet.
 pub(super) fn payload_of(command: &[u8]) -> &[u8] {
     command.get(HEADER_LEN..).unwrap_or_default()
+}
+
+fn wait_timeout(vector: &Vector) -> Option<std::time::Duration> {
+    let seconds = std::str::from_utf8(vector.value("wait_timeout")?).ok()?;
+    seconds.parse().ok().map(std::time::Duration::from_secs)
 }
 
 fn lexing(vector: &Vector) -> LexMode {

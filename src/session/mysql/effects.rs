@@ -71,6 +71,8 @@ pub struct Effects {
     pub reads_conditions: bool,
     /// Is a SET statement; SET TRANSACTION waits for the first that is not.
     pub is_set: bool,
+    /// Is KILL.
+    pub kills: bool,
     /// Cannot write: a failed attempt may be repeated elsewhere.
     pub is_read_only: bool,
 }
@@ -121,6 +123,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
         effects.pins.add(*reason);
     }
     effects.unlocks_tables = flags.has(Flags::UNLOCK);
+    effects.kills = flags.has(Flags::KILL);
     effects.sets_insert_id = flags.has_any(Flags::SETS_LAST_INSERT_ID.and(Flags::CALL));
     effects.reads_insert_id = flags.has_any(Flags::READS_LAST_INSERT_ID.and(Flags::READS_IDENTITY));
     effects.reads_row_count = flags.has(Flags::READS_ROW_COUNT);
