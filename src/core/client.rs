@@ -256,9 +256,17 @@ impl Client {
                     return Ok(());
                 }
                 Next::Lease { prefer_last } => {
-                    return self.exchange(command, prefer_last, began).await;
+                    match self.exchange(command, prefer_last, began).await? {
+                        // What it reads may have moved while it waited for a connection.
+                        Some(again) => command = again,
+                        None => return self.skip_rest().await,
+                    }
                 }
-                Next::Wait => poll_fn(|cx| self.session.poll_settled(cx)).await,
+                Next::Wait => {
+                    // Two sessions that hold what the other waits for would wait for ever.
+                    self.release_if_free();
+                    poll_fn(|cx| self.session.poll_settled(cx)).await;
+                }
                 Next::Reset => {
                     self.discard(CloseReason::StateLost);
                     let scratch = &mut *world.scratch.borrow_mut();

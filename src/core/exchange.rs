@@ -27,22 +27,28 @@ const UPSTREAM_UNSENT_MAX: usize = 256 * 1024;
 const AGAIN_LEN_MAX: usize = 512;
 
 impl Client {
-    /// Runs a command on an upstream connection.
+    /// Runs a command on an upstream connection. Gives it back where the session has to look at it
+    /// again: a connection is leased then.
     pub(super) async fn exchange(
         &mut self,
         mut command: Command,
         prefer_last: bool,
         began: Now,
-    ) -> Result<(), End> {
+    ) -> Result<Option<Command>, End> {
         self.keep_for_another_attempt(&mut command);
         let mut command = Some(command);
         loop {
             if self.lease.is_none() {
-                match self.acquire(prefer_last).await {
-                    Ok(lease) => self.lease = Some(lease),
+                match self.wait_for_lease(prefer_last).await {
+                    Ok((lease, has_waited)) => {
+                        self.lease = Some(lease);
+                        if has_waited && prefer_last && command.is_some() {
+                            return Ok(command);
+                        }
+                    }
                     Err(Failed::Told(event)) => {
                         self.skip_rest().await?;
-                        return self.fail(event, CloseReason::PoolWait);
+                        return self.fail(event, CloseReason::PoolWait).map(|()| None);
                     }
                     Err(Failed::End(end)) => return Err(end),
                 }
@@ -56,13 +62,13 @@ impl Client {
                 },
             };
             match self.attempt(attempt, began).await {
-                Outcome::Done => return Ok(()),
+                Outcome::Done => return Ok(None),
                 Outcome::End(end) => return Err(end),
                 Outcome::Lost { answered } => {
                     let may_repeat = !answered && !was_pinned && !self.again.is_empty();
                     self.discard(CloseReason::UpstreamLost);
                     if !may_repeat {
-                        return self.lose(answered, was_pinned);
+                        return self.lose(answered, was_pinned).map(|()| None);
                     }
                 }
             }
@@ -110,6 +116,15 @@ impl Client {
         &mut self,
         prefer_last: bool,
     ) -> Result<Lease<Box<UpstreamConnection>>, Failed> {
+        let acquired = self.wait_for_lease(prefer_last).await;
+        acquired.map(|(lease, _)| lease)
+    }
+
+    /// As [`Self::acquire`]; tells whether there was a wait.
+    async fn wait_for_lease(
+        &mut self,
+        prefer_last: bool,
+    ) -> Result<(Lease<Box<UpstreamConnection>>, bool), Failed> {
         let world = Rc::clone(&self.world);
         let replica = world.replica();
         let deadline = self.now().plus(replica.snapshot.deadlines.pool_wait);
@@ -119,13 +134,14 @@ impl Client {
         self.admitted.pool = pool;
         let pool = Rc::clone(&self.admitted.pool);
         let mut wait = match pool.acquire(&world, self.session.owner(), prefer_last, deadline) {
-            Ok(Acquired::Now(lease)) => return Ok(lease),
+            Ok(Acquired::Now(lease)) => return Ok((lease, false)),
             Ok(Acquired::Later(wait)) => wait,
             Err(event) => return Err(Failed::Told(event)),
         };
         self.timer.set(deadline);
         poll_fn(|cx| {
             if let Poll::Ready(delivery) = wait.poll(cx) {
+                let delivery = delivery.map(|lease| (lease, true));
                 return Poll::Ready(delivery.map_err(Failed::Told));
             }
             if self.pending.is_none() {
@@ -360,10 +376,15 @@ impl Client {
             Fault::Refused => {
                 self.doubt_schema();
                 self.discard(CloseReason::StateLost);
+                if was_pinned {
+                    // A transaction may have ended with the connection, unseen by the client.
+                    return Outcome::End(CloseReason::StateLost);
+                }
                 Outcome::Done
             }
             Fault::Unmovable | Fault::LastStatementLost => {
                 let event = match fault {
+                    _ if was_pinned => Event::SessionLost,
                     Fault::LastStatementLost => Event::LastStatementLost,
                     _ => Event::Unmovable,
                 };

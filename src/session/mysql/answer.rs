@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use super::collation::Collation;
 use super::downstream::Session;
 use super::exchange::{After, Fault, Piece, close_evicted};
 use super::output::Output;
@@ -68,7 +69,11 @@ impl Session {
             }) => {
                 self.note_status(status, warnings);
                 if ends_rows {
-                    self.found_rows = upstream.walker.rows();
+                    if !self.op.effects.keeps_found_rows {
+                        self.found_rows = upstream.walker.rows();
+                        self.rows_serial = self.rows_serial.wrapping_add(1);
+                        upstream.last_rows = (self.owner, self.rows_serial);
+                    }
                     self.op.affected = None;
                 } else {
                     self.op.affected = Some(affected);
@@ -83,6 +88,7 @@ impl Session {
             }
             Some(Packet::Err { errno }) => {
                 self.op.errno = Some(errno);
+                self.status_is_stale |= self.vector.is_autocommit_off();
                 pass(upstream, piece, out);
             }
             Some(Packet::Prepared {
@@ -119,6 +125,7 @@ impl Session {
 
     fn note_status(&mut self, status: u16, warnings: u16) {
         self.status = status;
+        self.status_is_stale = false;
         self.op.status_seen = true;
         self.op.warnings = warnings;
         let statement = self.statements.find(self.op.statement);
@@ -220,6 +227,9 @@ impl Session {
     /// What the server says has changed is now the state of both the session and the connection.
     fn apply_changes(&mut self, upstream: &mut Upstream, changes: &[u8]) -> Result<(), Fault> {
         let mut vector: Option<Vector> = None;
+        // Variables come in any order, and the collation counts after its character set.
+        let mut collation: Option<&[u8]> = None;
+        let mut sets_charset = false;
         for change in Changes::new(changes) {
             match change.map_err(|_| ReplyError::Malformed)? {
                 Change::SystemVariable { name, value } => {
@@ -231,6 +241,11 @@ impl Session {
                     if is_lock_wait(name) && !self.op.effects.is_set {
                         continue;
                     }
+                    if name == b"collation_connection" {
+                        collation = Some(value);
+                        continue;
+                    }
+                    sets_charset |= name == b"character_set_connection";
                     let current = vector.get_or_insert_with(|| (*self.vector).clone());
                     if current.set(name, value) == Noted::Pins {
                         self.pins.add(PinReason::Variable);
@@ -248,6 +263,17 @@ impl Session {
                 | Change::TransactionState(_)
                 | Change::Other { .. } => {}
             }
+        }
+        if sets_charset && collation.is_none() {
+            match &self.op.collation {
+                Collation::OfCharset => {}
+                Collation::Named(name) => collation = Some(name),
+                Collation::Unclear => self.pins.add(PinReason::Variable),
+            }
+        }
+        if let Some(collation) = collation {
+            let current = vector.get_or_insert_with(|| (*self.vector).clone());
+            current.set(b"collation_connection", collation);
         }
         if let Some(vector) = vector.filter(|vector| *vector != *self.vector) {
             let vector = Rc::new(vector);
@@ -365,6 +391,7 @@ impl Session {
 
     /// After [`super::exchange::Progress::Done`], or after a command without a reply was sent.
     pub fn end(&mut self, upstream: &mut Upstream) -> After {
+        self.end_counts(upstream);
         self.end_pins();
         let runs_nothing = match self.op.command {
             com::STMT_SEND_LONG_DATA | com::STMT_FETCH | com::STMT_RESET => true,
@@ -373,8 +400,6 @@ impl Session {
             _ => false,
         };
         if !runs_nothing {
-            self.serial = self.serial.wrapping_add(1);
-            upstream.last_user = (self.owner, self.serial);
             self.end_left_behind(upstream);
         }
         if self
@@ -388,6 +413,26 @@ impl Session {
             After::Return
         } else {
             After::Keep
+        }
+    }
+
+    /// What ROW_COUNT() is from now on, and where the server would know it.
+    fn end_counts(&mut self, upstream: &mut Upstream) {
+        let leaves_counts = match self.op.command {
+            com::STMT_SEND_LONG_DATA => true,
+            com::STMT_PREPARE => self.op.errno.is_none(),
+            _ => false,
+        };
+        if !leaves_counts {
+            self.serial = self.serial.wrapping_add(1);
+            upstream.last_user = (self.owner, self.serial);
+            self.row_count = match (self.op.errno, self.op.affected) {
+                (None, Some(affected)) => i64::try_from(affected).unwrap_or(i64::MAX),
+                _ => -1,
+            };
+        } else if !self.ran_last_on(upstream) {
+            // Used by this session, but not for the statement whose counts it may ask for.
+            upstream.last_user = (self.owner, self.serial.wrapping_sub(1));
         }
     }
 
@@ -414,8 +459,9 @@ impl Session {
     /// What the statement leaves on its connection for this session to read later.
     fn end_left_behind(&mut self, upstream: &mut Upstream) {
         let effects = self.op.effects;
-        if !effects.reads_conditions {
-            let had = self.op.errno.is_some() || self.op.warnings > 0;
+        // One of several statements may have read them and a later one left its own.
+        let had = self.op.errno.is_some() || self.op.warnings > 0;
+        if had || !effects.reads_conditions {
             leave(
                 Kind::Diagnostics,
                 had,
@@ -423,7 +469,8 @@ impl Session {
                 upstream,
                 self.owner,
             );
-            upstream.has_conditions = had;
+            // A statement that uses no table may leave the list as it was.
+            upstream.has_conditions |= had;
         }
         let counts = effects.counts_found_rows && self.op.has_rows;
         leave(
@@ -434,6 +481,7 @@ impl Session {
             self.owner,
         );
         if self.op.insert_id != 0 || effects.sets_insert_id {
+            self.insert_id_is_known = self.op.insert_id != 0 && !effects.sets_insert_id;
             if self.op.insert_id != 0 {
                 self.insert_id = self.op.insert_id;
             }
@@ -445,10 +493,6 @@ impl Session {
                 self.owner,
             );
         }
-        self.row_count = match (self.op.errno, self.op.affected) {
-            (None, Some(affected)) => i64::try_from(affected).unwrap_or(i64::MAX),
-            _ => -1,
-        };
     }
 }
 

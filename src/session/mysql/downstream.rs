@@ -6,9 +6,10 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::collation::{Collation, collation_set_by};
 use super::effects::{self, Effects, PinSet};
 use super::output::Output;
-use super::residue::{Place, Residue};
+use super::residue::{Place, Residue, reframe};
 use super::state::Vector;
 use super::statements::{Statement, Statements};
 use super::text::{self, LexMode};
@@ -61,6 +62,10 @@ pub(super) struct Op {
     pub(super) state_changed: bool,
     pub(super) state_explained: bool,
     pub(super) status_seen: bool,
+    /// The command has been sent, or is part of what was written.
+    pub(super) is_sent: bool,
+    /// What the text says about the connection's collation.
+    pub(super) collation: Collation,
 }
 
 /// What a client's login settled.
@@ -91,6 +96,9 @@ pub struct Session {
     /// Reasons that outlive a statement; transactions and the like are derived from `status`.
     pub(super) pins: PinSet,
     pub(super) status: u16,
+    /// An ERR, which carries no status, came while `autocommit` is off: the statement may have
+    /// opened a transaction all the same.
+    pub(super) status_is_stale: bool,
     /// Counts statements run upstream.
     pub(super) serial: u64,
     /// The sequence id of the last packet of the command in progress; the reply counts on from it.
@@ -98,7 +106,11 @@ pub struct Session {
     pub(super) op: Op,
     pub(super) row_count: i64,
     pub(super) found_rows: u64,
+    /// Counts results with rows, which set FOUND_ROWS().
+    pub(super) rows_serial: u64,
     pub(super) insert_id: u64,
+    /// `insert_id` is the value; if not, only the connection knows it.
+    pub(super) insert_id_is_known: bool,
     pub(super) insert_id_residue: Option<Rc<Residue>>,
     pub(super) conditions: Option<Rc<Residue>>,
     pub(super) found_rows_residue: Option<Rc<Residue>>,
@@ -118,12 +130,15 @@ impl Session {
             statements_max: facts.statements_max,
             pins: PinSet::EMPTY,
             status: status::AUTOCOMMIT,
+            status_is_stale: false,
             serial: 0,
             command_sequence: 0,
             op: Op::default(),
-            row_count: -1,
+            row_count: 0,
             found_rows: 0,
+            rows_serial: 0,
             insert_id: 0,
+            insert_id_is_known: true,
             insert_id_residue: None,
             conditions: None,
             found_rows_residue: None,
@@ -152,7 +167,7 @@ impl Session {
 
     /// Whether a failure in mid-exchange loses state, so that the client must be closed.
     pub fn is_in_transaction(&self) -> bool {
-        self.status & (status::IN_TRANS | status::IN_TRANS_READONLY) != 0
+        self.status_is_stale || self.status & (status::IN_TRANS | status::IN_TRANS_READONLY) != 0
     }
 
     /// Why the session must keep its connection now; empty if it may go back.
@@ -217,8 +232,39 @@ impl Session {
         if !is_whole {
             return self.accept_long(payload, out);
         }
+        let next = self.accept_whole(payload, held, out, upstream_out);
+        match next {
+            // Only the connection used last can tell what a later statement may ask for.
+            Next::Lease { .. } if self.leaves_unknown() => Next::Lease { prefer_last: true },
+            next => next,
+        }
+    }
+
+    /// Whether something that this session may read is known to its connection only.
+    fn leaves_unknown(&self) -> bool {
+        let is_there = |residue: &Option<Rc<Residue>>| {
+            residue
+                .as_ref()
+                .is_some_and(|residue| residue.place() == Place::OnConnection)
+        };
+        is_there(&self.found_rows_residue)
+            || (!self.insert_id_is_known && is_there(&self.insert_id_residue))
+    }
+
+    fn accept_whole(
+        &mut self,
+        payload: &[u8],
+        held: Option<&mut Upstream>,
+        out: &mut Output,
+        upstream_out: &mut Vec<u8>,
+    ) -> Next {
+        let code = payload.first();
         match Command::parse(payload) {
             Ok(Command::Quit) => Next::Quit,
+            // A prepared statement may ask for the ROW_COUNT() that it sets.
+            Ok(Command::Ping) if self.pins.has(PinReason::StatementState) => {
+                Next::Lease { prefer_last: true }
+            }
             Ok(Command::Ping) => self.answer_ok(out),
             Ok(Command::ResetConnection) => Next::Reset,
             Ok(Command::InitDb(_)) => Next::Lease { prefer_last: false },
@@ -283,6 +329,9 @@ impl Session {
             // Its number is the gateway's or anybody's: on the server it could be a stranger's.
             return self.refuse(Event::KillRefused, "", out);
         }
+        if self.op.effects.is_set {
+            self.op.collation = collation_set_by(sql);
+        }
         self.accept_reading(sql, out)
     }
 
@@ -313,8 +362,12 @@ impl Session {
         {
             match residue.place() {
                 Place::Kept(reply) if text::is_show_warnings(sql) => {
-                    out.bytes(&reply);
-                    return Next::Answered;
+                    let (capabilities, status) = (self.capabilities, self.visible_status());
+                    let written = out.write(|own| reframe(&reply, capabilities, status, own));
+                    return match written {
+                        Some(()) => Next::Answered,
+                        None => self.refuse(Event::DiagnosticsMoved, "", out),
+                    };
                 }
                 Place::Kept(_) => return self.refuse(Event::DiagnosticsMoved, "", out),
                 Place::Lost => return self.refuse(Event::LastStatementLost, "", out),
@@ -344,6 +397,9 @@ impl Session {
             return self.refuse(Event::UnknownStatement, "", out);
         };
         self.op.effects = statement.effects;
+        if self.op.effects.is_set {
+            self.op.collation = collation_set_by(&statement.text.sql);
+        }
         if !self.op.effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
@@ -375,7 +431,10 @@ impl Session {
         let Some(statement) = self.statements.find(self.op.statement) else {
             return self.refuse(Event::UnknownStatement, "", out);
         };
-        if held.is_some() && (statement.has_cursor || statement.has_long_data) {
+        let has_state = statement.has_cursor
+            || statement.has_long_data
+            || self.pins.has(PinReason::StatementState);
+        if held.is_some() && has_state {
             return Next::Lease { prefer_last: true };
         }
         self.answer_ok(out)
@@ -413,6 +472,7 @@ impl Session {
         self.lose_lease();
         self.statements.clear();
         self.insert_id = 0;
+        self.insert_id_is_known = true;
         self.insert_id_residue = None;
         self.answer_ok(out);
     }
@@ -420,6 +480,7 @@ impl Session {
     /// The leased connection is gone, and all that lived on it.
     pub fn lose_lease(&mut self) {
         self.pins = PinSet::EMPTY;
+        self.status_is_stale = false;
         self.status = match self.vector.is_autocommit_off() {
             true => 0,
             false => status::AUTOCOMMIT,
@@ -455,7 +516,10 @@ impl Session {
         }))
     }
 
-    fn answer_ok(&self, out: &mut Output) -> Next {
+    /// Answers with OK, which as from the server sets ROW_COUNT().
+    fn answer_ok(&mut self, out: &mut Output) -> Next {
+        self.row_count = 0;
+        self.serial = self.serial.wrapping_add(1);
         let ok = OkPacket {
             status: self.visible_status(),
             ..OkPacket::default()
@@ -478,6 +542,8 @@ impl Session {
         let has_reply = !matches!(self.op.command, com::STMT_SEND_LONG_DATA | com::STMT_CLOSE);
         if has_reply {
             write_event(event, detail, self.owner, 1, out);
+            self.row_count = -1;
+            self.serial = self.serial.wrapping_add(1);
         }
         Next::Answered
     }

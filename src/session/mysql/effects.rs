@@ -65,8 +65,11 @@ pub struct Effects {
     pub reads_row_count: bool,
     /// Reads FOUND_ROWS().
     pub reads_found_rows: bool,
-    /// Has SQL_CALC_FOUND_ROWS.
+    /// FOUND_ROWS() after it is not the number of rows sent: it has SQL_CALC_FOUND_ROWS, or one of
+    /// several statements leaves the value as it is.
     pub counts_found_rows: bool,
+    /// Gives rows but leaves FOUND_ROWS() as it is: SHOW WARNINGS and its kind.
+    pub keeps_found_rows: bool,
     /// Reads the diagnostics of the statement before: SHOW WARNINGS and its kind.
     pub reads_conditions: bool,
     /// Is a SET statement; SET TRANSACTION waits for the first that is not.
@@ -128,8 +131,12 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     effects.reads_insert_id = flags.has_any(Flags::READS_LAST_INSERT_ID.and(Flags::READS_IDENTITY));
     effects.reads_row_count = flags.has(Flags::READS_ROW_COUNT);
     effects.reads_found_rows = flags.has(Flags::READS_FOUND_ROWS);
-    effects.counts_found_rows = flags.has(Flags::SQL_CALC_FOUND_ROWS);
     effects.reads_conditions = flags.has(Flags::READS_DIAGNOSTICS);
+    let is_one_of_several = flags.has(Flags::MULTI);
+    effects.counts_found_rows =
+        flags.has(Flags::SQL_CALC_FOUND_ROWS) || effects.reads_conditions && is_one_of_several;
+    effects.keeps_found_rows =
+        effects.reads_conditions && traits.kind == Kind::Show && !is_one_of_several;
     effects
 }
 

@@ -21,6 +21,10 @@ use crate::wire::mysql::flags::com;
 use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
 use crate::wire::mysql::reply::{ReplyError, Step};
 
+/// Empties the list of conditions. MariaDB keeps the list until a statement uses a table, so that
+/// `DO 0` would not do (`mysql_execute_command`); MySQL empties it for every statement.
+const CLEAR_CONDITIONS: &[u8] = b"DO (SELECT 1 FROM (SELECT 1) t)";
+
 /// What to do with the command's bytes after [`Session::begin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
@@ -92,6 +96,7 @@ impl Session {
         is_whole: bool,
         upstream_out: &mut Vec<u8>,
     ) -> Result<Begin, Fault> {
+        self.op.is_sent = false;
         self.read_out_others(upstream, upstream_out);
         if upstream.last_user.0 != self.owner {
             // Whatever this session does here, another one's last statement is no longer the last:
@@ -101,23 +106,29 @@ impl Session {
         if self.move_state(upstream, upstream_out) == Begin::Wait {
             return Ok(Begin::Wait);
         }
-        self.move_insert_id(upstream, upstream_out);
+        // The SET of an insert id counts as a statement of its own.
+        let has_moved_id = self.move_insert_id(upstream, upstream_out);
+        let has_rows = upstream.last_rows == (self.owner, self.rows_serial);
+        let ran_last = self.ran_last_on(upstream) && !has_moved_id;
+        let counts_are_here = (ran_last || !self.op.effects.reads_row_count)
+            && (has_rows || !self.op.effects.reads_found_rows);
         let begin = match self.op.command {
             com::STMT_PREPARE => self.begin_prepare(texts, command),
             com::STMT_EXECUTE => {
-                let instead = self.text_with_counts(upstream, texts)?;
+                let instead = self.text_with_counts(counts_are_here, texts)?;
                 self.begin_execute(upstream, instead, command, is_whole, upstream_out)?
             }
             com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
                 self.begin_statement(upstream, command, upstream_out)
             }
-            com::QUERY => self.begin_query(upstream, command, is_whole, upstream_out)?,
+            com::QUERY => {
+                self.begin_query(upstream, counts_are_here, command, is_whole, upstream_out)?
+            }
             _ => Begin::Send,
         };
-        if begin != Begin::Wait
-            && let Some(expected) = self.expected_reply()
-        {
-            upstream.expected.push(expected);
+        if begin != Begin::Wait {
+            self.op.is_sent = true;
+            upstream.expected.extend(self.expected_reply());
         }
         Ok(begin)
     }
@@ -165,13 +176,20 @@ impl Session {
                     encode_text_command(out, com::QUERY, residue.query());
                 });
                 residue.begin_reading();
+                upstream.last_rows = (0, 0);
                 upstream.expected.push(Expected::ReadOut(residue.clone()));
             }
         }
-        if upstream.has_conditions && upstream.last_user.0 != self.owner {
-            // Another session's warnings must not show as this one's (a SELECT without a table
-            // leaves the list as it is).
-            packet(out, 0, |out| encode_text_command(out, com::QUERY, b"DO 0"));
+        let is_own = self.ran_last_on(upstream)
+            || upstream
+                .residues
+                .iter()
+                .any(|residue| residue.kind() == Kind::Diagnostics);
+        if upstream.has_conditions && !is_own {
+            // Another session's warnings must not show as this one's.
+            packet(out, 0, |out| {
+                encode_text_command(out, com::QUERY, CLEAR_CONDITIONS);
+            });
             upstream.expected.push(Expected::Moved);
             upstream.has_conditions = false;
         }
@@ -203,20 +221,22 @@ impl Session {
     }
 
     /// Whether the connection has run this session's last statement, and nothing since.
-    fn ran_last_on(&self, upstream: &Upstream) -> bool {
+    pub(super) fn ran_last_on(&self, upstream: &Upstream) -> bool {
         upstream.last_user == (self.owner, self.serial)
     }
 
-    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it.
-    fn move_insert_id(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) {
-        if !self.op.effects.reads_insert_id || self.op.status_seen {
-            return;
+    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it had
+    /// to.
+    fn move_insert_id(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) -> bool {
+        let runs = self.op.command != com::STMT_PREPARE;
+        if !runs || !self.op.effects.reads_insert_id || self.op.status_seen {
+            return false;
         }
         let is_here =
             |residue: &Rc<Residue>| upstream.residues.iter().any(|r| Rc::ptr_eq(r, residue));
         if let Some(residue) = &self.insert_id_residue {
             if is_here(residue) {
-                return;
+                return false;
             }
             if let Place::Kept(reply) = residue.place()
                 && let Some(value) = read_number(&reply)
@@ -229,21 +249,25 @@ impl Session {
             encode_text_command(out, com::QUERY, set.as_bytes());
         });
         upstream.expected.push(Expected::Moved);
+        true
     }
 
     fn begin_query(
         &mut self,
         upstream: &Upstream,
+        counts_are_here: bool,
         command: &[u8],
         is_whole: bool,
         out: &mut Vec<u8>,
     ) -> Result<Begin, Fault> {
         let effects = self.op.effects;
-        if effects.reads_conditions && self.conditions.is_some() && !self.ran_last_on(upstream) {
+        let is_elsewhere =
+            |mine: &Rc<Residue>| !upstream.residues.iter().any(|r| Rc::ptr_eq(r, mine));
+        if effects.reads_conditions && self.conditions.as_ref().is_some_and(is_elsewhere) {
             return Err(Fault::LastStatementLost);
         }
         let reads_counts = effects.reads_row_count || effects.reads_found_rows;
-        if !reads_counts || !is_whole || self.ran_last_on(upstream) {
+        if !reads_counts || !is_whole || counts_are_here {
             return Ok(Begin::Send);
         }
         self.learn_found_rows()?;
@@ -276,24 +300,28 @@ impl Session {
     /// before it, which ran on another connection: the counts stand in it as literals.
     fn text_with_counts(
         &mut self,
-        upstream: &Upstream,
+        counts_are_here: bool,
         texts: &mut Texts,
     ) -> Result<Option<Rc<StatementText>>, Fault> {
         let effects = self.op.effects;
-        if !(effects.reads_row_count || effects.reads_found_rows) || self.ran_last_on(upstream) {
+        if !(effects.reads_row_count || effects.reads_found_rows) || counts_are_here {
             return Ok(None);
         }
         self.learn_found_rows()?;
         let mode = self.lex_mode();
         let (row_count, found_rows) = (self.row_count, self.found_rows);
-        Ok(self
+        let instead = self
             .statements
             .find(self.op.statement)
             .and_then(|statement| {
                 let text = &statement.text;
                 let sql = text::substitute(&text.sql, mode, row_count, found_rows)?;
                 Some(texts.intern(&sql, text.schema.as_deref()))
-            }))
+            });
+        // Held until the command is over: a text that nobody holds gets another key, and would be
+        // prepared again and again.
+        self.op.text = instead.clone();
+        Ok(instead)
     }
 
     fn begin_prepare(&mut self, texts: &mut Texts, command: &[u8]) -> Begin {
@@ -412,7 +440,8 @@ impl Session {
                     if at < bytes.len() {
                         return Err(ReplyError::Surplus.into());
                     }
-                    return Ok(if is_main {
+                    // SEND_LONG_DATA has no reply: it is done when what went ahead is.
+                    return Ok(if self.op.is_sent {
                         Progress::Done
                     } else {
                         Progress::Ready
@@ -448,6 +477,8 @@ fn prepare(text: &Rc<StatementText>, upstream: &mut Upstream, out: &mut Vec<u8>)
         upstream.expected.push(Expected::Moved);
     };
     if moves && let Some(own) = own {
+        // The changes of schema count as statements: what ROW_COUNT() said is gone.
+        upstream.last_user.1 = upstream.last_user.1.wrapping_sub(1);
         go(own, upstream, out);
     }
     packet(out, 0, |out| {

@@ -1,6 +1,7 @@
 //! MySQL sessions, both roles.
 
 pub mod answer;
+pub mod collation;
 pub mod connect;
 pub mod downstream;
 pub mod effects;

@@ -9,6 +9,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::caps;
+use crate::wire::mysql::frame::{HEADER_LEN, Header};
+use crate::wire::mysql::response::{OkPacket, encode_end_of_rows, is_eof};
+
 /// What is left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -144,7 +149,6 @@ impl Residue {
 /// The number in the only row of a reply that [`Residue`] kept: a column count, one definition, an
 /// EOF where the capabilities want one, the row.
 pub fn read_number(reply: &[u8]) -> Option<u64> {
-    use crate::wire::mysql::frame::{HEADER_LEN, Header};
     let mut rest = reply;
     let mut index = 0_u32;
     loop {
@@ -160,6 +164,48 @@ pub fn read_number(reply: &[u8]) -> Option<u64> {
         index = index.saturating_add(1);
         rest = after;
     }
+}
+
+/// Appends a reply that [`Residue`] kept, one result with rows, in the form that a client with these
+/// `capabilities` expects and with its own session's `status`. On `None` nothing is appended.
+pub fn reframe(reply: &[u8], capabilities: u32, status: u16, out: &mut Vec<u8>) -> Option<()> {
+    let mut packets = Vec::new();
+    let mut rest = reply;
+    while !rest.is_empty() {
+        let header = Header::parse(rest)?;
+        let (_, after) = rest.split_at_checked(HEADER_LEN)?;
+        let (payload, after) = after.split_at_checked(header.len)?;
+        packets.push(payload);
+        rest = after;
+    }
+    let (_end, packets) = packets.split_last()?;
+    let columns = usize::from(*packets.first()?.first()?);
+    let (head, rows) = packets.split_at_checked(columns.checked_add(1)?)?;
+    let rows = match rows.split_first() {
+        Some((first, rows)) if is_eof(first) => rows,
+        _ => rows,
+    };
+    let ok = OkPacket {
+        status,
+        ..OkPacket::default()
+    };
+    let end = |out: &mut Vec<u8>, sequence| {
+        packet(out, sequence, |out| {
+            encode_end_of_rows(out, capabilities, &ok);
+        })
+    };
+    let mut sequence = 1;
+    for payload in head {
+        sequence = packet(out, sequence, |out| out.extend_from_slice(payload));
+    }
+    if capabilities & caps::DEPRECATE_EOF == 0 {
+        sequence = end(out, sequence);
+    }
+    for payload in rows {
+        sequence = packet(out, sequence, |out| out.extend_from_slice(payload));
+    }
+    end(out, sequence);
+    Some(())
 }
 
 #[cfg(test)]
@@ -196,5 +242,33 @@ mod tests {
         );
         assert_eq!(read_number(&[&head[..], row].concat()), Some(42));
         assert_eq!(read_number(head), None);
+    }
+
+    #[test]
+    fn a_kept_reply_takes_the_form_that_its_client_expects() {
+        let head = b"\x01\0\0\x01\x01\x02\0\0\x02xx";
+        let legacy = [
+            &head[..],
+            b"\x05\0\0\x03\xfe\0\0\x02\0",
+            b"\x03\0\0\x04\x0242",
+            b"\x05\0\0\x05\xfe\0\0\x02\0",
+        ]
+        .concat();
+        let modern = [
+            &head[..],
+            b"\x03\0\0\x03\x0242",
+            b"\x07\0\0\x04\xfe\0\0\x02\0\0\0",
+        ]
+        .concat();
+        let check = |from: &[u8], capabilities, expect: &[u8]| {
+            let mut out = Vec::new();
+            assert_eq!(reframe(from, capabilities, 2, &mut out), Some(()));
+            assert_eq!(out, expect);
+        };
+        for from in [&legacy, &modern] {
+            check(from, 0, &legacy);
+            check(from, caps::DEPRECATE_EOF, &modern);
+        }
+        assert_eq!(reframe(&legacy[..19], 0, 2, &mut Vec::new()), None);
     }
 }

@@ -156,9 +156,7 @@ impl Vector {
         let Some(number) = number_of(name) else {
             return Noted::Pins;
         };
-        if name.eq_ignore_ascii_case(b"character_set_connection")
-            && self.value("character_set_connection") != Some(value)
-        {
+        if name.eq_ignore_ascii_case(b"character_set_connection") {
             // The collation falls back to the character set's default one, without being reported.
             self.variables
                 .retain(|(n, _)| Some(*n) != number_of(b"collation_connection"));

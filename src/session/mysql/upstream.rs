@@ -35,6 +35,8 @@ pub struct Upstream {
     pub(super) is_walking: bool,
     /// The session and its statement that ran last.
     pub(super) last_user: (u64, u64),
+    /// The session, and which of its results with rows, FOUND_ROWS() would tell of.
+    pub(super) last_rows: (u64, u64),
     pub(super) residues: SmallVec<[Rc<Residue>; 2]>,
     /// The last statement left conditions that SHOW WARNINGS would list.
     pub(super) has_conditions: bool,
@@ -68,6 +70,7 @@ impl Upstream {
             expected: SmallVec::new(),
             is_walking: false,
             last_user: (0, 0),
+            last_rows: (0, 0),
             residues: SmallVec::new(),
             has_conditions: false,
             schemas_known: SmallVec::new(),
@@ -106,6 +109,11 @@ impl Upstream {
         self.residues
             .iter()
             .any(|residue| residue.owner() == owner && Rc::strong_count(residue) > 1)
+    }
+
+    /// The state that the connection is in, as far as is known.
+    pub fn vector(&self) -> &Rc<Vector> {
+        &self.vector
     }
 
     /// Whether the connection is in a schema. One that is cannot leave it for none.

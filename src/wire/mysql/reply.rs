@@ -399,6 +399,7 @@ impl ReplyWalker {
         }
         // `advance_definitions` follows and must not count this packet as a definition.
         self.phase = Phase::Columns(count.saturating_add(1));
+        self.rows = 0;
         Ok(true)
     }
 

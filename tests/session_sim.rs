@@ -1,0 +1,97 @@
+//! Sessions under a seeded simulation: simulated clients speak the protocol to the session layer,
+//! which shares a few upstream sessions with mock servers that keep real session state. Every reply
+//! must be, byte for byte, the one that the client would have got on a connection of its own; links
+//! die, clients vanish and deadlines pass at every wait.
+//!
+//! `SEEDS=100000` runs more worlds, `SEED=n` a single one with its trace.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a simulation stops at its first surprise"
+)]
+
+#[path = "support/sim/mod.rs"]
+mod sim;
+
+use sim::world::{Faults, run};
+
+/// Worlds per test and run.
+const SEEDS: u64 = 300;
+
+/// Failures after which a test stops.
+const FAILURES_MAX: u32 = 10;
+
+/// Seeds that found something once.
+const REGRESSIONS: &[u64] = &[];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn simulate(name: &str, faults: Faults) {
+    let only = number("SEED");
+    let seeds: Vec<u64> = match only {
+        Some(seed) => vec![seed],
+        None => {
+            let first = number("FIRST").unwrap_or(0);
+            let more = first..first + number("SEEDS").unwrap_or(SEEDS);
+            REGRESSIONS.iter().copied().chain(more).collect()
+        }
+    };
+    let mut failures = 0;
+    for seed in seeds {
+        let mut trace = Vec::new();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            run(seed, faults, &mut trace);
+        }));
+        if result.is_err() {
+            failures += 1;
+            let from = match only {
+                Some(_) => 0,
+                None => trace.len().saturating_sub(12),
+            };
+            eprintln!("{}", trace[from..].join("\n"));
+            eprintln!("SEED={seed} cargo test --test session_sim -- {name}\n");
+        }
+        if failures == FAILURES_MAX {
+            break;
+        }
+    }
+    assert_eq!(failures, 0, "worlds failed; their seeds are above");
+}
+
+#[test]
+fn every_reply_is_the_clients_own() {
+    simulate(
+        "every_reply_is_the_clients_own",
+        Faults {
+            losses: false,
+            drops: false,
+        },
+    );
+}
+
+#[test]
+fn losses_are_told_and_nothing_runs_twice() {
+    simulate(
+        "losses_are_told_and_nothing_runs_twice",
+        Faults {
+            losses: true,
+            drops: false,
+        },
+    );
+}
+
+#[test]
+fn a_schema_that_is_dropped_misleads_no_statement() {
+    simulate(
+        "a_schema_that_is_dropped_misleads_no_statement",
+        Faults {
+            losses: true,
+            drops: true,
+        },
+    );
+}

@@ -1,0 +1,9 @@
+//! A seeded simulation of clients, gateway and servers, without sockets and clocks.
+
+pub mod gateway;
+pub mod mock;
+pub mod reply;
+pub mod sql;
+pub mod variables;
+pub mod workload;
+pub mod world;
