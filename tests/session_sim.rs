@@ -10,6 +10,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::too_many_lines,
     reason = "a simulation stops at its first surprise"
 )]
 

@@ -62,8 +62,11 @@ pub struct Prepared {
     pub params: usize,
     types: Option<Vec<u8>>,
     long: BTreeMap<u16, Vec<u8>>,
-    cursor: Option<(Vec<Column>, Vec<Vec<Option<String>>>)>,
+    cursor: Option<(Vec<Column>, Vec<Row>)>,
 }
+
+/// One row; `None` is NULL.
+pub type Row = Vec<Option<String>>;
 
 /// What a statement gives.
 pub enum Reply {
