@@ -4,7 +4,6 @@
 //! connection is in `exchange`. The session knows no socket and no pool.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use super::collation::{Collation, collation_set_by};
 use super::effects::{self, Effects, PinSet};
@@ -238,17 +237,6 @@ impl Session {
             Next::Lease { .. } if self.leaves_unknown() => Next::Lease { prefer_last: true },
             next => next,
         }
-    }
-
-    /// Whether something that this session may read is known to its connection only.
-    fn leaves_unknown(&self) -> bool {
-        let is_there = |residue: &Option<Rc<Residue>>| {
-            residue
-                .as_ref()
-                .is_some_and(|residue| residue.place() == Place::OnConnection)
-        };
-        is_there(&self.found_rows_residue)
-            || (!self.insert_id_is_known && is_there(&self.insert_id_residue))
     }
 
     fn accept_whole(
@@ -488,21 +476,6 @@ impl Session {
         self.conditions = None;
         self.found_rows_residue = None;
         self.row_count = -1;
-    }
-
-    /// Ready when nothing that this session may read is on its way.
-    pub fn poll_settled(&self, context: &Context<'_>) -> Poll<()> {
-        let residues = [
-            &self.insert_id_residue,
-            &self.conditions,
-            &self.found_rows_residue,
-        ];
-        for residue in residues.into_iter().flatten() {
-            if residue.poll_settled(context).is_pending() {
-                return Poll::Pending;
-            }
-        }
-        Poll::Ready(())
     }
 
     /// The reply that the command in progress expects of the server; `None` if it has none.

@@ -1,16 +1,48 @@
-//! Saves what other sessions left on a connection that is about to be discarded.
+//! What sessions leave on a connection: who has to wait for it, and how it is saved from a connection
+//! that is about to be discarded.
 //!
 //! A session that leases a connection reads out what others left there, ahead of its own statement.
 //! If it leaves before the answers have come, they are still awaited: they belong to others.
 
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
+use super::downstream::Session;
+use super::residue::{Place, Residue};
 use super::upstream::{Expected, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
 
 use crate::wire::mysql::reply::{Packet, ReplyError, Step};
+
+impl Session {
+    /// Ready when nothing that this session may read is on its way.
+    pub fn poll_settled(&self, context: &Context<'_>) -> Poll<()> {
+        let residues = [
+            &self.insert_id_residue,
+            &self.conditions,
+            &self.found_rows_residue,
+        ];
+        for residue in residues.into_iter().flatten() {
+            if residue.poll_settled(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether something that this session may read is known to its connection only.
+    pub(super) fn leaves_unknown(&self) -> bool {
+        let is_there = |residue: &Option<Rc<Residue>>| {
+            residue
+                .as_ref()
+                .is_some_and(|residue| residue.place() == Place::OnConnection)
+        };
+        is_there(&self.found_rows_residue)
+            || (!self.insert_id_is_known && is_there(&self.insert_id_residue))
+    }
+}
 
 impl Upstream {
     /// Whether replies are awaited that belong to other sessions than the one that is leaving.
