@@ -144,6 +144,8 @@ class MariaDb(Process):
         init.write_text("\n".join(lines) + "\n")
         super().__init__(name, [
             need("mariadbd"), "--no-defaults", f"--datadir={self.folder}/data",
+            # A server clears its temporary folder when it starts: not one that others use.
+            f"--tmpdir={self.folder}",
             f"--socket={self.socket}", f"--pid-file={self.folder}/pid", f"--init-file={init}",
             f"--port={self.port}", *_ARGUMENTS, *arguments], self.folder / "log", cpus=cpus)
         self.wait_until(lambda: "ready for connections" in self.log.read_text(errors="replace"))

@@ -219,6 +219,8 @@ fn command(folder: &Path, port: u16, options: &MariaDbOptions) -> Command {
     command
         .arg("--no-defaults")
         .arg(format!("--datadir={}", folder.join("data").display()))
+        // A server clears its temporary folder when it starts: not one that others use.
+        .arg(format!("--tmpdir={}", folder.display()))
         .arg(format!("--socket={}", socket(folder).display()))
         .arg(format!("--pid-file={}", folder.join("pid").display()))
         .arg(format!("--init-file={}", init.display()))
