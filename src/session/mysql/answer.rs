@@ -128,6 +128,7 @@ impl Session {
         self.status_is_stale = false;
         self.op.status_seen = true;
         self.op.warnings = warnings;
+        self.op.had_warnings |= warnings > 0;
         let statement = self.statements.find(self.op.statement);
         if let Some(statement) = statement
             && matches!(self.op.command, com::STMT_EXECUTE | com::STMT_FETCH)
@@ -460,7 +461,7 @@ impl Session {
     fn end_left_behind(&mut self, upstream: &mut Upstream) {
         let effects = self.op.effects;
         // One of several statements may have read them and a later one left its own.
-        let had = self.op.errno.is_some() || self.op.warnings > 0;
+        let had = self.op.errno.is_some() || self.op.had_warnings;
         if had || !effects.reads_conditions {
             leave(
                 Kind::Diagnostics,

@@ -55,6 +55,8 @@ pub(super) struct Op {
     /// The reply ended with ERR.
     pub(super) errno: Option<u16>,
     pub(super) warnings: u16,
+    /// Any of its results counted warnings; the last of several statements may keep the list.
+    pub(super) had_warnings: bool,
     pub(super) insert_id: u64,
     pub(super) affected: Option<u64>,
     pub(super) has_rows: bool,
