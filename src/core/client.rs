@@ -348,6 +348,11 @@ impl Client {
     /// Fails the command with `event`; the connection stays or ends as the code policy says.
     pub(super) fn fail(&mut self, event: Event, reason: CloseReason) -> Result<(), End> {
         self.admitted.metrics.errors.inc(reason);
+        if !self.session.awaits_reply() {
+            // An ERR would answer the client's next command, and what this one carried is lost: an
+            // EXECUTE must not run without it.
+            return Err(reason);
+        }
         let sequence = self.intake.last_sequence().wrapping_add(1);
         self.tell(event, "", sequence);
         if codes::code(event).keep {

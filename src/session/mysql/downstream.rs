@@ -171,6 +171,11 @@ impl Session {
         self.status_is_stale || self.status & (status::IN_TRANS | status::IN_TRANS_READONLY) != 0
     }
 
+    /// Whether the client waits for an answer to the command in progress.
+    pub fn awaits_reply(&self) -> bool {
+        !matches!(self.op.command, com::STMT_SEND_LONG_DATA | com::STMT_CLOSE)
+    }
+
     /// Why the session must keep its connection now; empty if it may go back.
     pub fn pins(&self) -> PinSet {
         let mut pins = self.pins;
