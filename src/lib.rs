@@ -15,7 +15,7 @@
 //! | 3 | `telemetry` |
 //! | 4 | `net` |
 //! | 5 | `core` `sandbox` |
-//! | 6 | `control` |
+//! | 6 | `control` `load` |
 //! | 7 | `cli` |
 
 pub mod base;
@@ -23,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod load;
 pub mod net;
 pub mod pool;
 pub mod route;

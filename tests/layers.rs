@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("net", 4),
     ("core", 5),
     ("control", 6),
+    ("load", 6),
     ("sandbox", 5),
     ("cli", 7),
 ];
@@ -50,6 +51,7 @@ const OUTSIDE_NET: &[&str] = &[
     "telemetry",
     "core",
     "control",
+    "load",
     "sandbox",
     "cli",
     "lib",
