@@ -161,8 +161,7 @@ impl Session {
             return;
         }
         let residues = std::mem::take(&mut upstream.residues);
-        // FOUND_ROWS() first, LAST_INSERT_ID() last: each read-out leaves the later ones alone.
-        for kind in [Kind::FoundRows, Kind::Diagnostics, Kind::InsertId] {
+        for kind in Kind::READ_OUT_ORDER {
             for residue in residues.iter().filter(|residue| residue.kind() == kind) {
                 // The last owner of a residue may have gone or moved on.
                 if Rc::strong_count(residue) == 1 {
@@ -172,12 +171,7 @@ impl Session {
                     upstream.residues.push(residue.clone());
                     continue;
                 }
-                packet(out, 0, |out| {
-                    encode_text_command(out, com::QUERY, residue.query());
-                });
-                residue.begin_reading();
-                upstream.last_rows = (0, 0);
-                upstream.expected.push(Expected::ReadOut(residue.clone()));
+                upstream.read_out(residue, out);
             }
         }
         let is_own = self.ran_last_on(upstream)

@@ -25,6 +25,12 @@ pub enum Kind {
     FoundRows,
 }
 
+impl Kind {
+    /// The order in which a connection is asked: each read-out is a statement itself, and leaves
+    /// alone what comes after it here. `SELECT LAST_INSERT_ID()` would make FOUND_ROWS() 1.
+    pub const READ_OUT_ORDER: [Self; 3] = [Self::FoundRows, Self::Diagnostics, Self::InsertId];
+}
+
 /// Where the state is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {

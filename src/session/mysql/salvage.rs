@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::downstream::Session;
-use super::residue::{Place, Residue};
+use super::residue::{Kind, Place, Residue};
 use super::upstream::{Expected, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
@@ -54,15 +54,24 @@ impl Upstream {
 
     /// Writes the statements that read out what is left on an idle connection, before it is closed.
     pub fn read_out_all(&mut self, out: &mut Vec<u8>) {
-        for residue in std::mem::take(&mut self.residues) {
-            if Rc::strong_count(&residue) > 1 {
-                packet(out, 0, |out| {
-                    encode_text_command(out, com::QUERY, residue.query());
-                });
-                residue.begin_reading();
-                self.expected.push(Expected::ReadOut(residue));
+        let residues = std::mem::take(&mut self.residues);
+        for kind in Kind::READ_OUT_ORDER {
+            for residue in residues.iter().filter(|residue| residue.kind() == kind) {
+                if Rc::strong_count(residue) > 1 {
+                    self.read_out(residue, out);
+                }
             }
         }
+    }
+
+    /// Writes the statement that reads `residue` out, ahead of anything else.
+    pub(super) fn read_out(&mut self, residue: &Rc<Residue>, out: &mut Vec<u8>) {
+        packet(out, 0, |out| {
+            encode_text_command(out, com::QUERY, residue.query());
+        });
+        residue.begin_reading();
+        self.last_rows = (0, 0);
+        self.expected.push(Expected::ReadOut(residue.clone()));
     }
 
     /// Takes in bytes of a connection that nobody uses any more. Call it while
@@ -100,5 +109,44 @@ impl Upstream {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::mysql::state::Vector;
+    use crate::session::mysql::upstream::LoginFacts;
+
+    #[test]
+    fn a_closing_connection_is_asked_for_the_counts_before_a_read_out_changes_them() {
+        let mut upstream = Upstream::new(LoginFacts {
+            thread_id: 1,
+            deprecates_eof: true,
+            vector: Rc::new(Vector::default()),
+            statements_max: 1,
+        });
+        let left: Vec<_> = [Kind::InsertId, Kind::Diagnostics, Kind::FoundRows]
+            .map(|kind| Residue::new(kind, 7))
+            .into();
+        upstream.residues.extend(left.iter().cloned());
+        upstream.residues.push(Residue::new(Kind::FoundRows, 8));
+        let mut out = Vec::new();
+        upstream.read_out_all(&mut out);
+        let mut expect = Vec::new();
+        for sql in [
+            "SELECT FOUND_ROWS()",
+            "SHOW WARNINGS",
+            "SELECT LAST_INSERT_ID()",
+        ] {
+            packet(&mut expect, 0, |out| {
+                encode_text_command(out, com::QUERY, sql.as_bytes());
+            });
+        }
+        assert_eq!(
+            out, expect,
+            "one of each, but nothing for a session that has gone"
+        );
+        assert!(left.iter().all(|residue| residue.place() == Place::Leaving));
     }
 }
