@@ -220,3 +220,29 @@ fn an_idle_core_does_nothing() {
         drop(open);
     });
 }
+
+#[test]
+fn alarms_ring_in_order_never_early_and_on_a_parked_core_too() {
+    on_core(|net| async move {
+        // Longer than the idle spell: the core has parked before the first one.
+        let base = net.now().plus(4 * SPELL).0;
+        let order: Rc<RefCell<Vec<u64>>> = Rc::default();
+        let tasks: Vec<_> = [300, 100, 200]
+            .map(|after| {
+                let (mut alarm, order) = (net.alarm(), order.clone());
+                let at = Deadline(base + after * 1_000);
+                let clock = net.clone();
+                spawn("alarm", async move {
+                    alarm.set(at);
+                    poll_fn(|cx| alarm.poll(cx)).await;
+                    assert!(at.is_over(clock.now()), "rang early");
+                    order.borrow_mut().push(after);
+                })
+            })
+            .into();
+        for task in tasks {
+            assert!(task.await.is_some());
+        }
+        assert_eq!(*order.borrow(), [100, 200, 300]);
+    });
+}

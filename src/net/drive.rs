@@ -16,7 +16,6 @@ use super::Net;
 use super::remote::{eventfd, ring_bell};
 use super::spawn::{Spawned, current_task, polls, spawn};
 use super::state::Turned;
-use crate::base::clock::Deadline;
 
 impl Net {
     /// Turns the ring until [`Net::stop`], and then until the streams dropped by that time are closed.
@@ -44,7 +43,8 @@ impl Net {
             let busy = ran || self.state().hub.touched;
             let turned = if busy {
                 self.state().turn(None)?
-            } else if self.now().since(last_work) < idle_spell {
+            } else if self.now().since(last_work) < idle_spell || self.has_alarm_within(idle_spell)
+            {
                 self.state().turn(Some(hot_wait))?
             } else {
                 bell.park(self).await?
@@ -59,6 +59,15 @@ impl Net {
         }
         bell.close().await;
         Ok(())
+    }
+}
+
+impl Net {
+    /// Whether somebody waits for an instant so near that glommio's timers would miss it.
+    fn has_alarm_within(&self, spell: Duration) -> bool {
+        let state = self.state();
+        let left = state.alarms.left(state.hub.now);
+        left.is_some_and(|left| left < spell)
     }
 }
 
@@ -79,11 +88,10 @@ fn before_park(net: &Net) -> io::Result<BeforePark> {
     let events = state.turn(None)?.events;
     let idle = events == 0 && !state.has_work();
     state.hub.stats.cold_parks += u64::from(idle);
-    let next = state.wheel.next().unwrap_or(Deadline::NEVER);
     Ok(BeforePark {
         events,
         idle,
-        left: next.left(state.hub.now),
+        left: state.next_left(),
     })
 }
 

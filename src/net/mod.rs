@@ -16,6 +16,7 @@
 )]
 
 mod accept;
+mod alarm;
 mod buffer;
 mod clock;
 mod close;
@@ -43,6 +44,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 pub use accept::Acceptor;
+pub use alarm::Alarm;
 pub use buffer::Buf;
 pub use clock::now as read_clock;
 pub use connect::Connecting;
@@ -145,6 +147,11 @@ impl Net {
     /// A slot in the deadline wheel.
     pub fn timer(&self) -> Timer {
         Timer::new(self.clone())
+    }
+
+    /// A precise wake-up, without an instant at first.
+    pub fn alarm(&self) -> Alarm {
+        Alarm::new(self.clone())
     }
 
     /// A handle that wakes this core from any thread.

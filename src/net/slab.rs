@@ -7,7 +7,7 @@
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 
 /// A slot of a [`Slab`] as it was when the key was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     index: u32,
     generation: u32,

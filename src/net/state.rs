@@ -8,6 +8,7 @@ use io_uring::cqueue;
 
 use super::NetOptions;
 use super::accept::Listening;
+use super::alarm::Alarms;
 use super::clock;
 use super::hub::{Hub, Waiter};
 use super::remote::Mailbox;
@@ -41,6 +42,7 @@ pub(super) struct State {
     pub(super) listeners: Slab<Listening>,
     pub(super) timers: Slab<TimerSlot>,
     pub(super) wheel: Wheel<Target>,
+    pub(super) alarms: Alarms,
     pub(super) mailbox: Option<Mailbox>,
     /// Descriptors kept back so that clients can be refused politely when there are no others.
     pub(super) reserve: Vec<std::fs::File>,
@@ -69,6 +71,7 @@ impl State {
             listeners: Slab::new(),
             timers: Slab::new(),
             wheel: Wheel::new(now),
+            alarms: Alarms::new(),
             mailbox: None,
             reserve: Vec::new(),
             closing: 0,
@@ -92,7 +95,10 @@ impl State {
             _ => self.hub.enter()?,
         }
         self.hub.now = clock::now();
-        let events = self.dispatch() + self.fire_deadlines();
+        let mut events = self.dispatch() + self.fire_deadlines();
+        if !self.alarms.is_empty() {
+            events += self.alarms.fire(self.hub.now, &mut self.hub.woken);
+        }
         Ok(Turned { events })
     }
 
@@ -105,11 +111,25 @@ impl State {
             || self.hub.unsubmitted() > 0
     }
 
+    /// Time until the next deadline or alarm; `None` if there is none.
+    pub(super) fn next_left(&self) -> Option<Duration> {
+        let next = self.wheel.next().unwrap_or(Deadline::NEVER);
+        let alarm = self.alarms.left(self.hub.now);
+        [next.left(self.hub.now), alarm].into_iter().flatten().min()
+    }
+
     /// `longest`, cut at the next deadline.
     fn bounded(&self, longest: Duration) -> Duration {
         let next = self.wheel.next().unwrap_or(Deadline::NEVER);
-        next.left(self.hub.now)
-            .map_or(longest, |left| left.min(longest))
+        let wait = next
+            .left(self.hub.now)
+            .map_or(longest, |left| left.min(longest));
+        if self.alarms.is_empty() {
+            return wait;
+        }
+        // The turn's clock is as old as what the tasks have done since.
+        let alarm = self.alarms.left(clock::now());
+        alarm.map_or(wait, |left| left.min(wait))
     }
 
     /// Puts everything queued since the last turn to the kernel, one operation per socket.
