@@ -17,6 +17,7 @@ use super::resolve::{Known, Wanted, keep_resolving};
 use super::status::{Phase, Status};
 use super::{version, watchdog};
 use crate::config::{LogTarget, Snapshot};
+use crate::core::executor::quiet_panics;
 use crate::core::mailbox::Receiver;
 use crate::core::message::CoreEvent;
 use crate::core::preflight::{
@@ -109,7 +110,7 @@ impl Serve {
     pub fn run(self) -> Exit {
         let started = Instant::now();
         let writer = start_log(&self.snapshot);
-        runtime::quiet_panics();
+        quiet_panics();
         let exit = self.start(started).unwrap_or_else(|why| {
             log!(Error, "start_failed", why = why);
             Exit::Failure

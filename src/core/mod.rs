@@ -8,6 +8,7 @@ mod door;
 mod endpoint;
 pub mod entry;
 mod exchange;
+pub mod executor;
 mod initial_schema;
 pub mod jobs;
 mod login;

@@ -3,28 +3,20 @@
 //! What a core does is its [`CoreMain`]; this module gives it its seed and tells the control thread
 //! when it is ready and how it ended, whatever happens inside.
 
-use std::any::Any;
-use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
-
 use crate::base::ident::CoreId;
 use crate::config::Snapshot;
 use crate::core::beat::{BEAT_INTERVAL, Beat};
+use crate::core::executor::spawn_pinned;
 use crate::core::jobs::Jobs;
 use crate::core::mailbox::{Mailbox, Mailboxes, Receiver, Sender, channel};
 use crate::core::message::{Addresses, CoreEvent};
-use crate::core::preflight::executor_hint;
 use crate::net::{self, NetOptions, SocketOptions};
-
-/// Memory glommio sets aside for file I/O, its least: sockets are not its business here.
-const FILE_MEMORY: usize = 64 * 1024;
 
 /// How often, and in what intervals, an address in use is tried again.
 const FREED_TRIES: u32 = 50;
@@ -195,12 +187,11 @@ pub fn start(
             },
         };
         let (main, beat, events) = (common.main, beat.clone(), sender.clone());
-        std::thread::Builder::new()
-            .name(format!("core-{}", core.0))
-            .spawn(move || {
-                let ended = live(main, seed, beat);
-                report(&events, CoreEvent::Ended(core, ended.err()));
-            })?;
+        let name = format!("core-{}", core.0);
+        let ended = move |ended: Result<(), String>| {
+            report(&events, CoreEvent::Ended(core, ended.err()));
+        };
+        spawn_pinned(name, cpu, move || live(main, seed, beat), ended)?;
     }
     Ok(Cores {
         mailboxes,
@@ -209,41 +200,14 @@ pub fn start(
     })
 }
 
-/// A core's thread.
-fn live(main: CoreMain, seed: CoreSeed, beat: Beat) -> Result<(), String> {
-    // What a panic leaves behind on this thread is never used again.
-    let made = catch_unwind(|| make_executor(seed.cpu, seed.core));
-    let executor = match made {
-        Ok(Ok(executor)) => executor,
-        Ok(Err(error)) => return Err(format!("no executor ({error}): {}", executor_hint())),
-        Err(panic) => {
-            return Err(format!(
-                "no executor ({}): {}",
-                say(&*panic),
-                executor_hint()
-            ));
-        }
-    };
+/// A core's thread, inside its executor.
+async fn live(main: CoreMain, seed: CoreSeed, beat: Beat) -> Result<(), String> {
     let thread = rustix::thread::gettid().as_raw_nonzero().get();
     beat.set_thread(thread.unsigned_abs());
-    catch_unwind(AssertUnwindSafe(|| {
-        executor.run(async move {
-            let beating = net::spawn("beat", keep_beating(beat));
-            let ended = main(seed).await;
-            beating.cancel();
-            ended
-        })
-    }))
-    .unwrap_or_else(|panic| Err(say(&*panic)))
-}
-
-fn make_executor(cpu: usize, core: CoreId) -> glommio::Result<LocalExecutor, ()> {
-    LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .name(&format!("core-{}", core.0))
-        .io_memory(FILE_MEMORY)
-        // Its thread for blocking work may run anywhere else.
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .make()
+    let beating = net::spawn("beat", keep_beating(beat));
+    let ended = main(seed).await;
+    beating.cancel();
+    ended
 }
 
 async fn keep_beating(beat: Beat) {
@@ -256,33 +220,4 @@ async fn keep_beating(beat: Beat) {
 fn report(events: &Sender<CoreEvent>, event: CoreEvent) {
     // Refused only when the control thread has gone, and then there is nobody to tell.
     let _nobody_left = events.send(event);
-}
-
-thread_local! {
-    static PANICKED_AT: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// Makes panics one log line with the place, without the payload: it may quote what a client sent.
-pub fn quiet_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("unnamed");
-        crate::log!(Error, "panic", thread = name, place = place);
-        // During the thread's very end the place is lost, which only shortens a message.
-        let _gone = PANICKED_AT.try_with(|at| at.replace(place));
-    }));
-}
-
-/// A panic at the root of a core, for the log.
-fn say(payload: &(dyn Any + Send)) -> String {
-    let at = PANICKED_AT.with(RefCell::take);
-    if !at.is_empty() {
-        return format!("panicked at {at}");
-    }
-    let text = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied());
-    format!("panicked: {}", text.unwrap_or("no message"))
 }
