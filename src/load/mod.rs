@@ -6,4 +6,8 @@
 //! transaction); a *step* is a stretch of time with one offered rate.
 
 pub mod histogram;
+pub mod keys;
+pub mod record;
 pub mod result;
+pub mod scenario;
+pub mod schedule;
