@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
+use super::chain::{Chain, Place};
 use super::lease::Lease;
 use crate::base::{
     clock::{Deadline, Now},
@@ -12,45 +13,24 @@ use crate::base::{
 
 /// A connection's place among the idle. Stale once it was taken; a stale id is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct IdleId {
-    slot: usize,
-    generation: u32,
-}
+pub struct IdleId(Place);
 
-#[derive(Debug)]
-struct Slot<C> {
-    generation: u32,
-    /// The connection and since when it is idle; `None` while the slot is free.
-    kept: Option<(Lease<C>, Now)>,
-    /// Towards the connection idle for longest.
-    older: Option<usize>,
-    /// Towards the one used last; of a free slot, the next free one.
-    newer: Option<usize>,
-}
-
-/// The idle connections of one pool: a slab of doubly linked slots.
+/// The idle connections of one pool.
 ///
-/// Slots and the owner index keep their memory, so that a steady state allocates nothing.
+/// The list and the owner index keep their memory, so that a steady state allocates nothing.
 #[derive(Debug)]
 pub struct Idle<C> {
-    slots: Vec<Slot<C>>,
-    free: Option<usize>,
-    oldest: Option<usize>,
-    newest: Option<usize>,
-    /// The slot of the connection each session used last.
-    by_owner: HashMap<u64, usize, FixedState>,
-    len: u32,
+    /// The connections, and since when each is idle.
+    kept: Chain<(Lease<C>, Now)>,
+    /// The connection each session used last.
+    by_owner: HashMap<u64, Place, FixedState>,
 }
 
 impl<C> Default for Idle<C> {
     fn default() -> Self {
         Self {
-            slots: Vec::new(),
-            free: None,
-            oldest: None,
-            newest: None,
+            kept: Chain::default(),
             by_owner: HashMap::default(),
-            len: 0,
         }
     }
 }
@@ -58,59 +38,46 @@ impl<C> Default for Idle<C> {
 impl<C> Idle<C> {
     /// How many connections are idle.
     pub fn len(&self) -> u32 {
-        self.len
+        self.kept.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Keeps `lease`'s connection, whose `last_owner` has just ended with it.
     pub fn put(&mut self, lease: Lease<C>, now: Now) -> IdleId {
-        let (owner, older) = (lease.last_owner, self.newest);
-        let (slot, generation) = self.fill(lease, now, older);
+        let owner = lease.last_owner;
+        let place = self.kept.push((lease, now));
         if owner != 0 {
-            self.by_owner.insert(owner, slot);
+            self.by_owner.insert(owner, place);
         }
-        match older.and_then(|o| self.slots.get_mut(o)) {
-            Some(o) => o.newer = Some(slot),
-            None => self.oldest = Some(slot),
-        }
-        self.newest = Some(slot);
-        self.len += 1;
-        IdleId { slot, generation }
+        IdleId(place)
     }
 
     /// The connection `owner` used last, else the one used last by anybody.
     pub fn take(&mut self, owner: u64) -> Option<Lease<C>> {
-        let newest = self.newest?;
-        let slot = self.by_owner.get(&owner).copied().unwrap_or(newest);
-        self.remove_slot(slot)
+        let newest = self.kept.newest()?;
+        let place = self.by_owner.get(&owner).copied().unwrap_or(newest);
+        self.remove_place(place)
     }
 
     /// The connection that is idle for longest.
     pub fn take_oldest(&mut self) -> Option<Lease<C>> {
-        self.oldest.and_then(|slot| self.remove_slot(slot))
+        let oldest = self.kept.oldest()?;
+        self.remove_place(oldest)
     }
 
     /// Since when the longest-idle connection is idle.
     pub fn oldest_since(&self) -> Option<Now> {
-        let slot = self.slots.get(self.oldest?)?;
-        slot.kept.as_ref().map(|(_, since)| *since)
+        let oldest = self.kept.get(self.kept.oldest()?);
+        oldest.map(|(_, since)| *since)
     }
 
     /// Takes one connection out by its place, as when it became readable; `None` for a stale id.
     pub fn remove(&mut self, id: IdleId) -> Option<Lease<C>> {
-        let is_current = self
-            .slots
-            .get(id.slot)
-            .is_some_and(|s| s.generation == id.generation);
-        if is_current {
-            self.remove_slot(id.slot)
-        } else {
-            None
-        }
+        self.remove_place(id.0)
     }
 
     /// Takes out what has been idle since `idle_before` or earlier, what is beyond its age at
@@ -122,8 +89,10 @@ impl<C> Idle<C> {
         mut is_dead: impl FnMut(&C) -> bool,
         out: &mut Vec<(Lease<C>, CloseReason)>,
     ) {
-        for slot in 0..self.slots.len() {
-            let Some((lease, since)) = self.slots.get(slot).and_then(|s| s.kept.as_ref()) else {
+        let mut next = self.kept.oldest();
+        while let Some(place) = next {
+            next = self.kept.newer(place);
+            let Some((lease, since)) = self.kept.get(place) else {
                 continue;
             };
             let reason = if is_dead(&lease.connection) {
@@ -135,61 +104,25 @@ impl<C> Idle<C> {
             } else {
                 continue;
             };
-            out.extend(self.remove_slot(slot).map(|lease| (lease, reason)));
+            out.extend(self.remove_place(place).map(|lease| (lease, reason)));
         }
     }
 
     /// The earliest instant at which [`Idle::sweep`] would find something by time alone, with
     /// `idle_limit` nanoseconds as the idle limit. Looks at every idle connection.
     pub fn next_expiry(&self, idle_limit: std::time::Duration) -> Deadline {
-        let kept = self.slots.iter().filter_map(|s| s.kept.as_ref());
+        let kept = self.kept.values();
         kept.map(|(lease, since)| lease.retires_at.min(since.plus(idle_limit)))
             .min()
             .unwrap_or(Deadline::NEVER)
     }
 
-    /// Puts `lease` into a free slot, or a new one; its place and generation.
-    fn fill(&mut self, lease: Lease<C>, now: Now, older: Option<usize>) -> (usize, u32) {
-        let kept = Some((lease, now));
-        if let Some(slot) = self.free
-            && let Some(place) = self.slots.get_mut(slot)
-        {
-            self.free = place.newer.take();
-            place.kept = kept;
-            place.older = older;
-            return (slot, place.generation);
-        }
-        self.slots.push(Slot {
-            generation: 0,
-            kept,
-            older,
-            newer: None,
-        });
-        (self.slots.len() - 1, 0)
-    }
-
-    fn remove_slot(&mut self, slot: usize) -> Option<Lease<C>> {
-        let free = self.free;
-        let place = self.slots.get_mut(slot)?;
-        let (lease, _) = place.kept.take()?;
-        let (older, newer) = (place.older, place.newer);
-        place.generation = place.generation.wrapping_add(1);
-        place.older = None;
-        place.newer = free;
-        self.free = Some(slot);
-        match older.and_then(|o| self.slots.get_mut(o)) {
-            Some(o) => o.newer = newer,
-            None => self.oldest = newer,
-        }
-        match newer.and_then(|n| self.slots.get_mut(n)) {
-            Some(n) => n.older = older,
-            None => self.newest = older,
-        }
+    fn remove_place(&mut self, place: Place) -> Option<Lease<C>> {
+        let (lease, _) = self.kept.remove(place)?;
         // An owner may have returned two connections: the index names the later one only.
-        if self.by_owner.get(&lease.last_owner) == Some(&slot) {
+        if self.by_owner.get(&lease.last_owner) == Some(&place) {
             self.by_owner.remove(&lease.last_owner);
         }
-        self.len -= 1;
         Some(lease)
     }
 }

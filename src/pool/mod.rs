@@ -6,6 +6,7 @@
 //! permit of its core; a lease ends exactly once; no queue without a bound.
 
 mod backoff;
+mod chain;
 mod effect;
 mod idle;
 mod key;

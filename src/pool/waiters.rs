@@ -1,13 +1,11 @@
 //! Sessions that wait for a connection: a bounded first-in-first-out queue with O(1) removal.
 
+use super::chain::{Chain, Place};
 use crate::base::clock::{Deadline, Now};
 
 /// A place in the queue. Stale once the waiter was served or left; a stale id is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WaiterId {
-    slot: usize,
-    generation: u32,
-}
+pub struct WaiterId(Place);
 
 /// The queue is full: the session is refused at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,25 +25,11 @@ pub struct Waiter {
     pub deadline: Deadline,
 }
 
-#[derive(Debug)]
-struct Slot {
-    generation: u32,
-    /// `None` while the slot is free.
-    waiter: Option<(u64, Now, Deadline)>,
-    /// Towards the oldest waiter.
-    older: Option<usize>,
-    /// Towards the newest waiter; of a free slot, the next free one.
-    newer: Option<usize>,
-}
-
-/// The queue: a slab of doubly linked slots, so that a session that leaves frees its place at once.
+/// The queue: a session that leaves frees its place at once.
 #[derive(Debug)]
 pub struct Waiters {
-    slots: Vec<Slot>,
-    free: Option<usize>,
-    oldest: Option<usize>,
-    newest: Option<usize>,
-    len: u32,
+    /// Owner, beginning and deadline of each.
+    queue: Chain<(u64, Now, Deadline)>,
     max: u32,
 }
 
@@ -53,18 +37,14 @@ impl Waiters {
     /// An empty queue of at most `max` waiters.
     pub fn new(max: u32) -> Self {
         Self {
-            slots: Vec::new(),
-            free: None,
-            oldest: None,
-            newest: None,
-            len: 0,
+            queue: Chain::default(),
             max,
         }
     }
 
     /// How many wait.
     pub fn len(&self) -> u32 {
-        self.len
+        self.queue.len()
     }
 
     /// Queues the session `owner` behind all others.
@@ -72,43 +52,34 @@ impl Waiters {
     /// # Errors
     /// [`Full`] at the bound given to [`Waiters::new`].
     pub fn enqueue(&mut self, owner: u64, now: Now, deadline: Deadline) -> Result<WaiterId, Full> {
-        if self.len >= self.max {
+        if self.len() >= self.max {
             return Err(Full);
         }
-        let slot = self.free_slot();
-        let older = self.newest;
-        let place = self.slots.get_mut(slot).ok_or(Full)?;
-        self.free = place.newer;
-        place.waiter = Some((owner, now, deadline));
-        place.older = older;
-        place.newer = None;
-        let generation = place.generation;
-        match older.and_then(|o| self.slots.get_mut(o)) {
-            Some(o) => o.newer = Some(slot),
-            None => self.oldest = Some(slot),
-        }
-        self.newest = Some(slot);
-        self.len += 1;
-        Ok(WaiterId { slot, generation })
+        Ok(WaiterId(self.queue.push((owner, now, deadline))))
     }
 
     /// Removes a waiter that gave up; `false` when it was served or removed before.
     pub fn cancel(&mut self, id: WaiterId) -> bool {
-        let is_current = self
-            .slots
-            .get(id.slot)
-            .is_some_and(|s| s.generation == id.generation && s.waiter.is_some());
-        is_current && self.remove(id.slot).is_some()
+        self.queue.remove(id.0).is_some()
     }
 
     /// The waiter that waits longest.
     pub fn oldest(&self) -> Option<Waiter> {
-        self.oldest.and_then(|slot| self.waiter(slot))
+        let place = self.queue.oldest()?;
+        let &(owner, since, deadline) = self.queue.get(place)?;
+        Some(Waiter {
+            id: WaiterId(place),
+            owner,
+            since,
+            deadline,
+        })
     }
 
     /// Removes the waiter that waits longest.
     pub fn pop_oldest(&mut self) -> Option<Waiter> {
-        self.oldest.and_then(|slot| self.remove(slot))
+        let waiter = self.oldest()?;
+        self.queue.remove(waiter.id.0)?;
+        Some(waiter)
     }
 
     /// Removes the longest waiter if its deadline is over. With one wait limit for all, calling
@@ -116,52 +87,6 @@ impl Waiters {
     pub fn pop_overdue(&mut self, now: Now) -> Option<Waiter> {
         let is_over = self.oldest()?.deadline.is_over(now);
         if is_over { self.pop_oldest() } else { None }
-    }
-
-    fn waiter(&self, slot: usize) -> Option<Waiter> {
-        let place = self.slots.get(slot)?;
-        let (owner, since, deadline) = place.waiter?;
-        let generation = place.generation;
-        Some(Waiter {
-            id: WaiterId { slot, generation },
-            owner,
-            since,
-            deadline,
-        })
-    }
-
-    fn free_slot(&mut self) -> usize {
-        self.free.unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                waiter: None,
-                older: None,
-                newer: None,
-            });
-            self.slots.len() - 1
-        })
-    }
-
-    fn remove(&mut self, slot: usize) -> Option<Waiter> {
-        let waiter = self.waiter(slot)?;
-        let free = self.free;
-        let place = self.slots.get_mut(slot)?;
-        let (older, newer) = (place.older, place.newer);
-        place.waiter = None;
-        place.generation = place.generation.wrapping_add(1);
-        place.older = None;
-        place.newer = free;
-        self.free = Some(slot);
-        match older.and_then(|o| self.slots.get_mut(o)) {
-            Some(o) => o.newer = newer,
-            None => self.oldest = newer,
-        }
-        match newer.and_then(|n| self.slots.get_mut(n)) {
-            Some(n) => n.older = older,
-            None => self.newest = older,
-        }
-        self.len -= 1;
-        Some(waiter)
     }
 }
 
