@@ -41,7 +41,7 @@ pub(super) struct Place {
     placement: PlacementId,
     capabilities: u32,
     metrics: Rc<ExchangeSeries>,
-    door: Arc<str>,
+    door: Rc<Door>,
 }
 
 impl Place {
@@ -49,7 +49,7 @@ impl Place {
     ///
     /// # Errors
     /// What the client is to be told.
-    pub(super) fn find(world: &World, door: &Door, login: &LoginResult) -> Result<Self, Event> {
+    pub(super) fn find(world: &World, door: &Rc<Door>, login: &LoginResult) -> Result<Self, Event> {
         let replica = world.replica();
         let account = replica
             .snapshot
@@ -69,7 +69,7 @@ impl Place {
             .clone();
         let metrics = world.metrics.exchanges(&door.name, &name);
         let capabilities = login.caps & FIXED_AT_CONNECT;
-        let door = Arc::clone(&door.name);
+        let door = Rc::clone(door);
         Ok(Self {
             replica,
             tenant,
@@ -98,61 +98,64 @@ impl Place {
             .snapshot
             .upstream(self.tenant, self.placement)?;
         let tenant = self.replica.snapshot.tenant(self.tenant)?;
-        let login = Arc::new(ConnectConfig {
-            user: upstream.user.clone(),
-            password: upstream.password.clone(),
-            caps_wanted: self.capabilities | caps::SESSION_TRACK | caps::TRANSACTIONS,
-            collation: LOGIN_COLLATION,
-            schema: None,
-            attributes: vec![("program_name".into(), "ringgate".into())],
-            max_packet: MAX_PACKET,
-            trusted_key_pem: None,
-            allow_rsa_from_server: true,
-            transport_is_private: false,
-        });
+        let capabilities = self.capabilities;
+        let login = || {
+            Arc::new(ConnectConfig {
+                user: upstream.user.clone(),
+                password: upstream.password.clone(),
+                caps_wanted: capabilities | caps::SESSION_TRACK | caps::TRANSACTIONS,
+                collation: LOGIN_COLLATION,
+                schema: None,
+                attributes: vec![("program_name".into(), "ringgate".into())],
+                max_packet: MAX_PACKET,
+                trusted_key_pem: None,
+                allow_rsa_from_server: true,
+                transport_is_private: false,
+            })
+        };
         let key = Key {
             tenant: tenant.name.as_str().into(),
             user: upstream.user.as_str().into(),
             credential_version: upstream.version.0,
-            capabilities: u64::from(self.capabilities),
+            capabilities: u64::from(capabilities),
         };
         let endpoint = self
             .replica
             .routing
             .pick(world, &self.replica, self.placement)?;
         let key = with_schema(&key, session.vector().schema().is_some());
-        let pool = endpoint.pool(&key, &login);
+        let pool = endpoint.pool(&key, login);
         Some(Admitted {
             connection_id,
             tenant: self.tenant,
-            tenant_name: Arc::clone(&key.tenant),
             placement: self.placement,
             replica: self.replica,
-            endpoint,
             pool,
-            login,
             metrics: self.metrics,
             door: self.door,
         })
     }
 }
 
-/// A client's place, with the pool it leases from.
+/// A client's place, with the pool it leases from. Names and logins are the pool's: a client that
+/// had its own would pay for them as long as it idles.
 pub(super) struct Admitted {
     pub(super) connection_id: u32,
     pub(super) tenant: TenantId,
-    pub(super) tenant_name: Arc<str>,
     placement: PlacementId,
     pub(super) replica: Rc<Replica>,
-    endpoint: Rc<EndpointState>,
     /// The pool of the current lease, or of the next one.
     pub(super) pool: Rc<PoolState>,
-    login: Arc<ConnectConfig>,
     pub(super) metrics: Rc<ExchangeSeries>,
-    door: Arc<str>,
+    door: Rc<Door>,
 }
 
 impl Admitted {
+    /// The tenant's name in the configuration.
+    pub(super) fn tenant_name(&self) -> &str {
+        &self.pool.key.tenant
+    }
+
     /// The pool for the session's next lease: of the newest snapshot, at a usable endpoint. `None`
     /// if there is none.
     pub(super) fn pool_now(
@@ -163,15 +166,14 @@ impl Admitted {
         if world.replica.borrow().generation != self.replica.generation {
             self.follow(world);
         }
-        if !self.endpoint.is_usable(world.net.now())
+        if !self.pool.endpoint.is_usable(world.net.now())
             && let Some(other) = self
                 .replica
                 .routing
                 .pick(world, &self.replica, self.placement)
-            && !Rc::ptr_eq(&other, &self.endpoint)
+            && !Rc::ptr_eq(&other, &self.pool.endpoint)
         {
-            self.endpoint = other;
-            self.pool = self.endpoint.pool(&self.pool.key, &self.login);
+            self.pool = self.same_pool_at(&other, &self.pool.key);
         }
         let has_schema = session.vector().schema().is_some();
         Some(
@@ -187,7 +189,12 @@ impl Admitted {
             return None;
         }
         let key = with_schema(&self.pool.key, has_schema);
-        Some(self.pool.endpoint.pool(&key, &self.login))
+        Some(self.same_pool_at(&self.pool.endpoint, &key))
+    }
+
+    /// A pool of connections that log in as those of the current one do.
+    fn same_pool_at(&self, endpoint: &Rc<EndpointState>, key: &Key) -> Rc<PoolState> {
+        endpoint.pool(key, || Arc::clone(&self.pool.login))
     }
 
     /// Moves on to the newest snapshot. A tenant that is gone from it keeps its old place until its
@@ -197,7 +204,7 @@ impl Admitted {
         let names = replica.snapshot.tenants.iter();
         let found = names
             .zip(0_u32..)
-            .find(|(tenant, _)| *tenant.name == *self.tenant_name);
+            .find(|(tenant, _)| *tenant.name == *self.tenant_name());
         let Some((_, index)) = found else { return };
         let tenant = TenantId(index);
         let Some(placement) = replica.routing.placement_of(tenant) else {
@@ -219,13 +226,13 @@ impl Admitted {
         let mut key = self.pool.key.clone();
         key.user = upstream.user.as_str().into();
         key.credential_version = upstream.version.0;
-        let mut login = (*self.login).clone();
-        login.user.clone_from(&upstream.user);
-        login.password = upstream.password.clone();
-        self.login = Arc::new(login);
-        self.pool = endpoint.pool(&key, &self.login);
-        self.endpoint = endpoint;
-        self.metrics = world.metrics.exchanges(&self.door, &name);
+        self.pool = endpoint.pool(&key, || {
+            let mut login = (*self.pool.login).clone();
+            login.user.clone_from(&upstream.user);
+            login.password = upstream.password.clone();
+            Arc::new(login)
+        });
+        self.metrics = world.metrics.exchanges(&self.door.name, &name);
         self.tenant = tenant;
         self.placement = placement;
         self.replica = replica;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use super::admission::Admitted;
 use super::endpoint::UpstreamConnection;
+use super::login::Registered;
 use super::world::{Drain, World};
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
@@ -52,6 +53,8 @@ pub(super) struct Client {
     pub(super) pinned: PinSet,
     /// A small read-only command, kept while it may be repeated on another connection.
     pub(super) again: Vec<u8>,
+    /// Given up after all else: a drain ends a core when its last client has left.
+    pub(super) _registered: Registered,
 }
 
 /// A command as the client sent it.
@@ -86,12 +89,20 @@ impl Client {
         loop {
             let command = match self.next_command().await {
                 Ok(command) => command,
-                Err(end) => return end,
+                Err(end) => return self.over(end),
             };
             if let Err(end) = self.run(command).await {
-                return end;
+                return self.over(end);
             }
         }
+    }
+
+    fn over(&mut self, end: End) -> End {
+        if self.is_aborted {
+            // What was sent is not complete; the client must not take it for the whole.
+            self.stream.abort_when_dropped();
+        }
+        end
     }
 
     /// Waits for the next command.

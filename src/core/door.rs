@@ -1,11 +1,13 @@
 //! A listener on one core: accepts clients, admits them, counts how they end.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::client::{Client, End};
 use super::login;
 use super::world::{Drain, World};
 use crate::base::close::CloseReason;
@@ -64,13 +66,8 @@ pub(super) async fn accept(world: Rc<World>, door: Rc<Door>, mut acceptor: Accep
                     continue;
                 }
                 let guard = Open::new(&door);
-                let world = Rc::clone(&world);
-                net::spawn("mysql client", async move {
-                    let mut guard = guard;
-                    let door = Rc::clone(&guard.door);
-                    guard.reason = login::serve(world, door, stream, peer).await;
-                })
-                .detach();
+                let login = login::enter(Rc::clone(&world), Rc::clone(&door), stream, peer);
+                net::spawn("mysql client", serve(guard, Box::pin(login))).detach();
             }
             Some(Err(error)) => {
                 crate::log!(Error, "listener failed", door = door.name, error = error);
@@ -80,6 +77,19 @@ pub(super) async fn accept(world: Rc<World>, door: Rc<Door>, mut acceptor: Accep
     }
     world.leave(number);
     acceptor.stop();
+}
+
+/// A client's task. The login has a box of its own, so that an idle client does not hold the memory
+/// that it needed.
+async fn serve(mut guard: Open, login: Pin<Box<impl Future<Output = Result<Client, End>>>>) {
+    let mut client = match login.await {
+        Ok(client) => client,
+        Err(end) => {
+            guard.reason = end;
+            return;
+        }
+    };
+    guard.reason = client.serve().await;
 }
 
 /// Tells a client that there is no place for it. Before a greeting an ERR has no SQLSTATE.

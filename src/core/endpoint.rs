@@ -121,7 +121,11 @@ impl EndpointState {
     }
 
     /// The pool under `key`, made if it is new.
-    pub(super) fn pool(self: &Rc<Self>, key: &Key, login: &Arc<ConnectConfig>) -> Rc<PoolState> {
+    pub(super) fn pool(
+        self: &Rc<Self>,
+        key: &Key,
+        login: impl FnOnce() -> Arc<ConnectConfig>,
+    ) -> Rc<PoolState> {
         let mut pools = self.pools.borrow_mut();
         if let Some(pool) = pools.iter().find(|pool| pool.key == *key) {
             return Rc::clone(pool);
@@ -130,7 +134,7 @@ impl EndpointState {
             key: key.clone(),
             endpoint: Rc::clone(self),
             pool: RefCell::new(Pool::new(self.limits)),
-            login: Arc::clone(login),
+            login: login(),
             deliveries: RefCell::default(),
         });
         pools.push(Rc::clone(&pool));

@@ -1,4 +1,5 @@
-//! A client's first seconds: greeting, login, admission.
+//! A client's first seconds: greeting, login, admission. All that only a login needs lives in one
+//! future, which is gone by the time the client idles.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -55,13 +56,16 @@ impl Users for Accounts<'_> {
     }
 }
 
-/// Greets a client, logs it in and serves it to its end.
-pub(super) async fn serve(
+/// Greets a client and logs it in.
+///
+/// # Errors
+/// Why its connection ends.
+pub(super) async fn enter(
     world: Rc<World>,
     door: Rc<Door>,
     stream: Stream,
     peer: SocketAddr,
-) -> End {
+) -> Result<Client, End> {
     let (number, connection_id) = world.new_client();
     let registered = Registered {
         world: Rc::clone(&world),
@@ -82,32 +86,19 @@ pub(super) async fn serve(
         buf: None,
         partial: Vec::new(),
     };
-    let logged_in = Box::pin(entry.log_in(&door, peer, number, connection_id)).await;
-    let (mut client, mut login, names_schema) = match logged_in {
-        Ok(LoggedIn {
-            session,
-            admitted,
-            login,
-            names_schema,
-        }) => (entry.into_client(session, admitted), login, names_schema),
-        Err(end) => return end,
-    };
-    if let Err(end) = Box::pin(client.finish_login(&mut login, names_schema)).await {
-        return end;
-    }
-    drop(login);
+    let LoggedIn {
+        session,
+        admitted,
+        mut login,
+        names_schema,
+    } = entry.log_in(&door, peer, number, connection_id).await?;
+    let mut client = entry.into_client(session, admitted, registered);
+    client.finish_login(&mut login, names_schema).await?;
     #[cfg(debug_assertions)]
     panic_if_asked(&client.admitted);
     door.metrics.logins.inc();
     door.metrics.login_time.record(world.net.now().since(began));
-    let end = client.serve().await;
-    if client.is_aborted {
-        // What was sent is not complete; the client must not take it for the whole.
-        client.stream.abort_when_dropped();
-    }
-    drop(client);
-    drop(registered);
-    end
+    Ok(client)
 }
 
 /// Panics for a tenant that the environment names, so that tests of a debug build can see what a
@@ -115,12 +106,12 @@ pub(super) async fn serve(
 #[cfg(debug_assertions)]
 fn panic_if_asked(admitted: &Admitted) {
     let named = std::env::var("RINGGATE_TEST_PANIC");
-    let is_named = named.is_ok_and(|tenant| *tenant == *admitted.tenant_name);
+    let is_named = named.is_ok_and(|tenant| *tenant == *admitted.tenant_name());
     assert!(!is_named, "a panic was asked for");
 }
 
 /// A client's place in the world, given up however its task ends.
-struct Registered {
+pub(super) struct Registered {
     world: Rc<World>,
     number: u64,
 }
@@ -359,7 +350,12 @@ impl Entry {
         }
     }
 
-    fn into_client(mut self, session: Session, admitted: Admitted) -> Client {
+    fn into_client(
+        mut self,
+        session: Session,
+        admitted: Admitted,
+        registered: Registered,
+    ) -> Client {
         self.timer.set(Deadline::NEVER);
         let mut client = Client {
             world: self.world,
@@ -379,6 +375,7 @@ impl Entry {
             is_aborted: false,
             pinned: PinSet::EMPTY,
             again: Vec::new(),
+            _registered: registered,
         };
         client.early.shrink_to_fit();
         client
