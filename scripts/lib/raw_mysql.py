@@ -16,10 +16,10 @@ class ServerError(Exception):
 class Connection:
     """One logged-in connection."""
 
-    def __init__(self, port, user, password, timeout=30):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port, user, password, timeout=30, source="127.0.0.1"):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = bytearray(256 * 1024)
+        self.buffer = b""
         self._login(user, password)
 
     def close(self):
@@ -46,6 +46,7 @@ class Connection:
 
     def _packet(self, reader):
         """Length and first bytes of the next packet; the rest is read and dropped."""
+        self.buffer = self.buffer or bytearray(256 * 1024)
         header = reader.read(4)
         if len(header) < 4:
             raise ConnectionError("the connection ended inside an answer")

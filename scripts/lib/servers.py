@@ -200,12 +200,13 @@ class Gateway(Process):
     }
 
     def __init__(self, binary, folder, shards, name="ringgate", budget=64, cores=1, extra="",
-                 cpus=None):
+                 cpus=None, connections_max=8000):
         if not os.access(binary, os.X_OK):
             raise StartError(f"no gateway at {binary}: build it first (cargo build)")
         self.port, self.admin = free_port(), free_port()
         config = pathlib.Path(folder) / f"{name}.toml"
-        config.write_text(gateway_config(self.port, self.admin, shards, budget, cores) + extra)
+        config.write_text(gateway_config(self.port, self.admin, shards, budget, cores,
+                                         connections_max) + extra)
         super().__init__(name, [binary, "serve", "--config", config],
                          pathlib.Path(folder) / f"{name}.log", env=self.ENVIRONMENT, cpus=cpus)
         self.wait_until(self.is_ready, limit=20)
@@ -224,13 +225,13 @@ class Gateway(Process):
             return got.read().decode()
 
 
-def gateway_config(port, admin, shards, budget, cores):
+def gateway_config(port, admin, shards, budget, cores, connections_max=8000):
     """A configuration with one placement per shard port."""
     lines = [
         "version = 1",
         "[cores]", f"count = {cores}",
         "[listeners.main]", 'protocol = "mysql"', f'address = "127.0.0.1:{port}"',
-        "connections_max = 8000",
+        f"connections_max = {connections_max}",
         "[admin]", f'address = "127.0.0.1:{admin}"',
         "[pools]", f"budget = {budget}",
     ]

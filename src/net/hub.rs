@@ -14,9 +14,9 @@ use std::time::Duration;
 use io_uring::{cqueue, opcode, squeue, types};
 
 use super::NetOptions;
-use super::buffer::Pool;
+use super::buffer::{Buf, Pool};
 use super::preflight::{BUFFER_GROUP, Uring, make_pool, make_ring, register_pool};
-use super::queue::{GATHER_MAX, SmallPool};
+use super::queue::{GATHER_MAX, SmallPool, Spares};
 use super::slab::{Key, Tag};
 use super::stats::NetStats;
 use crate::base::clock::Now;
@@ -71,6 +71,8 @@ pub(super) struct Hub {
     uring: Uring,
     pub(super) pool: Rc<Pool>,
     pub(super) small: SmallPool,
+    /// Room for received buffers that nobody has read yet.
+    pub(super) inboxes: Spares<Buf>,
     #[expect(
         clippy::vec_box,
         reason = "a header must not move while the kernel reads it"
@@ -103,6 +105,7 @@ impl Hub {
             uring,
             pool,
             small: SmallPool::new(),
+            inboxes: Spares::new(),
             headers: Vec::new(),
             stats: NetStats::default(),
             options,

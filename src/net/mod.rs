@@ -33,6 +33,7 @@ mod spawn;
 mod state;
 mod stats;
 mod stream;
+mod table;
 mod timer;
 mod wheel;
 

@@ -12,18 +12,54 @@ pub(super) const SMALL_BYTES: usize = 4096;
 const COPY_BELOW: usize = 1024;
 /// Chunks of one send at most.
 pub(super) const GATHER_MAX: usize = 64;
-/// Free small chunks kept for re-use.
+/// Free small chunks, and free queues, kept for re-use.
 const SPARE_MAX: usize = 256;
+/// The most elements that a queue kept for re-use has room for.
+const SPARE_ROOM_MAX: usize = 64;
 
-/// Memory for small copies, re-used so that the steady state does not allocate.
+/// Memory of queues, re-used so that the steady state does not allocate. It is a socket's only while
+/// something is queued there: an idle one has none.
 pub(super) struct SmallPool {
+    /// For small copies.
     spare: Vec<Box<[u8; SMALL_BYTES]>>,
+    queues: Spares<Chunk>,
+}
+
+/// Empty queues with room.
+pub(super) struct Spares<T>(Vec<VecDeque<T>>);
+
+impl<T> Spares<T> {
+    pub(super) fn new() -> Self {
+        Self(Vec::with_capacity(SPARE_MAX))
+    }
+
+    /// Adds to a queue, which gets the room of a spare one if it has none.
+    #[inline]
+    pub(super) fn push(&mut self, queue: &mut VecDeque<T>, value: T) {
+        if queue.capacity() == 0 {
+            *queue = self.0.pop().unwrap_or_default();
+        }
+        queue.push_back(value);
+    }
+
+    /// Takes the room of a queue that is empty now.
+    #[inline]
+    pub(super) fn settle(&mut self, queue: &mut VecDeque<T>) {
+        if queue.is_empty() {
+            let queue = std::mem::take(queue);
+            let has_room = (1..=SPARE_ROOM_MAX).contains(&queue.capacity());
+            if has_room && self.0.len() < SPARE_MAX {
+                self.0.push(queue);
+            }
+        }
+    }
 }
 
 impl SmallPool {
     pub(super) fn new() -> Self {
         Self {
             spare: Vec::with_capacity(SPARE_MAX),
+            queues: Spares::new(),
         }
     }
 
@@ -116,7 +152,7 @@ impl SendQueue {
             return self.push_bytes(&buf, small);
         }
         self.bytes += len;
-        self.chunks.push_back(Chunk::Buffer(buf));
+        small.queues.push(&mut self.chunks, Chunk::Buffer(buf));
     }
 
     /// Queues a copy of `bytes`, joined to a preceding copy that is not yet lent.
@@ -132,20 +168,21 @@ impl SendQueue {
             let mut memory = small.take();
             let n = bytes.len().min(SMALL_BYTES);
             memory[..n].copy_from_slice(&bytes[..n]);
-            self.chunks.push_back(Chunk::Small {
+            let chunk = Chunk::Small {
                 memory,
                 start: 0,
                 end: n,
-            });
+            };
+            small.queues.push(&mut self.chunks, chunk);
             bytes = &bytes[n..];
         }
     }
 
     /// Queues bytes that live for ever.
-    pub(super) fn push_static(&mut self, bytes: &'static [u8]) {
+    pub(super) fn push_static(&mut self, bytes: &'static [u8], small: &mut SmallPool) {
         if !bytes.is_empty() {
             self.bytes += bytes.len();
-            self.chunks.push_back(Chunk::Static(bytes));
+            small.queues.push(&mut self.chunks, Chunk::Static(bytes));
         }
     }
 
@@ -188,6 +225,7 @@ impl SendQueue {
                 small.give_back(memory);
             }
         }
+        small.queues.settle(&mut self.chunks);
     }
 
     /// Drops what is queued. Must not be called while a send holds chunks.
@@ -199,6 +237,7 @@ impl SendQueue {
                 small.give_back(memory);
             }
         }
+        small.queues.settle(&mut self.chunks);
     }
 
     /// Drops the chunks behind the lent ones.
@@ -259,7 +298,7 @@ mod tests {
             let (mut small, mut queue) = (SmallPool::new(), SendQueue::new());
             queue.push(buffer(&pool, 0, 2000), &mut small);
             queue.push_bytes(b"small", &mut small);
-            queue.push_static(b"end");
+            queue.push_static(b"end", &mut small);
             let whole = contents(&queue);
             assert_eq!(queue.lend(3).map(<[u8]>::len).sum::<usize>(), 2008);
             queue.complete(sent, &mut small);
@@ -308,9 +347,9 @@ mod tests {
     #[test]
     fn clearing_spares_what_is_lent() {
         let (mut small, mut queue) = (SmallPool::new(), SendQueue::new());
-        queue.push_static(b"lent");
+        queue.push_static(b"lent", &mut small);
         assert_eq!(queue.lend(1).count(), 1);
-        queue.push_static(b"open");
+        queue.push_static(b"open", &mut small);
         queue.clear_open();
         assert_eq!((contents(&queue), queue.bytes()), (b"lent".to_vec(), 4));
         queue.complete(1, &mut small);

@@ -3,6 +3,8 @@
 //! A slot is given out again only after it was removed, under a new generation: a tag that is still
 //! under way finds nothing rather than the next owner.
 
+use super::table::Table;
+
 /// Generations are kept to the bits a [`Tag`] has room for.
 const GENERATION_MASK: u32 = 0x00ff_ffff;
 
@@ -76,14 +78,14 @@ struct Slot<T> {
 
 /// A table whose slots are re-used, most recently freed first.
 pub(super) struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    slots: Table<Slot<T>>,
     free: Vec<u32>,
 }
 
 impl<T> Slab<T> {
     pub(super) fn new() -> Self {
         Self {
-            slots: Vec::new(),
+            slots: Table::new(),
             free: Vec::new(),
         }
     }
@@ -103,11 +105,10 @@ impl<T> Slab<T> {
                 generation: slot.generation,
             };
         }
-        let index = self.slots.len() as u32;
-        self.slots.push(Slot {
+        let index = self.slots.push(Slot {
             generation: 0,
             value: Some(value),
-        });
+        }) as u32;
         Key {
             index,
             generation: 0,

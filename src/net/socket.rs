@@ -212,7 +212,7 @@ impl Socket {
         let joined = len <= hub.pool.buffer_bytes() / 4
             && self.inbox.back_mut().is_some_and(|last| last.append(&buf));
         if !joined {
-            self.inbox.push_back(buf);
+            hub.inboxes.push(&mut self.inbox, buf);
         }
         self.reader.wake(&mut hub.woken);
     }
@@ -226,6 +226,7 @@ impl Socket {
     #[inline]
     pub(super) fn pop(&mut self, key: Key, hub: &mut Hub) -> Option<Buf> {
         let buf = self.inbox.pop_front()?;
+        hub.inboxes.settle(&mut self.inbox);
         self.unread -= buf.len();
         if self.receiving == Receiving::Idle {
             self.arm(key, hub);

@@ -129,7 +129,7 @@ impl Stream {
     pub fn send_static(&mut self, bytes: &'static [u8]) {
         self.with(|socket, key, hub| {
             if socket.can_queue() {
-                socket.queue.push_static(bytes);
+                socket.queue.push_static(bytes, &mut hub.small);
                 socket.mark_dirty(key, hub);
             }
         });

@@ -4,6 +4,7 @@
 //! later or clearing it changes the former only; the entry is moved when the old tick comes. So a
 //! connection whose idle deadline is pushed out by each statement pays one store for it.
 
+use super::table::Table;
 use crate::base::clock::{Deadline, Now};
 
 /// Nanoseconds per tick, as a shift: 2^20 ns.
@@ -14,6 +15,8 @@ const SLOTS: usize = 64;
 /// of the last level, so that such an entry never lands in the slot that is being emptied.
 const HORIZON: u64 = 1 << (6 * LEVELS - 1);
 const NIL: u32 = u32::MAX;
+/// The list of an entry that is in none.
+const NOWHERE: u16 = u16::MAX;
 
 /// An entry of the wheel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +31,8 @@ struct Entry<T> {
     deadline: Deadline,
     /// Tick it is linked under; meaningless unless `list` is set.
     queued: u64,
-    /// `level * SLOTS + slot` of the list that holds it.
-    list: Option<usize>,
+    /// `level * SLOTS + slot` of the list that holds it, or [`NOWHERE`].
+    list: u16,
     next: u32,
     previous: u32,
     target: T,
@@ -37,7 +40,7 @@ struct Entry<T> {
 
 /// Deadlines of owners `T`. `T` is handed out when its deadline passes.
 pub(super) struct Wheel<T> {
-    entries: Vec<Entry<T>>,
+    entries: Table<Entry<T>>,
     free: Vec<u32>,
     heads: [u32; LEVELS * SLOTS],
     /// One bit per slot that holds entries, per level.
@@ -54,7 +57,7 @@ fn tick_of(deadline: Deadline) -> u64 {
 impl<T: Copy> Wheel<T> {
     pub(super) fn new(now: Now) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Table::new(),
             free: Vec::new(),
             heads: [NIL; LEVELS * SLOTS],
             occupied: [0; LEVELS],
@@ -68,7 +71,7 @@ impl<T: Copy> Wheel<T> {
         let entry = Entry {
             deadline,
             queued: 0,
-            list: None,
+            list: NOWHERE,
             next: NIL,
             previous: NIL,
             target,
@@ -78,10 +81,7 @@ impl<T: Copy> Wheel<T> {
                 self.entries[index as usize] = entry;
                 EntryId(index)
             }
-            None => {
-                self.entries.push(entry);
-                EntryId(self.entries.len() as u32 - 1)
-            }
+            None => EntryId(self.entries.push(entry) as u32),
         }
     }
 
@@ -105,7 +105,7 @@ impl<T: Copy> Wheel<T> {
             return false;
         }
         let tick = tick_of(deadline);
-        if entry.list.is_some() && entry.queued <= tick {
+        if entry.list != NOWHERE && entry.queued <= tick {
             return false;
         }
         self.unlink(id.0);
@@ -188,7 +188,7 @@ impl<T: Copy> Wheel<T> {
         }
         let entry = &mut self.entries[index as usize];
         entry.queued = tick;
-        entry.list = Some(list);
+        entry.list = list as u16;
         entry.next = head;
         entry.previous = NIL;
         self.heads[list] = index;
@@ -197,9 +197,11 @@ impl<T: Copy> Wheel<T> {
 
     fn unlink(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
-        let Some(list) = entry.list.take() else {
+        let list = std::mem::replace(&mut entry.list, NOWHERE);
+        if list == NOWHERE {
             return;
-        };
+        }
+        let list = usize::from(list);
         let (next, previous) = (entry.next, entry.previous);
         if let Some(next) = self.entries.get_mut(next as usize) {
             next.previous = previous;
