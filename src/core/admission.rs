@@ -147,7 +147,7 @@ pub(super) struct Admitted {
     /// The pool of the current lease, or of the next one.
     pub(super) pool: Rc<PoolState>,
     pub(super) metrics: Rc<ExchangeSeries>,
-    door: Rc<Door>,
+    pub(super) door: Rc<Door>,
 }
 
 impl Admitted {

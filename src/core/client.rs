@@ -19,6 +19,7 @@ use crate::session::mysql::downstream::{Next, Session, write_event};
 use crate::session::mysql::effects::PinSet;
 use crate::session::mysql::intake::{Intake, IntakeError, Taken};
 use crate::session::mysql::output::{Output, Span};
+use crate::telemetry::metrics::DoorSeries;
 use crate::wire::mysql::frame::HEADER_LEN;
 
 /// How a client's connection ends.
@@ -37,6 +38,8 @@ pub(super) struct Client {
     /// Bytes that came with the login's last packet, before `pending`.
     pub(super) early: Vec<u8>,
     pub(super) lease: Option<Lease<Box<UpstreamConnection>>>,
+    /// Counted while the lease outlives its exchange.
+    pub(super) kept: Option<Kept>,
     /// The client has closed its side.
     pub(super) is_gone: bool,
     /// The leased connection was lost while the client was idle; its next command is told so.
@@ -382,8 +385,16 @@ impl Client {
         }
     }
 
+    /// The lease outlives its exchange.
+    pub(super) fn keeps_lease(&mut self) {
+        if self.kept.is_none() {
+            self.kept = Some(Kept::new(&self.admitted.door.metrics));
+        }
+    }
+
     /// Returns a clean connection to its pool.
     pub(super) fn give_back(&mut self, lease: Lease<Box<UpstreamConnection>>) {
+        self.kept = None;
         let owner = self.session.owner();
         let connection = &lease.connection;
         if connection.stream.is_disturbed() || !connection.session.is_idle() {
@@ -402,6 +413,7 @@ impl Client {
 
     /// Closes the leased connection, if there is one, and forgets what lived on it.
     pub(super) fn discard(&mut self, reason: CloseReason) {
+        self.kept = None;
         if let Some(lease) = self.lease.take() {
             let owner = self.session.owner();
             self.admitted
@@ -423,6 +435,22 @@ impl Drop for Client {
             let end = LeaseEnd::Discard(CloseReason::ClientGone);
             self.admitted.pool.end(&self.world, lease, owner, end);
         }
+    }
+}
+
+/// A lease that outlives its exchange, counted as long as it does.
+pub(super) struct Kept(Rc<DoorSeries>);
+
+impl Kept {
+    fn new(door: &Rc<DoorSeries>) -> Self {
+        door.pinned.inc();
+        Self(Rc::clone(door))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.pinned.dec();
     }
 }
 

@@ -161,6 +161,10 @@ async fn connect(
     timer.set(deadline);
     poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut connecting).poll(cx) {
+            if let Ok(stream) = &result {
+                let metrics = &pool.endpoint.metrics;
+                stream.count(&metrics.received, &metrics.sent);
+            }
             return Poll::Ready(result.map_err(|error| {
                 DialError::new(CloseReason::UpstreamConnect, format!("{address}: {error}"))
             }));

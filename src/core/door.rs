@@ -60,6 +60,7 @@ pub(super) async fn accept(world: Rc<World>, door: Rc<Door>, mut acceptor: Accep
             None => break,
             Some(Ok((stream, peer))) => {
                 door.metrics.accepted.inc();
+                stream.count(&door.metrics.received, &door.metrics.sent);
                 let is_full = door.open.get() >= door.connections_max || stream.is_reserved();
                 if is_full || stream.set_options(&door.socket).is_err() {
                     turn_away(&door, stream);

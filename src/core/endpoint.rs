@@ -23,7 +23,7 @@ use crate::pool::{
     Pool, PoolLimits, WaiterId,
 };
 use crate::session::mysql::connect::ConnectConfig;
-use crate::session::mysql::upstream::Upstream;
+use crate::session::mysql::upstream::{Tally, Upstream};
 use crate::telemetry::metrics::EndpointSeries;
 
 /// Set in [`Key::capabilities`] for connections that were never in a schema: a session without one
@@ -254,6 +254,11 @@ impl EndpointState {
         }
         self.settle(world);
         self.fail_hopeless(now);
+        self.gauge() > 0 || self.backoff.borrow().is_waiting(now)
+    }
+
+    /// Writes the state of the pools into the metrics; how many sessions wait.
+    pub(super) fn gauge(&self) -> u32 {
         let mut total = Counts::default();
         for pool in self.pools.borrow().iter() {
             let counts = pool.pool.borrow().counts();
@@ -269,7 +274,15 @@ impl EndpointState {
         self.metrics
             .open
             .set(u64::from(self.permits.borrow().in_use()));
-        total.waiting > 0 || self.backoff.borrow().is_waiting(now)
+        total.waiting
+    }
+
+    /// Counts what was done for a client on a leased connection.
+    pub(super) fn count(&self, tally: Tally) {
+        if tally != Tally::default() {
+            self.metrics.prepares.add(u64::from(tally.prepares));
+            self.metrics.restores.add(u64::from(tally.restores));
+        }
     }
 
     /// Fails the waiters of pools to which no connection can come for now.

@@ -137,6 +137,9 @@ fn handle(world: &Rc<World>, message: CoreMessage) {
         CoreMessage::DrainNow => world.set_drain(Drain::Now),
         CoreMessage::Scrape(reply) => {
             count_ring(world);
+            for endpoint in &world.replica().endpoints {
+                endpoint.gauge();
+            }
             reply.send(world.metrics.scrape());
         }
         CoreMessage::Permit(message) => {

@@ -213,6 +213,8 @@ impl Client {
         if !scratch.upstream.is_empty() {
             lease.connection.stream.send_bytes(&scratch.upstream);
         }
+        let tally = lease.connection.session.take_tally();
+        self.admitted.pool.endpoint.count(tally);
         self.is_replaced = begin == Begin::Replaced;
         Ok(begin)
     }
@@ -434,7 +436,10 @@ impl Client {
         }
         match after {
             After::Return => self.give_back(lease),
-            After::Keep => self.lease = Some(lease),
+            After::Keep => {
+                self.lease = Some(lease);
+                self.keeps_lease();
+            }
             After::Discard => {
                 let loses_state = !pins.is_empty();
                 self.lease = Some(lease);

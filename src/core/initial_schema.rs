@@ -190,6 +190,8 @@ impl Client {
         if !ahead.is_empty() {
             lease.connection.stream.send_bytes(&ahead);
         }
+        let tally = lease.connection.session.take_tally();
+        self.admitted.pool.endpoint.count(tally);
         let limit = world.replica().snapshot.deadlines.pool_wait;
         self.timer.set(self.now().plus(limit));
         while !self.upstream_is_idle() {

@@ -367,6 +367,7 @@ impl Entry {
             pending: self.buf,
             early: self.partial,
             lease: None,
+            kept: None,
             is_gone: false,
             is_lease_lost: false,
             reply_sequence: Some(1),

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use io_uring::cqueue;
 
@@ -15,6 +16,7 @@ use super::hub::{Header, Hub, Waiter};
 use super::queue::SendQueue;
 use super::slab::{Key, Tag};
 use super::wheel::EntryId;
+use crate::telemetry::cells::Counter;
 
 /// The multishot receive of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +62,15 @@ pub(super) enum Shutdown {
     Done,
 }
 
+/// Where a socket's bytes are counted.
+pub(super) struct Meter {
+    pub(super) received: Rc<Counter>,
+    pub(super) sent: Rc<Counter>,
+}
+
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
+    pub(super) meter: Option<Meter>,
     pub(super) life: Life,
     pub(super) connect: Option<Box<Connect>>,
     /// Accepted on a reserved descriptor.
@@ -100,6 +109,7 @@ impl Socket {
     pub(super) fn new(fd: OwnedFd) -> Self {
         Self {
             fd,
+            meter: None,
             life: Life::Owned,
             connect: None,
             reserved: false,
@@ -202,6 +212,9 @@ impl Socket {
     fn received(&mut self, buf: Buf, hub: &mut Hub) {
         let len = buf.len();
         hub.stats.bytes_received += len as u64;
+        if let Some(meter) = &self.meter {
+            meter.received.add(len as u64);
+        }
         if self.life != Life::Owned {
             self.discarded += len;
             return;
@@ -270,6 +283,9 @@ impl Socket {
         hub.recycle(self.header.take());
         let sent = usize::try_from(result).unwrap_or(0);
         hub.stats.bytes_sent += sent as u64;
+        if let Some(meter) = &self.meter {
+            meter.sent.add(sent as u64);
+        }
         self.queue.complete(sent, &mut hub.small);
         if result <= 0 {
             // Zero would mean no progress on a queue that is not empty: never try that again.

@@ -6,13 +6,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::buffer::Buf;
 use super::slab::Key;
-use super::socket::{End, Receiving, Shutdown, Socket};
+use super::socket::{End, Meter, Receiving, Shutdown, Socket};
 use super::state::State;
 use super::{Net, SocketOptions};
+use crate::telemetry::cells::Counter;
 
 /// An owned connection. One task reads and one (usually the same) writes.
 ///
@@ -42,6 +44,16 @@ impl Stream {
         let mut state: RefMut<'_, State> = self.net.state();
         let (socket, hub) = Self::socket(&mut state, self.key);
         f(socket, self.key, hub)
+    }
+
+    /// Counts from now on the bytes that the kernel hands over and takes, until the connection is closed.
+    pub fn count(&self, received: &Rc<Counter>, sent: &Rc<Counter>) {
+        self.with(|socket, _, _| {
+            socket.meter = Some(Meter {
+                received: Rc::clone(received),
+                sent: Rc::clone(sent),
+            });
+        });
     }
 
     /// The next received bytes, or `None` after the peer's last byte. Arms the receive on first use.

@@ -1,6 +1,7 @@
 //! The kinds of numbers a core keeps: plain cells, written by one core and copied by a scrape.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::close::CloseReason;
@@ -38,6 +39,16 @@ pub trait Sample: Default {
 
     /// A copy of the number as it is.
     fn sample(&self) -> Value;
+}
+
+/// A number that several owners of one core count on.
+impl<T: Sample> Sample for Rc<T> {
+    const KIND: Kind = T::KIND;
+    const LABEL: Option<&'static str> = T::LABEL;
+
+    fn sample(&self) -> Value {
+        (**self).sample()
+    }
 }
 
 /// A number that only grows.

@@ -106,9 +106,9 @@ groups! {
         /// Time from the connection to the end of its login.
         login_time: Durations = "ringgate_login_seconds",
         /// Bytes received from clients.
-        received: Counter = "ringgate_downstream_received_bytes_total",
+        received: Rc<Counter> = "ringgate_downstream_received_bytes_total",
         /// Bytes sent to clients.
-        sent: Counter = "ringgate_downstream_sent_bytes_total",
+        sent: Rc<Counter> = "ringgate_downstream_sent_bytes_total",
         /// Sessions that keep their upstream connection between exchanges.
         pinned: Gauge = "ringgate_sessions_pinned",
     }
@@ -161,14 +161,14 @@ groups! {
         leases_refused: Counter = "ringgate_leases_refused_total",
         /// Time a session waited for an upstream connection.
         lease_wait: Durations = "ringgate_lease_wait_seconds",
-        /// Statements prepared on the endpoint on behalf of clients.
+        /// Statements prepared on the endpoint: by clients, and again on other connections for them.
         prepares: Counter = "ringgate_upstream_prepares_total",
-        /// Leases that had to change session state first.
+        /// Exchanges and logins that had to change an upstream connection's session state first.
         restores: Counter = "ringgate_state_restores_total",
         /// Bytes received from the endpoint.
-        received: Counter = "ringgate_upstream_received_bytes_total",
+        received: Rc<Counter> = "ringgate_upstream_received_bytes_total",
         /// Bytes sent to the endpoint.
-        sent: Counter = "ringgate_upstream_sent_bytes_total",
+        sent: Rc<Counter> = "ringgate_upstream_sent_bytes_total",
     }
 }
 

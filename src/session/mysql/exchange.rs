@@ -113,7 +113,10 @@ impl Session {
         let counts_are_here = (ran_last || !self.op.effects.reads_row_count)
             && (has_rows || !self.op.effects.reads_found_rows);
         let begin = match self.op.command {
-            com::STMT_PREPARE => self.begin_prepare(texts, command),
+            com::STMT_PREPARE => {
+                upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
+                self.begin_prepare(texts, command)
+            }
             com::STMT_EXECUTE => {
                 let instead = self.text_with_counts(counts_are_here, texts)?;
                 self.begin_execute(upstream, instead, command, is_whole, upstream_out)?
@@ -195,6 +198,7 @@ impl Session {
             return Begin::Send;
         }
         let mut begin = Begin::Send;
+        let before = upstream.expected.len();
         if let Some(schema) = self.vector.schema()
             && upstream.vector.schema() != Some(schema)
         {
@@ -211,6 +215,8 @@ impl Session {
             upstream.expected.push(Expected::Moved);
         }
         upstream.vector = self.vector.clone();
+        let is_restore = upstream.expected.len() > before;
+        upstream.tally.restores = upstream.tally.restores.wrapping_add(u32::from(is_restore));
         begin
     }
 
@@ -479,6 +485,7 @@ fn prepare(text: &Rc<StatementText>, upstream: &mut Upstream, out: &mut Vec<u8>)
         encode_text_command(out, com::STMT_PREPARE, &text.sql);
     });
     upstream.expected.push(Expected::Prepared(text.clone()));
+    upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
     if moves && let Some(current) = current {
         go(&current, upstream, out);
     }

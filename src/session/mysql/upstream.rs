@@ -22,6 +22,15 @@ pub(super) enum Expected {
     Main(Expect),
 }
 
+/// What the gateway had a server do on behalf of clients, since it was last asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Statements prepared.
+    pub prepares: u32,
+    /// Changes of session state.
+    pub restores: u32,
+}
+
 /// The session with one upstream server. Idle when no reply is expected.
 #[derive(Debug)]
 pub struct Upstream {
@@ -43,6 +52,7 @@ pub struct Upstream {
     /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
     /// of a right.
     pub(super) schemas_known: SmallVec<[u64; 4]>,
+    pub(super) tally: Tally,
 }
 
 /// What a connection's login settled.
@@ -74,12 +84,18 @@ impl Upstream {
             residues: SmallVec::new(),
             has_conditions: false,
             schemas_known: SmallVec::new(),
+            tally: Tally::default(),
         }
     }
 
     /// Whether no reply is awaited: only then may the connection be pooled.
     pub fn is_idle(&self) -> bool {
         self.expected.is_empty()
+    }
+
+    /// What was done since the last call, for metrics.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
     }
 
     /// The session that used the connection last; 0 if none has.
