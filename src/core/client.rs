@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 
 use super::admission::Admitted;
 use super::endpoint::UpstreamConnection;
+use super::failure::Owed;
 use super::login::Registered;
 use super::world::{Drain, World};
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
-use crate::base::codes::{self, Event};
+use crate::base::codes::Event;
 use crate::net::{Buf, Stream, Timer};
 use crate::pool::{Lease, LeaseEnd};
 use crate::session::mysql::downstream::{Next, Session, write_event};
@@ -40,10 +41,8 @@ pub(super) struct Client {
     pub(super) lease: Option<Lease<Box<UpstreamConnection>>>,
     /// Counted while the lease outlives its exchange.
     pub(super) kept: Option<Kept>,
-    /// The client has closed its side.
-    pub(super) is_gone: bool,
-    /// The leased connection was lost while the client was idle; its next command is told so.
-    pub(super) is_lease_lost: bool,
+    /// What the client's next command is told, as what it relies on is lost already.
+    pub(super) owed: Option<Box<Owed>>,
     /// Where an ERR could stand in the reply in progress; `None` in the middle of a packet.
     pub(super) reply_sequence: Option<u8>,
     /// Something of the reply in progress has been sent to the client.
@@ -122,9 +121,6 @@ impl Client {
             if let Some(command) = self.take_command()? {
                 return Ok(command);
             }
-            if self.is_gone {
-                return Err(CloseReason::ClientGone);
-            }
             match poll_fn(|cx| self.poll_idle(cx)).await {
                 Idle::Bytes(buf) => self.pending = Some(buf),
                 Idle::Gone => return Err(CloseReason::ClientGone),
@@ -133,8 +129,8 @@ impl Client {
                     return Err(self.say_goodbye(Event::IdleClient, CloseReason::ClientIdle));
                 }
                 Idle::LeaseLost => {
-                    self.is_lease_lost = true;
                     self.discard(CloseReason::UpstreamLost);
+                    self.owe(Event::SessionLost, CloseReason::UpstreamLost);
                 }
             }
         }
@@ -233,10 +229,8 @@ impl Client {
 
     /// Runs one command to the end of its reply.
     async fn run(&mut self, mut command: Command) -> Result<(), End> {
-        if self.is_lease_lost {
-            self.is_lease_lost = false;
-            self.tell(Event::SessionLost, "", 1);
-            return Err(CloseReason::UpstreamLost);
+        if self.owed.is_some() {
+            return self.settle_owed(command).await;
         }
         let began = self.world.net.now();
         loop {
@@ -313,8 +307,10 @@ impl Client {
         Ok(())
     }
 
-    /// The client's next bytes; the timer runs.
-    pub(super) async fn more_bytes(&mut self) -> Result<Buf, End> {
+    /// The next bytes of a client in the middle of a command.
+    async fn more_bytes(&mut self) -> Result<Buf, End> {
+        let limit = self.admitted.replica.snapshot.deadlines.write_stall;
+        self.timer.set(self.now().plus(limit));
         poll_fn(|cx| {
             if let Poll::Ready(received) = self.stream.poll_receive(cx) {
                 return Poll::Ready(match received {
@@ -357,23 +353,6 @@ impl Client {
         // Nobody asked, so the packet stands where the next reply would begin.
         self.tell(event, "", 0);
         reason
-    }
-
-    /// Fails the command with `event`; the connection stays or ends as the code policy says.
-    pub(super) fn fail(&mut self, event: Event, reason: CloseReason) -> Result<(), End> {
-        self.admitted.metrics.errors.inc(reason);
-        if !self.session.awaits_reply() {
-            // An ERR would answer the client's next command, and what this one carried is lost: an
-            // EXECUTE must not run without it.
-            return Err(reason);
-        }
-        let sequence = self.intake.last_sequence().wrapping_add(1);
-        self.tell(event, "", sequence);
-        if codes::code(event).keep {
-            Ok(())
-        } else {
-            Err(reason)
-        }
     }
 
     /// Gives the lease back if nothing pins it any more.

@@ -9,9 +9,10 @@ use std::task::Poll;
 
 use super::client::{Client, Command, End};
 use super::endpoint::Acquired;
-use super::watch::{Wake, Watch};
+use super::failure::Failure;
+use super::watch::{Streaming, Wake, Watch};
 use super::world::Drain;
-use crate::base::clock::Now;
+use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::net::{Buf, Stream};
@@ -21,8 +22,6 @@ use crate::session::mysql::output::{Output, Span};
 
 use super::endpoint::UpstreamConnection;
 
-/// Bytes of a long command that may wait to be taken by the upstream.
-const UPSTREAM_UNSENT_MAX: usize = 256 * 1024;
 /// The longest read-only command that is kept for a second attempt.
 const AGAIN_LEN_MAX: usize = 512;
 
@@ -36,10 +35,12 @@ impl Client {
         began: Now,
     ) -> Result<Option<Command>, End> {
         self.keep_for_another_attempt(&mut command);
+        self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
+        let statement = self.statement_deadline(began);
         let mut command = Some(command);
         loop {
             if self.lease.is_none() {
-                match self.wait_for_lease(prefer_last).await {
+                match self.wait_for_lease(prefer_last, statement).await {
                     Ok((lease, has_waited)) => {
                         self.lease = Some(lease);
                         if has_waited && prefer_last && command.is_some() {
@@ -47,8 +48,8 @@ impl Client {
                         }
                     }
                     Err(Failed::Told(event)) => {
-                        self.skip_rest().await?;
-                        return self.fail(event, CloseReason::PoolWait).map(|()| None);
+                        let failure = Failure::without_lease(event);
+                        return self.fail(failure).await.map(|()| None);
                     }
                     Err(Failed::End(end)) => return Err(end),
                 }
@@ -61,17 +62,24 @@ impl Client {
                     is_whole: true,
                 },
             };
-            match self.attempt(attempt, began).await {
+            let failure = match self.attempt(attempt, began, statement).await {
                 Outcome::Done => return Ok(None),
-                Outcome::End(end) => return Err(end),
+                Outcome::End(end) => {
+                    self.count_failure(end);
+                    return Err(end);
+                }
+                Outcome::Failed(failure) => failure,
                 Outcome::Lost { answered } => {
                     let may_repeat = !answered && !was_pinned && !self.again.is_empty();
-                    self.discard(CloseReason::UpstreamLost);
-                    if !may_repeat {
-                        return self.lose(answered, was_pinned).map(|()| None);
+                    let reason = CloseReason::UpstreamLost;
+                    self.discard(reason);
+                    if may_repeat {
+                        continue;
                     }
+                    Self::lost(answered, was_pinned, reason)
                 }
-            }
+            };
+            return self.fail(failure).await.map(|()| None);
         }
     }
 
@@ -88,46 +96,29 @@ impl Client {
         }
     }
 
-    /// The upstream is gone in the middle of an exchange.
-    fn lose(&mut self, answered: bool, was_pinned: bool) -> Result<(), End> {
-        let event = match answered || was_pinned {
-            true => Event::SessionLost,
-            false => Event::OutcomeUnknown,
-        };
-        if answered && self.reply_sequence.is_none() {
-            // In the middle of a packet no error can be said: the client must not take what it has
-            // for the whole.
-            self.is_aborted = true;
-            self.admitted.metrics.errors.inc(CloseReason::UpstreamLost);
-            return Err(CloseReason::UpstreamLost);
-        }
-        self.admitted.metrics.errors.inc(CloseReason::UpstreamLost);
-        let sequence = self.reply_sequence.unwrap_or(1);
-        self.tell(event, "", sequence);
-        if event == Event::SessionLost {
-            Err(CloseReason::UpstreamLost)
-        } else {
-            Ok(())
-        }
-    }
-
     /// Waits for an upstream connection.
     pub(super) async fn acquire(
         &mut self,
         prefer_last: bool,
     ) -> Result<Lease<Box<UpstreamConnection>>, Failed> {
-        let acquired = self.wait_for_lease(prefer_last).await;
+        let acquired = self.wait_for_lease(prefer_last, Deadline::NEVER).await;
         acquired.map(|(lease, _)| lease)
     }
 
-    /// As [`Self::acquire`]; tells whether there was a wait.
+    /// As [`Self::acquire`], no longer than the statement may take; tells whether there was a wait.
     async fn wait_for_lease(
         &mut self,
         prefer_last: bool,
+        statement: Deadline,
     ) -> Result<(Lease<Box<UpstreamConnection>>, bool), Failed> {
         let world = Rc::clone(&self.world);
         let replica = world.replica();
-        let deadline = self.now().plus(replica.snapshot.deadlines.pool_wait);
+        let limit = self.now().plus(replica.snapshot.deadlines.pool_wait);
+        let deadline = limit.min(statement);
+        let too_late = match statement < limit {
+            true => Event::StatementDeadline,
+            false => Event::PoolWait,
+        };
         let Some(pool) = self.admitted.pool_now(&world, &self.session) else {
             return Err(Failed::Told(Event::NoEndpoint));
         };
@@ -156,18 +147,15 @@ impl Client {
             if self.world.drain() == Drain::Now {
                 return Poll::Ready(Err(Failed::Told(Event::Drain)));
             }
-            self.timer
-                .poll(cx)
-                .map(|()| Err(Failed::Told(Event::PoolWait)))
+            self.timer.poll(cx).map(|()| Err(Failed::Told(too_late)))
         })
         .await
     }
 
     /// One attempt on the leased connection.
-    async fn attempt(&mut self, mut command: Command, began: Now) -> Outcome {
+    async fn attempt(&mut self, mut command: Command, began: Now, statement: Deadline) -> Outcome {
         let sent_at = self.now();
-        let mut watch = self.watch(began);
-        self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
+        let mut watch = Watch::new(statement);
         self.has_answered = false;
         loop {
             match self.begin(&mut command) {
@@ -237,11 +225,18 @@ impl Client {
     /// Streams the rest of a long command, no faster than the upstream takes it.
     async fn stream_command(&mut self, watch: &mut Watch) -> Result<(), Outcome> {
         while self.intake.is_streaming() {
-            if self.pending.is_none() {
-                self.pending = Some(self.more_bytes().await.map_err(Outcome::End)?);
-            }
-            let Some(mut buf) = self.pending.take() else {
-                continue;
+            self.set_streaming_timer(watch);
+            let event = poll_fn(|cx| self.poll_streaming(watch, cx)).await;
+            let mut buf = match event {
+                Streaming::Bytes(buf) => buf,
+                Streaming::ClientGone => return Err(Outcome::End(CloseReason::ClientGone)),
+                Streaming::ClientStalled => return Err(Outcome::End(CloseReason::ClientIdle)),
+                Streaming::UpstreamLost => return Err(Outcome::Lost { answered: false }),
+                Streaming::Drain => return Err(self.interrupt(Event::Drain, CloseReason::Drain)),
+                Streaming::TooLong => {
+                    let event = Event::StatementDeadline;
+                    return Err(self.interrupt(event, CloseReason::StatementTimeout));
+                }
             };
             let n = match self.intake.stream(&buf) {
                 Ok(n) => n,
@@ -251,27 +246,12 @@ impl Client {
             if !buf.is_empty() {
                 self.pending = Some(buf);
             }
-            let Some(lease) = &mut self.lease else {
-                return Ok(());
-            };
-            lease.connection.stream.send(piece);
-            let sent = poll_fn(|cx| {
-                let unsent = lease
-                    .connection
-                    .stream
-                    .poll_unsent_below(cx, UPSTREAM_UNSENT_MAX);
-                if unsent.is_ready() {
-                    return unsent.map(|result| result.map_err(|_| ()));
-                }
-                self.timer.poll(cx).map(|()| Err(()))
-            });
-            if sent.await.is_err() {
-                return Err(Outcome::Lost { answered: false });
+            if let Some(lease) = &mut self.lease {
+                lease.connection.stream.send(piece);
             }
         }
         self.session
             .set_command_sequence(self.intake.last_sequence());
-        watch.stalled = None;
         Ok(())
     }
 
@@ -299,49 +279,14 @@ impl Client {
                     return Collected::Over(Outcome::End(CloseReason::WriteStall));
                 }
                 Wake::Drain => {
-                    self.note_sequence();
                     return Collected::Over(self.interrupt(Event::Drain, CloseReason::Drain));
                 }
                 Wake::TooLong => {
-                    self.note_sequence();
                     let event = Event::StatementDeadline;
                     return Collected::Over(self.interrupt(event, CloseReason::StatementTimeout));
                 }
             }
         }
-    }
-
-    /// Ends a statement that runs too long. Where the reply has begun in the middle of a packet the
-    /// connection is cut instead.
-    fn interrupt(&mut self, event: Event, reason: CloseReason) -> Outcome {
-        let loses_state = !self.session.pins().is_empty();
-        self.discard(reason);
-        let Some(sequence) = self.reply_sequence else {
-            self.is_aborted = true;
-            return Outcome::End(reason);
-        };
-        self.admitted.metrics.errors.inc(reason);
-        self.tell(event, "", sequence);
-        let keeps = crate::base::codes::code(event).keep && !loses_state;
-        if keeps {
-            Outcome::Done
-        } else {
-            Outcome::End(reason)
-        }
-    }
-
-    /// Remembers where an ERR could stand in the reply; whether any of it has passed.
-    fn note_sequence(&mut self) -> bool {
-        let Some(lease) = &self.lease else {
-            return false;
-        };
-        let upstream = &lease.connection.session;
-        if upstream.is_unanswered() {
-            self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
-            return false;
-        }
-        self.reply_sequence = upstream.is_at_boundary().then(|| upstream.next_sequence());
-        true
     }
 
     /// Hands a chunk of the reply to the session and sends on what it says.
@@ -359,56 +304,11 @@ impl Client {
         if !scratch.upstream.is_empty() {
             lease.connection.stream.send_bytes(&scratch.upstream);
         }
-        self.has_answered |= !scratch.out.is_empty();
-        send(&mut self.stream, buf, &scratch.out);
-        result
-    }
-
-    fn fault(&mut self, fault: Fault) -> Outcome {
-        let was_pinned = !self.session.pins().is_empty();
-        self.note_sequence();
-        crate::log!(
-            Warn,
-            "exchange failed",
-            client = self.admitted.connection_id,
-            endpoint = self.admitted.pool.endpoint.name,
-            fault = format_args!("{fault:?}"),
-        );
-        match fault {
-            Fault::Refused => {
-                self.doubt_schema();
-                self.discard(CloseReason::StateLost);
-                if was_pinned {
-                    // A transaction may have ended with the connection, unseen by the client.
-                    return Outcome::End(CloseReason::StateLost);
-                }
-                Outcome::Done
-            }
-            Fault::Unmovable | Fault::LastStatementLost => {
-                let event = match fault {
-                    _ if was_pinned => Event::SessionLost,
-                    Fault::LastStatementLost => Event::LastStatementLost,
-                    _ => Event::Unmovable,
-                };
-                self.discard(CloseReason::StateLost);
-                match self.fail(event, CloseReason::StateLost) {
-                    Ok(()) => Outcome::Done,
-                    Err(end) => Outcome::End(end),
-                }
-            }
-            Fault::StateLost | Fault::Protocol(_) => {
-                let answered = self.has_answered;
-                if answered {
-                    // What was refused may have been counted and not sent: no ERR can be numbered.
-                    self.reply_sequence = None;
-                }
-                self.discard(CloseReason::UpstreamProtocol);
-                match self.lose(answered, was_pinned) {
-                    Ok(()) => Outcome::Done,
-                    Err(end) => Outcome::End(end),
-                }
-            }
+        if self.session.awaits_reply() {
+            self.has_answered |= !scratch.out.is_empty();
+            send(&mut self.stream, buf, &scratch.out);
         }
+        result
     }
 
     /// The reply is complete: the lease ends, or the session keeps it.
@@ -444,7 +344,9 @@ impl Client {
                 let loses_state = !pins.is_empty();
                 self.lease = Some(lease);
                 self.discard(CloseReason::UpstreamLost);
-                self.is_lease_lost = loses_state;
+                if loses_state {
+                    self.owe(Event::SessionLost, CloseReason::UpstreamLost);
+                }
             }
         }
         Outcome::Done
@@ -475,11 +377,13 @@ pub(super) enum Failed {
 }
 
 /// How an attempt ended.
-enum Outcome {
+pub(super) enum Outcome {
     /// The client has its answer.
     Done,
     /// The client's connection ends.
     End(End),
+    /// The client has to be told.
+    Failed(Failure),
     /// The upstream was lost; whether the client has got any of the answer.
     Lost { answered: bool },
 }

@@ -9,6 +9,7 @@ mod endpoint;
 pub mod entry;
 mod exchange;
 pub mod executor;
+mod failure;
 mod initial_schema;
 pub mod jobs;
 mod login;

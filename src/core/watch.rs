@@ -1,6 +1,5 @@
 //! What an exchange waits for: the upstream's bytes, the client's leaving, deadlines, the drain.
 
-use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,8 +12,11 @@ use crate::net::Buf;
 const UNSENT_MAX: usize = 256 * 1024;
 /// Upstream chunks handled before other tasks get their turn.
 const CHUNKS_PER_TURN: u32 = 16;
-/// How long a statement may still run after its client has closed its side.
-const GONE_GRACE: Duration = Duration::from_secs(1);
+/// How long a statement may still run after its client has closed its side: a client may do so
+/// after its last statement and read the answer. What is left of a second is for the KILL.
+const GONE_GRACE: Duration = Duration::from_millis(500);
+/// Bytes of a long command that may wait to be taken by the upstream.
+const UPSTREAM_UNSENT_MAX: usize = 256 * 1024;
 
 /// What ends a wait within an exchange.
 pub(super) enum Wake {
@@ -34,6 +36,22 @@ pub(super) enum Wake {
     Yield,
 }
 
+/// What ends a wait while a long command is passed on.
+pub(super) enum Streaming {
+    /// The next bytes of the command; the upstream can take them.
+    Bytes(Buf),
+    /// The client closed, or its socket failed.
+    ClientGone,
+    /// The client does not go on with its command.
+    ClientStalled,
+    /// The upstream's socket failed, or takes nothing.
+    UpstreamLost,
+    /// The statement's deadline.
+    TooLong,
+    /// The drain's grace is over.
+    Drain,
+}
+
 /// What the waits of one exchange need to remember.
 pub(super) struct Watch {
     /// The statement's deadline.
@@ -44,18 +62,71 @@ pub(super) struct Watch {
     chunks: u32,
 }
 
-impl Client {
-    pub(super) fn watch(&mut self, began: Now) -> Watch {
-        let snapshot = Rc::clone(&self.admitted.replica);
-        let statement = snapshot.snapshot.statement_deadline(self.admitted.tenant);
-        let deadline = statement.map_or(Deadline::NEVER, |limit| began.plus(limit));
-        self.timer.set(deadline);
-        Watch {
+impl Watch {
+    /// Of an exchange that has until `deadline`.
+    pub(super) fn new(deadline: Deadline) -> Self {
+        Self {
             deadline,
             stalled: None,
             gone_at: None,
             chunks: 0,
         }
+    }
+}
+
+impl Client {
+    /// Until when a statement that began at `began` must be answered, its wait for a connection
+    /// included.
+    pub(super) fn statement_deadline(&self, began: Now) -> Deadline {
+        let snapshot = &self.admitted.replica.snapshot;
+        let limit = snapshot.statement_deadline(self.admitted.tenant);
+        limit.map_or(Deadline::NEVER, |limit| began.plus(limit))
+    }
+
+    /// Gives both sides their time for the next piece of a long command.
+    pub(super) fn set_streaming_timer(&mut self, watch: &Watch) {
+        let limit = self.admitted.replica.snapshot.deadlines.write_stall;
+        let stall = self.now().plus(limit);
+        self.timer.set(watch.deadline.min(stall));
+    }
+
+    /// Waits until the upstream can take more of a long command and the client has sent it.
+    pub(super) fn poll_streaming(
+        &mut self,
+        watch: &Watch,
+        cx: &mut Context<'_>,
+    ) -> Poll<Streaming> {
+        let Some(lease) = &mut self.lease else {
+            return Poll::Ready(Streaming::UpstreamLost);
+        };
+        let upstream = &mut lease.connection.stream;
+        let is_taken = match upstream.poll_unsent_below(cx, UPSTREAM_UNSENT_MAX) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(_)) => return Poll::Ready(Streaming::UpstreamLost),
+            Poll::Pending => false,
+        };
+        if is_taken && let Some(buf) = self.pending.take() {
+            return Poll::Ready(Streaming::Bytes(buf));
+        }
+        if is_taken {
+            match self.stream.poll_receive(cx) {
+                Poll::Ready(Ok(Some(buf))) => return Poll::Ready(Streaming::Bytes(buf)),
+                Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(Streaming::ClientGone),
+                Poll::Pending => {}
+            }
+        }
+        if self.world.drain() == Drain::Now {
+            return Poll::Ready(Streaming::Drain);
+        }
+        self.timer.poll(cx).map(|()| {
+            if watch.deadline.is_over(self.world.net.now()) {
+                Streaming::TooLong
+            } else if is_taken {
+                Streaming::ClientStalled
+            } else {
+                Streaming::UpstreamLost
+            }
+        })
     }
 
     pub(super) fn poll_exchange(&mut self, watch: &mut Watch, cx: &mut Context<'_>) -> Poll<Wake> {
@@ -100,14 +171,21 @@ impl Client {
         now: Now,
         cx: &mut Context<'_>,
     ) -> Option<Wake> {
-        if watch.gone_at.is_none() && self.pending.is_none() {
+        if watch.gone_at.is_some() {
+            return None;
+        }
+        if self.pending.is_none() {
             match self.stream.poll_receive(cx) {
                 Poll::Ready(Ok(Some(buf))) => self.pending = Some(buf),
-                Poll::Ready(Ok(None)) => {
-                    // A client may close its side after its last statement and read the answer.
-                    self.is_gone = true;
-                    watch.gone_at = Some(now);
-                }
+                Poll::Ready(Ok(None)) => watch.gone_at = Some(now),
+                Poll::Ready(Err(_)) => return Some(Wake::ClientGone),
+                Poll::Pending => {}
+            }
+        }
+        if self.pending.is_some() {
+            // The end is also seen behind commands that were sent ahead and are still to be read.
+            match self.stream.poll_end(cx) {
+                Poll::Ready(Ok(())) => watch.gone_at = Some(now),
                 Poll::Ready(Err(_)) => return Some(Wake::ClientGone),
                 Poll::Pending => {}
             }

@@ -79,6 +79,24 @@ impl Stream {
         })
     }
 
+    /// Ready once the peer has sent its last byte, whether or not all of them have been read.
+    ///
+    /// # Errors
+    /// What the connection ended with instead; again on each call.
+    #[inline]
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket, key, hub| match socket.end {
+            Some(End::Eof) => Poll::Ready(Ok(())),
+            Some(End::Error(errno)) => Poll::Ready(Err(io::Error::from_raw_os_error(errno))),
+            None => {
+                socket.wanted = true;
+                socket.arm(key, hub);
+                socket.reader.register(cx);
+                Poll::Pending
+            }
+        })
+    }
+
     /// Arms the receive without waiting: an idle pooled connection notices its peer's end, see
     /// [`Stream::is_disturbed`].
     pub fn start_receiving(&mut self) {

@@ -117,7 +117,7 @@ groups! {
     Exchange ExchangeSeries ["door", "placement"] {
         /// Exchanges completed or failed.
         exchanges: Counter = "ringgate_exchanges_total",
-        /// Exchanges that the gateway ended with an error, by reason.
+        /// Exchanges that ended without the server's answer, by reason.
         errors: ByClose = "ringgate_exchange_errors_total",
         /// Exchanges that the server answered with an error.
         server_errors: Counter = "ringgate_server_errors_total",

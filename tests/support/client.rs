@@ -25,6 +25,7 @@ const DEPRECATE_EOF: u32 = 1 << 24;
 
 /// Payload bytes of a packet that another one continues.
 pub(super) const PACKET_MAX: usize = 0xff_ff_ff;
+const TYPE_BLOB: u8 = 0xfc;
 const TYPE_VAR_STRING: u8 = 253;
 
 /// Why a command gave no result.
@@ -281,6 +282,28 @@ impl Client {
                 body.extend_from_slice(value);
             }
         }
+        self.command(0x17, &body)?;
+        one(self.read_answers(true)?)
+    }
+
+    /// Appends to a parameter of the next execution; the server says nothing.
+    pub fn send_long_data(
+        &mut self,
+        statement: Statement,
+        parameter: u16,
+        bytes: &[u8],
+    ) -> Result<(), ClientError> {
+        let mut body = statement.id.to_le_bytes().to_vec();
+        body.extend_from_slice(&parameter.to_le_bytes());
+        body.extend_from_slice(bytes);
+        self.command(0x18, &body)
+    }
+
+    /// Runs a prepared statement whose only parameter went ahead as long data.
+    pub fn execute_long(&mut self, statement: Statement) -> Result<Answer, ClientError> {
+        let mut body = statement.id.to_le_bytes().to_vec();
+        // No flags, one iteration, nothing NULL, types follow: a blob without a value here.
+        body.extend_from_slice(&[0, 1, 0, 0, 0, 0, 1, TYPE_BLOB, 0]);
         self.command(0x17, &body)?;
         one(self.read_answers(true)?)
     }
