@@ -32,6 +32,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "tests/gateway_pools.rs",
         "ringgate_upstream_permits_moved_total",
     ),
+    (
+        "ringgate_upstream_kill_failures_total",
+        "tests/gateway_kill.rs",
+        "ringgate_upstream_kill_failures_total",
+    ),
 ];
 
 /// The families of the cores, by the name under which a number other than zero shows life.
@@ -99,6 +104,13 @@ fn fill_the_pool(gateway: &Gateway, seen: &mut Seen<'_>) {
     waiter.read_query().expect("an answer");
 }
 
+fn leave_in_mid_statement(gateway: &Gateway, server: &MariaDb) {
+    let mut client = gateway.client();
+    client.send_query("SELECT SLEEP(30)").expect("a write");
+    assert!(server.runs("SLEEP(30)", PATIENCE), "it does not run");
+    client.abort().expect("a reset");
+}
+
 #[test]
 fn every_declared_series_is_fed() {
     let mut server = MariaDb::with_test_schema(TABLE);
@@ -113,6 +125,8 @@ fn every_declared_series_is_fed() {
     };
     statements_of_every_kind(&gateway);
     fill_the_pool(&gateway, &mut seen);
+    leave_in_mid_statement(&gateway, &server);
+    seen.wait_for("ringgate_upstream_kills_total");
     let panicking = Login {
         user: "b".to_owned(),
         password: "password-of-b".to_owned(),

@@ -38,9 +38,9 @@ const CLOSE_SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// Why no connection was made.
 #[derive(Debug)]
-struct DialError {
+pub(super) struct DialError {
     reason: CloseReason,
-    text: String,
+    pub(super) text: String,
 }
 
 impl DialError {
@@ -128,7 +128,14 @@ fn finish(
     }
 }
 
-async fn dial(world: &Rc<World>, pool: &Rc<PoolState>) -> Result<UpstreamConnection, DialError> {
+/// Makes a connection for `pool`; the caller has taken a permit for it.
+///
+/// # Errors
+/// Why none of the endpoint's addresses gave one.
+pub(super) async fn dial(
+    world: &Rc<World>,
+    pool: &Rc<PoolState>,
+) -> Result<UpstreamConnection, DialError> {
     let deadlines = world.replica().snapshot.deadlines.clone();
     let began = world.net.now();
     let total = began.plus(deadlines.connect_total);
@@ -306,11 +313,20 @@ pub(super) fn close(
     connection: Box<UpstreamConnection>,
     reason: CloseReason,
 ) {
+    let permit = Permit::held(world, endpoint);
+    close_with(world, endpoint, connection, reason, Some(permit));
+}
+
+/// As [`close`], of a connection whose permit is told apart from it.
+pub(super) fn close_with(
+    world: &Rc<World>,
+    endpoint: &Rc<EndpointState>,
+    connection: Box<UpstreamConnection>,
+    reason: CloseReason,
+    permit: Option<Permit>,
+) {
     endpoint.metrics.closed.inc(reason);
-    let guard = Closing {
-        world: Rc::clone(world),
-        endpoint: Rc::clone(endpoint),
-    };
+    let world = Rc::clone(world);
     let UpstreamConnection {
         mut stream,
         mut session,
@@ -323,40 +339,69 @@ pub(super) fn close(
     }
     stream.shutdown_write();
     net::spawn("upstream close", async move {
-        let mut timer = guard.world.net.timer();
-        timer.set(guard.world.net.now().plus(CLOSE_WAIT));
-        poll_fn(|cx| {
-            loop {
-                match stream.poll_receive(cx) {
-                    // What still comes belongs to nobody, but for what others left behind.
-                    Poll::Ready(Ok(Some(mut buf))) => {
-                        if session.owes_read_outs() && session.salvage(&mut buf).is_err() {
-                            return Poll::Ready(());
-                        }
-                    }
-                    Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return timer.poll(cx),
-                }
-            }
+        let mut timer = world.net.timer();
+        timer.set(world.net.now().plus(CLOSE_WAIT));
+        poll_fn(|cx| match poll_end(&mut stream, &mut session, cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => timer.poll(cx),
         })
         .await;
         drop(session);
         drop(stream);
-        timer.set(guard.world.net.now().plus(CLOSE_SETTLE));
+        timer.set(world.net.now().plus(CLOSE_SETTLE));
         poll_fn(|cx| timer.poll(cx)).await;
-        drop(guard);
+        drop(permit);
     })
     .detach();
 }
 
-/// Frees the permit, whatever ends the closing.
-struct Closing {
-    world: Rc<World>,
-    endpoint: Rc<EndpointState>,
+/// Reads what still comes on a connection that nobody uses any more: it belongs to nobody, but for
+/// what others left behind. Ready at its end.
+pub(super) fn poll_end(
+    stream: &mut Stream,
+    session: &mut Upstream,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        match stream.poll_receive(cx) {
+            Poll::Ready(Ok(Some(mut buf))) => {
+                if session.owes_read_outs() && session.salvage(&mut buf).is_err() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
 }
 
-impl Drop for Closing {
+/// A permit that a connection uses; free when this is dropped.
+pub(super) struct Permit {
+    world: Rc<World>,
+    endpoint: Rc<EndpointState>,
+    is_passed_on: bool,
+}
+
+impl Permit {
+    /// Of a connection that is open or about to be opened.
+    pub(super) fn held(world: &Rc<World>, endpoint: &Rc<EndpointState>) -> Self {
+        Self {
+            world: Rc::clone(world),
+            endpoint: Rc::clone(endpoint),
+            is_passed_on: false,
+        }
+    }
+
+    /// Whoever has the connection now answers for it.
+    pub(super) fn pass_on(mut self) {
+        self.is_passed_on = true;
+    }
+}
+
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.endpoint.released(&self.world);
+        if !self.is_passed_on {
+            self.endpoint.released(&self.world);
+        }
     }
 }

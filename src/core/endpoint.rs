@@ -12,6 +12,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::dial;
+use super::kill::{self, Reaper};
 use super::world::World;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
@@ -69,6 +70,7 @@ pub(super) struct PoolState {
     pub(super) pool: RefCell<Pool<Box<UpstreamConnection>>>,
     pub(super) login: Arc<ConnectConfig>,
     deliveries: RefCell<HashMap<u64, Waiting, FixedState>>,
+    pub(super) reaper: Reaper,
 }
 
 struct Waiting {
@@ -136,6 +138,7 @@ impl EndpointState {
             pool: RefCell::new(Pool::new(self.limits)),
             login: login(),
             deliveries: RefCell::default(),
+            reaper: Reaper::default(),
         });
         pools.push(Rc::clone(&pool));
         pool
@@ -277,6 +280,12 @@ impl EndpointState {
         total.waiting
     }
 
+    /// Whether statements are being killed.
+    pub(super) fn is_reaping(&self) -> bool {
+        let pools = self.pools.borrow();
+        pools.iter().any(|pool| pool.reaper.is_running())
+    }
+
     /// Counts what was done for a client on a leased connection.
     pub(super) fn count(&self, tally: Tally) {
         if tally != Tally::default() {
@@ -339,24 +348,10 @@ impl PoolState {
         prefer_last: bool,
         deadline: Deadline,
     ) -> Result<Acquired, Event> {
-        loop {
-            // Only a statement that reads what the last one left minds which connection it gets.
-            let wanted = if prefer_last { owner } else { 0 };
-            let lease = self.pool.borrow_mut().take(wanted);
-            let Some(lease) = lease else { break };
-            if lease.connection.stream.is_disturbed() {
-                // A readable byte on an idle connection: the server has ended it (trap 22).
-                let ended = self.pool.borrow_mut().end(
-                    lease,
-                    owner,
-                    LeaseEnd::Discard(CloseReason::UpstreamLost),
-                    world.net.now(),
-                );
-                self.place(world, ended);
-                continue;
-            }
+        // Only a statement that reads what the last one left minds which connection it gets.
+        let wanted = if prefer_last { owner } else { 0 };
+        if let Some(lease) = self.take_idle(world, wanted) {
             lease.connection.session.claimed_by(owner);
-            self.lease_counts(1);
             return Ok(Acquired::Now(lease));
         }
         let now = world.net.now();
@@ -390,7 +385,36 @@ impl PoolState {
         Ok(Acquired::Later(wait))
     }
 
-    fn lease_counts(&self, by: i32) {
+    /// Leases an idle connection: the one that `wanted` used last, else the one used last by anybody.
+    pub(super) fn take_idle(
+        self: &Rc<Self>,
+        world: &Rc<World>,
+        wanted: u64,
+    ) -> Option<Lease<Box<UpstreamConnection>>> {
+        loop {
+            let lease = self.pool.borrow_mut().take(wanted)?;
+            if !lease.connection.stream.is_disturbed() {
+                self.lease_counts(1);
+                return Some(lease);
+            }
+            // A readable byte on an idle connection: the server has ended it (trap 22).
+            let lease = self.pool.borrow_mut().give_up(lease, 0);
+            let reason = CloseReason::UpstreamLost;
+            dial::close(world, &self.endpoint, lease.connection, reason);
+        }
+    }
+
+    /// Takes in a connection that was not opened for anybody who waits, with its permit.
+    pub(super) fn adopt(self: &Rc<Self>, world: &Rc<World>, connection: Box<UpstreamConnection>) {
+        let ended = {
+            let mut pool = self.pool.borrow_mut();
+            pool.connect_started();
+            pool.connected(connection, world.net.now(), &mut world.prng.borrow_mut())
+        };
+        self.place(world, ended);
+    }
+
+    pub(super) fn lease_counts(&self, by: i32) {
         let leased = &self.endpoint.leased;
         leased.set(leased.get().saturating_add_signed(by));
         if by > 0 {
@@ -407,27 +431,19 @@ impl PoolState {
         end: LeaseEnd,
     ) {
         self.lease_counts(-1);
+        lease.connection.session.unclaimed();
         let now = world.net.now();
-        if end == LeaseEnd::Return {
-            let oldest = self
-                .pool
-                .borrow()
-                .oldest_waiter()
-                .map(|waiter| waiter.since);
-            let given = {
-                let pools = self.endpoint.pools.borrow();
-                let demand = demand(&pools, self.endpoint.backoff.borrow().is_waiting(now));
-                self.endpoint
-                    .permits
-                    .borrow_mut()
-                    .on_return(now, oldest, &demand)
-            };
-            if given != OnReturn::Keep {
-                let lease = self.pool.borrow_mut().give_up(lease, owner);
-                let reason = CloseReason::PoolReclaimed;
-                dial::close(world, &self.endpoint, lease.connection, reason);
-                return;
-            }
+        let lease = match end {
+            LeaseEnd::Return => match self.reaper.take(lease) {
+                Some(lease) => lease,
+                None => return,
+            },
+            LeaseEnd::Discard(_) => lease,
+        };
+        if end == LeaseEnd::Return && self.is_due_elsewhere(now) {
+            let lease = self.pool.borrow_mut().give_up(lease, owner);
+            let reason = CloseReason::PoolReclaimed;
+            return dial::close(world, &self.endpoint, lease.connection, reason);
         }
         // Only a session that left something on the connection wants this very one back.
         let mark = if lease.connection.session.holds_for(owner) {
@@ -435,9 +451,31 @@ impl PoolState {
         } else {
             0
         };
-        lease.connection.session.unclaimed();
         let ended = self.pool.borrow_mut().end(lease, mark, end, now);
         self.place(world, ended);
+    }
+
+    /// Whether another core or pool is to have the place of a returned connection.
+    fn is_due_elsewhere(&self, now: Now) -> bool {
+        let oldest = self.pool.borrow().oldest_waiter();
+        let pools = self.endpoint.pools.borrow();
+        let demand = demand(&pools, self.endpoint.backoff.borrow().is_waiting(now));
+        let mut permits = self.endpoint.permits.borrow_mut();
+        let given = permits.on_return(now, oldest.map(|waiter| waiter.since), &demand);
+        given != OnReturn::Keep
+    }
+
+    /// Ends a lease by closing its connection, whatever runs on it.
+    pub(super) fn close(
+        &self,
+        world: &Rc<World>,
+        lease: Lease<Box<UpstreamConnection>>,
+        owner: u64,
+        reason: CloseReason,
+    ) {
+        self.lease_counts(-1);
+        let lease = self.pool.borrow_mut().give_up(lease, owner);
+        dial::close(world, &self.endpoint, lease.connection, reason);
     }
 
     /// Ends a lease whose connection has come into a schema, and belongs to another pool now.
@@ -473,9 +511,7 @@ impl PoolState {
                 }
             }
             Ended::HandedOver { to, lease } => self.deliver(to.owner, Ok(lease)),
-            Ended::Close(connection, reason) => {
-                dial::close(world, &self.endpoint, connection, reason);
-            }
+            Ended::Close(connection, reason) => kill::end(world, self, connection, reason),
         }
     }
 

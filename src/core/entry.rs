@@ -93,10 +93,12 @@ async fn keep(world: &Rc<World>) {
     let mut timer = world.net.timer();
     loop {
         let mut is_busy = false;
+        let mut is_reaping = false;
         for endpoint in &world.replica().endpoints {
             is_busy |= endpoint.sweep(world);
+            is_reaping |= endpoint.is_reaping();
         }
-        if world.drain() != Drain::Serving && world.clients() == 0 {
+        if world.drain() != Drain::Serving && world.clients() == 0 && !is_reaping {
             return;
         }
         let pause = if is_busy { TICK.0 } else { TICK.1 };

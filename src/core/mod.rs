@@ -12,6 +12,7 @@ pub mod executor;
 mod failure;
 mod initial_schema;
 pub mod jobs;
+mod kill;
 mod login;
 pub mod mailbox;
 pub mod message;

@@ -114,6 +114,11 @@ impl Stream {
         })
     }
 
+    /// Whether the peer has ended the connection, in order or not.
+    pub fn has_ended(&self) -> bool {
+        self.with(|socket, _, _| socket.end.is_some())
+    }
+
     /// Bytes received and not yet read.
     pub fn unread(&self) -> usize {
         self.with(|socket, _, _| socket.unread)

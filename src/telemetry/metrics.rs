@@ -153,6 +153,10 @@ groups! {
         connect_time: Durations = "ringgate_upstream_connect_seconds",
         /// Upstream connections that ended, by reason.
         closed: ByClose = "ringgate_upstream_connections_closed_total",
+        /// Connections that the endpoint was told to kill, as they ended in the middle of a statement.
+        kills: Counter = "ringgate_upstream_kills_total",
+        /// Connections that ended in the middle of a statement and could not be killed.
+        kill_failures: Counter = "ringgate_upstream_kill_failures_total",
         /// Sessions that wait for an upstream connection.
         waiting: Gauge = "ringgate_leases_waiting",
         /// Upstream connections leased to a session so far.

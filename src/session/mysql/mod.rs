@@ -7,6 +7,7 @@ pub mod downstream;
 pub mod effects;
 pub mod exchange;
 pub mod intake;
+pub mod kill;
 pub mod login;
 pub mod output;
 pub mod residue;

@@ -74,18 +74,18 @@ impl Upstream {
         self.expected.push(Expected::ReadOut(residue.clone()));
     }
 
-    /// Takes in bytes of a connection that nobody uses any more. Call it while
-    /// [`Upstream::owes_read_outs`].
+    /// Takes in bytes of a connection that nobody uses any more, while [`Upstream::owes_read_outs`];
+    /// the bytes behind those.
     ///
     /// # Errors
     /// The upstream broke the protocol: nothing more can be saved.
-    pub fn salvage(&mut self, bytes: &mut [u8]) -> Result<(), ReplyError> {
+    pub fn salvage<'a>(&mut self, bytes: &'a mut [u8]) -> Result<&'a mut [u8], ReplyError> {
         let mut at = 0_usize;
         while self.owes_read_outs() {
             self.start_walking(0);
             let rest = bytes.get_mut(at..).unwrap_or_default();
             let (used, packet, is_carried) = match self.walker.step(rest)? {
-                Step::Starved => return Ok(()),
+                Step::Starved => return Ok(&mut []),
                 Step::Pass(n) => (n, None, false),
                 Step::PassCarried(n) => (n, None, true),
                 Step::Packet(n, packet) => (n, Some(packet), false),
@@ -108,7 +108,7 @@ impl Upstream {
                 self.expected.remove(0);
             }
         }
-        Ok(())
+        Ok(bytes.get_mut(at..).unwrap_or_default())
     }
 }
 

@@ -1,0 +1,366 @@
+//! Ending statements that nobody waits for any more.
+//!
+//! A server notices that a connection is closed only when it next reads or writes there; until then
+//! the statement runs on and its transaction keeps its locks. So a connection that ends in the
+//! middle of a statement is killed by its server first, over another connection of the same pool.
+//! It stays open until the server has answered: while it is, the server cannot have given its
+//! number to anybody else, and no restart of the server has made the number mean another one.
+//!
+//! Each pool has one reaper at most, which kills one after the other. It takes an idle connection,
+//! or opens one with a spare permit, or takes the next one that is returned, before all who wait.
+//! Should none come, because everything is busy or dead alike, a connection is opened in the place
+//! of one that is to be killed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::dial::{self, Permit};
+use super::endpoint::{PoolState, UpstreamConnection};
+use super::world::World;
+use crate::base::close::CloseReason;
+use crate::net;
+use crate::pool::{Lease, LeaseEnd};
+
+/// How long a connection that is returned is waited for.
+const RETURN_WAIT: Duration = Duration::from_millis(500);
+/// How long opening a connection, and each KILL, may take.
+const STEP_LIMIT: Duration = Duration::from_secs(1);
+/// The server's error when the connection has ended by itself.
+const NO_SUCH_THREAD: u16 = 1094;
+
+type Connection = Box<UpstreamConnection>;
+
+/// A connection that is to end.
+struct Doomed {
+    connection: Connection,
+    reason: CloseReason,
+    /// `None` once another connection was opened in its place.
+    permit: Option<Permit>,
+}
+
+/// What a pool's reaper works on.
+#[derive(Default)]
+pub(super) struct Reaper {
+    doomed: RefCell<VecDeque<Doomed>>,
+    is_running: Cell<bool>,
+    /// It waits for a returned connection.
+    wants: Cell<bool>,
+    given: RefCell<Option<Lease<Connection>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Reaper {
+    /// Takes a returned connection if it waits for one.
+    pub(super) fn take(&self, lease: Lease<Connection>) -> Option<Lease<Connection>> {
+        if !self.wants.replace(false) {
+            return Some(lease);
+        }
+        *self.given.borrow_mut() = Some(lease);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        None
+    }
+
+    /// Whether it is at work.
+    pub(super) fn is_running(&self) -> bool {
+        self.is_running.get()
+    }
+
+    /// Reads what still comes on the connections that are to end; ready when all have.
+    fn poll_ends(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut is_over = true;
+        for doomed in self.doomed.borrow_mut().iter_mut() {
+            let connection = &mut *doomed.connection;
+            let end = dial::poll_end(&mut connection.stream, &mut connection.session, cx);
+            is_over &= end.is_ready();
+        }
+        match is_over {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+}
+
+/// Ends a connection that was leased. If its server still works on a statement, that is killed first.
+pub(super) fn end(
+    world: &Rc<World>,
+    pool: &Rc<PoolState>,
+    connection: Connection,
+    reason: CloseReason,
+) {
+    if connection.session.is_idle() || connection.stream.has_ended() {
+        return dial::close(world, &pool.endpoint, connection, reason);
+    }
+    let permit = Some(Permit::held(world, &pool.endpoint));
+    pool.reaper.doomed.borrow_mut().push_back(Doomed {
+        connection,
+        reason,
+        permit,
+    });
+    if pool.reaper.is_running.replace(true) {
+        return;
+    }
+    let running = Running {
+        world: Rc::clone(world),
+        pool: Rc::clone(pool),
+    };
+    net::spawn("upstream kill", async move { running.reap().await }).detach();
+}
+
+/// A reaper at work. However it ends, nothing is left that waits for it.
+struct Running {
+    world: Rc<World>,
+    pool: Rc<PoolState>,
+}
+
+/// The connection that KILL is said on.
+enum Hand {
+    /// Leased from the pool.
+    Leased(Lease<Connection>),
+    /// Opened for this; it joins the pool.
+    Opened(Connection, Permit),
+}
+
+impl Hand {
+    fn connection(&mut self) -> &mut UpstreamConnection {
+        match self {
+            Self::Leased(lease) => &mut lease.connection,
+            Self::Opened(connection, _) => connection,
+        }
+    }
+}
+
+impl Running {
+    async fn reap(&self) {
+        while self.has_work() {
+            let error = match self.obtain().await {
+                Ok(hand) => self.kill_all(hand).await.err(),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = error {
+                // Whatever it is, it is no better for the others.
+                self.give_up(&error);
+            }
+        }
+    }
+
+    /// Closes what needs no KILL any more; whether anything else is left.
+    fn has_work(&self) -> bool {
+        let (ended, left): (VecDeque<_>, VecDeque<_>) = self
+            .pool
+            .reaper
+            .doomed
+            .take()
+            .into_iter()
+            .partition(|doomed| doomed.connection.stream.has_ended());
+        let has_work = !left.is_empty();
+        *self.pool.reaper.doomed.borrow_mut() = left;
+        ended.into_iter().for_each(|doomed| self.close(doomed));
+        has_work
+    }
+
+    /// A connection to say KILL on.
+    async fn obtain(&self) -> Result<Hand, String> {
+        if let Some(lease) = self.pool.take_idle(&self.world, 0) {
+            return Ok(Hand::Leased(lease));
+        }
+        let endpoint = &self.pool.endpoint;
+        if endpoint.permits.borrow_mut().try_take() {
+            return self.open(Permit::held(&self.world, endpoint)).await;
+        }
+        if let Some(lease) = self.wait_for_return().await {
+            return Ok(Hand::Leased(lease));
+        }
+        let place = self
+            .pool
+            .reaper
+            .doomed
+            .borrow_mut()
+            .iter_mut()
+            .find_map(|doomed| {
+                doomed.connection.stream.shutdown_write();
+                doomed.permit.take()
+            });
+        match place {
+            Some(permit) => self.open(permit).await,
+            None => Err("no other connection in time".to_owned()),
+        }
+    }
+
+    /// Opens a connection.
+    async fn open(&self, permit: Permit) -> Result<Hand, String> {
+        let mut dialled = pin!(dial::dial(&self.world, &self.pool));
+        let mut timer = self.world.net.timer();
+        timer.set(self.world.net.now().plus(STEP_LIMIT));
+        let connection = poll_fn(|cx| {
+            let _ = self.pool.reaper.poll_ends(cx);
+            if let Poll::Ready(connection) = dialled.as_mut().poll(cx) {
+                return Poll::Ready(connection.map_err(|error| error.text));
+            }
+            let error = || Err("no other connection could be opened in time".to_owned());
+            timer.poll(cx).map(|()| error())
+        });
+        let connection = Box::new(connection.await?);
+        self.pool.endpoint.metrics.connects.inc();
+        Ok(Hand::Opened(connection, permit))
+    }
+
+    /// The next connection that is returned to the pool, before all who wait there.
+    async fn wait_for_return(&self) -> Option<Lease<Connection>> {
+        let reaper = &self.pool.reaper;
+        if self.pool.endpoint.budget.get() < 2 {
+            return None;
+        }
+        let mut timer = self.world.net.timer();
+        timer.set(self.world.net.now().plus(RETURN_WAIT));
+        reaper.wants.set(true);
+        let lease = poll_fn(|cx| {
+            if let Some(lease) = reaper.given.take() {
+                return Poll::Ready(Some(lease));
+            }
+            *reaper.waker.borrow_mut() = Some(cx.waker().clone());
+            if reaper.poll_ends(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            timer.poll(cx).map(|()| None)
+        });
+        let lease = lease.await;
+        reaper.wants.set(false);
+        if lease.is_some() {
+            self.pool.lease_counts(1);
+        }
+        lease
+    }
+
+    /// Has the server kill all that is to end, while there is any.
+    async fn kill_all(&self, mut hand: Hand) -> Result<(), String> {
+        let result = loop {
+            let next = self.pool.reaper.doomed.borrow_mut().pop_front();
+            let Some(doomed) = next else { break Ok(()) };
+            let killed = self.kill(hand.connection(), &doomed.connection).await;
+            self.close(doomed);
+            match killed {
+                Ok(()) => {}
+                Err(error) if hand.connection().session.is_idle() => self.count_failure(&error),
+                Err(error) => {
+                    self.count_failure(&error);
+                    break Err(error);
+                }
+            }
+        };
+        self.let_go(hand);
+        result
+    }
+
+    /// Says KILL and takes in the answer. The connection is idle again if there was one.
+    async fn kill(
+        &self,
+        connection: &mut UpstreamConnection,
+        doomed: &UpstreamConnection,
+    ) -> Result<(), String> {
+        if doomed.stream.has_ended() {
+            return Ok(());
+        }
+        let addresses = (doomed.stream.peer_addr(), connection.stream.peer_addr());
+        if !matches!(addresses, (Ok(a), Ok(b)) if a == b) {
+            // Another server's connection of that number is somebody else's.
+            return Err("the other connection is to another address".to_owned());
+        }
+        let mut out = Vec::new();
+        let id = doomed.session.thread_id;
+        connection.session.begin_kill(id, &mut out);
+        connection.stream.send_bytes(&out);
+        self.pool.endpoint.metrics.kills.inc();
+        let mut timer = self.world.net.timer();
+        timer.set(self.world.net.now().plus(STEP_LIMIT));
+        loop {
+            let received = poll_fn(|cx| {
+                let _ = self.pool.reaper.poll_ends(cx);
+                if let Poll::Ready(received) = connection.stream.poll_receive(cx) {
+                    return Poll::Ready(received.map_err(|error| error.to_string()));
+                }
+                let error = || Err("no answer to KILL in time".to_owned());
+                timer.poll(cx).map(|()| error())
+            });
+            let Some(mut buf) = received.await? else {
+                return Err("the other connection was lost".to_owned());
+            };
+            match connection.session.on_kill_reply(&mut buf) {
+                Ok(None) => {}
+                Ok(Some(Ok(()) | Err(NO_SUCH_THREAD))) => return Ok(()),
+                Ok(Some(Err(errno))) => return Err(format!("KILL was refused: {errno}")),
+                Err(error) => return Err(format!("the answer to KILL: {error:?}")),
+            }
+        }
+    }
+
+    /// Gives the connection that KILL was said on to the pool, or closes it.
+    fn let_go(&self, hand: Hand) {
+        let (world, pool) = (&self.world, &self.pool);
+        match hand {
+            Hand::Leased(lease) if lease.connection.session.is_idle() => {
+                pool.end(world, lease, 0, LeaseEnd::Return);
+            }
+            // Not killed in its turn: a server that does not answer one KILL answers no other.
+            Hand::Leased(lease) => pool.close(world, lease, 0, CloseReason::UpstreamLost),
+            Hand::Opened(connection, permit) if connection.session.is_idle() => {
+                permit.pass_on();
+                pool.adopt(world, connection);
+            }
+            Hand::Opened(connection, permit) => {
+                let reason = CloseReason::UpstreamLost;
+                dial::close_with(world, &pool.endpoint, connection, reason, Some(permit));
+            }
+        }
+    }
+
+    /// Closes all that is to end without a KILL: the server finds out when it next writes there.
+    fn give_up(&self, error: &str) {
+        for doomed in self.pool.reaper.doomed.take() {
+            self.count_failure(error);
+            self.close(doomed);
+        }
+    }
+
+    fn close(&self, doomed: Doomed) {
+        let Doomed {
+            connection,
+            reason,
+            permit,
+        } = doomed;
+        dial::close_with(&self.world, &self.pool.endpoint, connection, reason, permit);
+    }
+
+    fn count_failure(&self, error: &str) {
+        let endpoint = &self.pool.endpoint;
+        endpoint.metrics.kill_failures.inc();
+        crate::log!(
+            Warn,
+            "statement not killed",
+            endpoint = endpoint.name,
+            error = error
+        );
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let reaper = &self.pool.reaper;
+        reaper.is_running.set(false);
+        reaper.wants.set(false);
+        let given = reaper.given.take();
+        if let Some(lease) = given {
+            self.pool.lease_counts(1);
+            self.pool.end(&self.world, lease, 0, LeaseEnd::Return);
+        }
+        let left = reaper.doomed.take();
+        left.into_iter().for_each(|doomed| self.close(doomed));
+        self.world.kick();
+    }
+}

@@ -1,0 +1,285 @@
+//! Statements that nobody waits for any more: the server is told to end them, and nobody else's.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test that prints its figures"
+)]
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use support::{ACCOUNT, Chaos, Client, Gateway, Login, MariaDb, Shape, wait_for};
+
+const TABLE: &str = "CREATE OR REPLACE TABLE test.t (a INT PRIMARY KEY) ENGINE=InnoDB;";
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A client that is gone is noticed at once by a reset and after half a second by an orderly end;
+/// its transaction is rolled back within a second. What the test's own shell takes comes on top.
+const GONE_WITHIN: Duration = Duration::from_millis(1_250);
+
+fn pair(shape: &Shape<'_>) -> (MariaDb, Gateway) {
+    let server = MariaDb::with_test_schema(TABLE);
+    let gateway = Gateway::in_shape(server.port(), shape);
+    (server, gateway)
+}
+
+/// How long until no statement that contains `mark` runs on the server.
+fn ends(server: &MariaDb, mark: &str) -> Duration {
+    let begun = Instant::now();
+    let count = format!(
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+         WHERE INFO LIKE '%{mark}%' AND ID <> CONNECTION_ID()"
+    );
+    let ended = wait_for(PATIENCE, || server.sql(&count).trim() == "0");
+    assert!(ended, "{mark} still runs");
+    begun.elapsed()
+}
+
+fn kills(gateway: &Gateway) -> (f64, f64) {
+    let of = |name| gateway.metric(name, &[]);
+    (
+        of("ringgate_upstream_kills_total"),
+        of("ringgate_upstream_kill_failures_total"),
+    )
+}
+
+#[test]
+fn a_statement_beyond_its_deadline_ends_on_the_server_too() {
+    let (server, gateway) = pair(&Shape {
+        extra: "[deadlines]\nstatement = \"500ms\"\n",
+        ..Shape::default()
+    });
+    let mut client = gateway.client();
+    let error = client.query("SELECT SLEEP(30)").expect_err("too long");
+    assert_eq!(error.errno(), 3024, "{error}");
+    let took = ends(&server, "SLEEP(30)");
+    eprintln!("gone from the server {took:?} after its client was told");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let answer = client.query_one("SELECT 1").expect("the client is kept");
+    assert_eq!(answer.text(0, 0).as_deref(), Some("1"));
+    assert_eq!(kills(&gateway), (1.0, 0.0), "{}", gateway.log());
+}
+
+#[test]
+fn a_client_that_leaves_in_mid_statement_is_rolled_back_within_a_second() {
+    let (server, gateway) = pair(&Shape::default());
+    for (number, is_reset, is_pipelined) in [
+        (1, true, false),
+        (2, false, false),
+        (3, true, true),
+        (4, false, true),
+    ] {
+        let mut client = gateway.client();
+        client.query("BEGIN").expect("a transaction");
+        client
+            .query(&format!("INSERT INTO t VALUES ({number})"))
+            .expect("a row");
+        let mut statements = vec!["SELECT SLEEP(30)".to_owned()];
+        if is_pipelined {
+            // Sent ahead: its bytes must not hide that the client has left.
+            statements.push("COMMIT".to_owned());
+        }
+        client.send_queries(&statements).expect("a write");
+        assert!(server.runs("SLEEP(30)", PATIENCE), "it does not run");
+        let left = Instant::now();
+        if is_reset {
+            client.abort().expect("a reset");
+        } else {
+            drop(client);
+        }
+        ends(&server, "SLEEP(30)");
+        // The row's lock is free and the row is not there.
+        server.sql(&format!(
+            "SET innodb_lock_wait_timeout = 5; INSERT INTO test.t VALUES ({number})"
+        ));
+        let took = left.elapsed();
+        eprintln!("reset {is_reset}, pipelined {is_pipelined}: rolled back after {took:?}");
+        assert!(took < GONE_WITHIN, "{took:?}");
+    }
+    assert_eq!(kills(&gateway), (4.0, 0.0), "{}", gateway.log());
+}
+
+#[test]
+fn a_half_closed_client_still_gets_the_answer_that_comes_soon() {
+    let (_server, gateway) = pair(&Shape::default());
+    let mut client = gateway.client();
+    client.query("SELECT 1").expect("a connection is open");
+    client
+        .send_query("SELECT SLEEP(0.2), 'answered'")
+        .expect("a write");
+    let shut = client.stream().shutdown(std::net::Shutdown::Write);
+    shut.expect("half a close");
+    let answer = client.read_query().expect("its answer");
+    assert_eq!(answer.text(0, 1).as_deref(), Some("answered"));
+    assert!(client.is_ended_within(PATIENCE));
+    assert_eq!(kills(&gateway), (0.0, 0.0));
+}
+
+#[test]
+fn a_kill_goes_before_those_who_wait_for_a_connection() {
+    let (server, gateway) = pair(&Shape {
+        budget: 2,
+        extra: "[deadlines]\npool_wait = \"20s\"\n",
+        ..Shape::default()
+    });
+    let mut doomed = gateway.client();
+    doomed.send_query("SELECT SLEEP(30)").expect("a write");
+    assert!(server.runs("SLEEP(30)", PATIENCE), "it does not run");
+    // One connection is left, and 20 statements of 0.2 s queue for it.
+    let mut waiting: Vec<Client> = (0..20).map(|_| gateway.client()).collect();
+    for client in &mut waiting {
+        client.send_query("SELECT SLEEP(0.2)").expect("a write");
+    }
+    doomed.abort().expect("a reset");
+    let took = ends(&server, "SLEEP(30)");
+    eprintln!("killed after {took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    for client in &mut waiting {
+        client.read_query().expect("an answer");
+    }
+    assert_eq!(kills(&gateway), (1.0, 0.0), "{}", gateway.log());
+}
+
+#[test]
+fn without_another_connection_one_is_opened_in_the_place_of_the_killed() {
+    let server = MariaDb::with_test_schema(TABLE);
+    let chaos = Chaos::start(server.port());
+    for budget in [1, 3] {
+        let shape = Shape {
+            budget,
+            ..Shape::default()
+        };
+        let gateway = Gateway::in_shape(chaos.port(), &shape);
+        // All that run, leave at the same time.
+        let mut leaving: Vec<Client> = (0..budget).map(|_| gateway.client()).collect();
+        for client in &mut leaving {
+            client.send_query("SELECT SLEEP(30)").expect("a write");
+        }
+        let running = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                       WHERE INFO = 'SELECT SLEEP(30)'";
+        assert!(wait_for(PATIENCE, || server.sql(running).trim()
+            == budget.to_string()));
+        chaos.take_peak();
+        for client in leaving {
+            client.abort().expect("a reset");
+        }
+        let took = ends(&server, "SLEEP(30)");
+        let mut client = gateway.client();
+        client.query("SELECT 1").expect("served again");
+        let peak = chaos.take_peak();
+        eprintln!("budget {budget}: all killed after {took:?}, peak {peak}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(peak <= u64::from(budget) + 1, "{peak}");
+        assert_eq!(
+            kills(&gateway),
+            (f64::from(budget), 0.0),
+            "{}",
+            gateway.log()
+        );
+    }
+}
+
+#[test]
+fn a_kill_that_is_not_answered_is_counted_and_holds_nobody_up() {
+    let (server, gateway) = pair(&Shape {
+        extra: "[deadlines]\nstatement = \"500ms\"\n",
+        ..Shape::default()
+    });
+    let mut client = gateway.client();
+    let mut other = gateway.client();
+    other.query("BEGIN").expect("a transaction");
+    other.query("SELECT * FROM t").expect("a snapshot");
+    client.query("SELECT 1").expect("a second connection");
+    other.query("COMMIT").expect("both are idle now");
+    server.pause();
+    let error = client.query("SELECT 2").expect_err("no answer");
+    assert_eq!(error.errno(), 3024, "{error}");
+    let failed = wait_for(PATIENCE, || kills(&gateway).1 > 0.5);
+    assert!(failed, "{}", gateway.metrics());
+    assert!(gateway.log().contains("statement not killed"));
+    server.resume();
+    assert!(wait_for(PATIENCE, || client.query("SELECT 3").is_ok()));
+}
+
+/// Asks short questions, and checks every answer, until told to stop; how many.
+fn ask_steadily(login: &Login, number: usize, stop: &AtomicBool) -> u64 {
+    let mut client = Client::connect(login).expect("a login");
+    let mut asked = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let tag = format!("{number}:{asked}");
+        let sql = match asked % 3 {
+            0 => format!("SELECT SLEEP(0.002), '{tag}'"),
+            _ => format!("SELECT 0, '{tag}'"),
+        };
+        let answer = client.query_one(&sql);
+        let answer = answer.unwrap_or_else(|error| panic!("{tag}: {error}"));
+        assert_eq!(answer.text(0, 1).as_deref(), Some(tag.as_str()));
+        asked += 1;
+    }
+    asked
+}
+
+/// Begins statements of some milliseconds and leaves during them, until told to stop; how often.
+fn vanish_again_and_again(login: &Login, number: u64, stop: &AtomicBool) -> u64 {
+    let mut vanished = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut client) = Client::connect(login) else {
+            continue;
+        };
+        client.send_query("SELECT SLEEP(0.01)").expect("a write");
+        // From before the statement has begun until after it has ended.
+        std::thread::sleep(Duration::from_micros(
+            (number * 7 + vanished * 13) % 15 * 1_000,
+        ));
+        client.abort().expect("a reset");
+        vanished += 1;
+    }
+    vanished
+}
+
+#[test]
+fn a_kill_never_hits_another_clients_statement() {
+    let server = MariaDb::with_test_schema(TABLE);
+    let chaos = Chaos::start(server.port());
+    let shape = Shape {
+        budget: 4,
+        cores: 2,
+        extra: "[deadlines]\npool_wait = \"20s\"\n",
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(chaos.port(), &shape);
+    let login = gateway.login();
+    let stop = AtomicBool::new(false);
+    chaos.take_peak();
+    let (asked, vanished) = std::thread::scope(|scope| {
+        let (login, stop) = (&login, &stop);
+        let steady: Vec<_> = (0..8)
+            .map(|number| scope.spawn(move || ask_steadily(login, number, stop)))
+            .collect();
+        let leaving: Vec<_> = (0..3)
+            .map(|number| scope.spawn(move || vanish_again_and_again(login, number, stop)))
+            .collect();
+        std::thread::sleep(Duration::from_secs(8));
+        stop.store(true, Ordering::Relaxed);
+        let sum = |threads: Vec<std::thread::ScopedJoinHandle<'_, u64>>| -> u64 {
+            let done = threads.into_iter().map(|thread| thread.join());
+            done.map(|count| count.expect("every answer is its own"))
+                .sum()
+        };
+        (sum(steady), sum(leaving))
+    });
+    let (killed, failed) = kills(&gateway);
+    let peak = chaos.take_peak();
+    eprintln!(
+        "{asked} answers, {vanished} clients left, {killed} killed, {failed} not, peak {peak}"
+    );
+    assert!(killed > 20.0, "{}", gateway.log());
+    assert!(asked > 500, "{asked}");
+    // One more per core, while it opens a connection in the place of one that is to be killed.
+    assert!(peak <= 4 + 2, "{peak} connections");
+    assert!(wait_for(PATIENCE, || server.connections_of(ACCOUNT) <= 4));
+    let panics = gateway.metric("ringgate_panics_total", &[]);
+    assert!(panics < 0.5, "{}", gateway.log());
+}
