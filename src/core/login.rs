@@ -15,14 +15,14 @@ use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
 use crate::base::credential::{AuthPlugin, Verifier};
-use crate::config::Snapshot;
+use crate::config::{Snapshot, User};
 use crate::net::{Buf, Stream, Timer};
 use crate::session::mysql::downstream::{Session, SessionFacts};
 use crate::session::mysql::effects::PinSet;
 use crate::session::mysql::intake::Intake;
 use crate::session::mysql::login::{
-    DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, RsaOutcome, RsaWork,
-    Users,
+    DECOY, DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, RsaOutcome,
+    RsaWork, Users,
 };
 use crate::wire::mysql::auth;
 use crate::wire::mysql::charset;
@@ -42,17 +42,29 @@ struct Accounts<'a> {
         &'a std::collections::HashMap<Vec<u8>, (Verifier, Verifier), foldhash::fast::FixedState>,
 }
 
+impl Accounts<'_> {
+    /// What an account's login is checked against: the fast form where it has been learnt.
+    fn verifier<'a>(&'a self, account: &'a User) -> &'a Verifier {
+        let learnt = self.learnt.get(account.name.as_bytes());
+        let learnt = learnt.filter(|(stored, _)| *stored == account.verifier);
+        learnt.map_or(&account.verifier, |(_, learnt)| learnt)
+    }
+}
+
 impl Users for Accounts<'_> {
     fn find(&self, user: &[u8]) -> Option<(usize, &Verifier)> {
         let (index, account) = self.snapshot.users.find(user)?;
-        let learnt = self
-            .learnt
-            .get(user)
-            .filter(|(stored, _)| *stored == account.verifier);
-        Some((
-            index,
-            learnt.map_or(&account.verifier, |(_, learnt)| learnt),
-        ))
+        Some((index, self.verifier(account)))
+    }
+
+    /// That of an account which the name picks: packets and work are those of accounts there are, in
+    /// the proportion in which there are such, and the same for the same name on every core.
+    fn decoy(&self, user: &[u8]) -> &Verifier {
+        let accounts = self.snapshot.users.list();
+        let count = u64::try_from(accounts.len()).unwrap_or(1).max(1);
+        let picked = xxhash_rust::xxh3::xxh3_64(user) % count;
+        let account = usize::try_from(picked).ok().and_then(|at| accounts.get(at));
+        account.map_or(&DECOY, |account| self.verifier(account))
     }
 }
 

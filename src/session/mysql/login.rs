@@ -100,8 +100,8 @@ pub trait Users {
     }
 }
 
-/// No password is known that hashes to it.
-static DECOY: Verifier = Verifier::Both {
+/// The decoy where there are no accounts. No password is known that hashes to it.
+pub static DECOY: Verifier = Verifier::Both {
     native: [0; 20],
     sha2: [0; 32],
 };
