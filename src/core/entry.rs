@@ -13,14 +13,13 @@ use super::mailbox::Mailbox;
 use super::message::{Addresses, CoreMessage};
 use super::routing::Routing;
 use super::runtime::{CoreFuture, CoreSeed};
+use super::server_key;
 use super::world::{Drain, Replica, World};
-use crate::base::credential::Verifier;
 use crate::base::ident::{CoreId, EndpointId};
 use crate::config::{Snapshot, SocketSettings};
 use crate::net::{self, Keepalive, Net, SocketOptions};
 use crate::pool::PoolLimits;
 use crate::telemetry::metrics::CoreMetrics;
-use crate::wire::mysql::rsa::ServerKey;
 
 /// How often pools are looked after while something waits, and otherwise.
 const TICK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -54,7 +53,7 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
     );
     let ring = net.clone();
     let driving = net::spawn("ring", async move { ring.drive().await });
-    prepare_key(&world);
+    server_key::prepare(&world);
     for listener in seed.listeners {
         let Some(settings) = seed
             .snapshot
@@ -153,17 +152,8 @@ fn handle(world: &Rc<World>, message: CoreMessage) {
         }
 
         CoreMessage::JobDone(done) => {
-            let is_key = done
-                .outcome
-                .as_ref()
-                .is_some_and(|outcome| outcome.is::<MadeKey>());
-            match done.outcome {
-                Some(outcome) if is_key => {
-                    if let Ok(made) = outcome.downcast::<MadeKey>() {
-                        *world.server_key.borrow_mut() = made.0;
-                    }
-                }
-                outcome => world.job_done(done.job, outcome),
+            if let Some(outcome) = world.server_key.take(done.job, done.outcome) {
+                world.job_done(done.job, outcome);
             }
         }
     }
@@ -183,35 +173,6 @@ fn count_ring(world: &World) {
         .set(u64::try_from(stats.open).unwrap_or(u64::MAX));
 }
 
-/// The RSA key of full logins, made on the helper thread if any account will need one.
-struct MadeKey(Option<Arc<ServerKey>>);
-
-fn prepare_key(world: &World) {
-    static KEY: std::sync::OnceLock<Option<Arc<ServerKey>>> = std::sync::OnceLock::new();
-    let replica = world.replica();
-    let users = replica.snapshot.users.list();
-    if !users
-        .iter()
-        .any(|user| matches!(user.verifier, Verifier::Salted(_)))
-    {
-        return;
-    }
-    // All cores show the same key: the helper thread makes it once.
-    let make = || {
-        MadeKey(
-            KEY.get_or_init(|| ServerKey::generate().ok().map(Arc::new))
-                .clone(),
-        )
-    };
-    if world
-        .jobs
-        .submit(world.core, world.new_job(), make)
-        .is_err()
-    {
-        crate::log!(Error, "no RSA key: too many jobs wait");
-    }
-}
-
 /// Takes over a snapshot between two exchanges. Endpoints that stay keep their pools and permits.
 fn apply(world: &Rc<World>, snapshot: &Arc<Snapshot>, addresses: &Addresses) {
     let old = world.replica();
@@ -228,7 +189,7 @@ fn apply(world: &Rc<World>, snapshot: &Arc<Snapshot>, addresses: &Addresses) {
         *world.server_version.borrow_mut() = version.as_str().into();
     }
     *world.replica.borrow_mut() = new;
-    prepare_key(world);
+    server_key::prepare(world);
     world.kick();
 }
 

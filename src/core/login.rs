@@ -165,6 +165,7 @@ impl Entry {
             crate::log!(Error, "no randomness for a login challenge");
             return Err(CloseReason::LoginDenied);
         };
+        self.wait_for_key().await?;
         let mut login = Login::new(self.login_config(peer, connection_id), nonce, switch_nonce);
         login.greeting(status::AUTOCOMMIT, &mut out);
         self.send(&mut out);
@@ -228,8 +229,22 @@ impl Entry {
         })
     }
 
+    /// A key that is being made is part of the challenge.
+    async fn wait_for_key(&mut self) -> Result<(), End> {
+        poll_fn(|cx| {
+            if self.world.server_key.poll_settled(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.world.drain() != Drain::Serving {
+                return Poll::Ready(Err(CloseReason::Drain));
+            }
+            self.timer.poll(cx).map(|()| Err(CloseReason::LoginTimeout))
+        })
+        .await
+    }
+
     fn login_config(&self, peer: SocketAddr, connection_id: u32) -> LoginConfig {
-        let key = self.world.server_key.borrow();
+        let key = self.world.server_key.get();
         LoginConfig {
             server_version: Arc::clone(&self.world.server_version.borrow()),
             connection_id,
@@ -262,8 +277,8 @@ impl Entry {
     }
 
     /// The private-key arithmetic of a full login takes a millisecond: not on a core.
-    async fn run_rsa(&self, work: RsaWork) -> RsaOutcome {
-        let Some(key) = self.world.server_key.borrow().clone() else {
+    async fn run_rsa(&mut self, work: RsaWork) -> RsaOutcome {
+        let Some(key) = self.world.server_key.get() else {
             return RsaOutcome::Refuted;
         };
         let job = self.world.new_job();
@@ -274,7 +289,11 @@ impl Entry {
         if submitted.is_err() {
             return RsaOutcome::Refuted;
         }
-        let outcome = poll_fn(|cx| self.world.poll_job(job, cx)).await;
+        let outcome = poll_fn(|cx| match self.world.poll_job(job, cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome),
+            Poll::Pending => self.timer.poll(cx).map(|()| None),
+        });
+        let outcome = outcome.await;
         let outcome = outcome.and_then(|outcome| outcome.downcast::<RsaOutcome>().ok());
         outcome.map_or(RsaOutcome::Refuted, |outcome| *outcome)
     }

@@ -19,5 +19,6 @@ pub mod message;
 pub mod preflight;
 mod routing;
 pub mod runtime;
+mod server_key;
 mod watch;
 mod world;

@@ -13,6 +13,7 @@ use super::jobs::Jobs;
 use super::mailbox::Mailboxes;
 use super::message::Addresses;
 use super::routing::Routing;
+use super::server_key::KeySlot;
 use crate::base::clock::Now;
 use crate::base::credential::Verifier;
 use crate::base::ident::{CoreId, EndpointId};
@@ -24,7 +25,6 @@ use crate::session::mysql::state::Vector;
 use crate::session::mysql::statements::Texts;
 use crate::telemetry::metrics::CoreMetrics;
 use crate::wire::mysql::charset::Collation;
-use crate::wire::mysql::rsa::ServerKey;
 
 /// How far a drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +77,7 @@ pub(super) struct World {
     pub(super) scratch: RefCell<Scratch>,
     pub(super) prng: RefCell<Prng>,
     pub(super) server_version: RefCell<Arc<str>>,
-    pub(super) server_key: RefCell<Option<Arc<ServerKey>>>,
+    pub(super) server_key: KeySlot,
     /// Stage-2 hashes learnt in full logins, by user name, with the stored verifier they belong to.
     pub(super) learnt: RefCell<HashMap<Vec<u8>, (Verifier, Verifier), FixedState>>,
     schemas: RefCell<HashMap<u64, Now, FixedState>>,
@@ -121,7 +121,7 @@ impl World {
             scratch: RefCell::default(),
             prng: RefCell::new(Prng::new(seed)),
             server_version: RefCell::new(version),
-            server_key: RefCell::default(),
+            server_key: KeySlot::default(),
             learnt: RefCell::default(),
             schemas: RefCell::default(),
             vectors: RefCell::default(),
