@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod load;
 mod serve;
 
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// The load harness.
+    Load(load::LoadArgs),
 }
 
 /// Parses the process's arguments and runs the subcommand.
@@ -68,5 +71,6 @@ pub fn run() -> ExitCode {
         Command::Serve { config } => serve::run(config),
         Command::Check { file, show } => check::run(&file, show),
         Command::Demo { check } => demo::run(check),
+        Command::Load(arguments) => load::run(arguments),
     }
 }

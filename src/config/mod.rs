@@ -31,6 +31,7 @@ use toml::de::DeTable;
 pub use machine::Machine;
 pub use problem::{Code, ConfigErrors, Problem};
 pub use snapshot::*;
+pub(crate) use units::parse_cpus;
 
 use doors::ReadListener;
 use places::BudgetRule;

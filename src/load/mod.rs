@@ -11,3 +11,4 @@ pub mod record;
 pub mod result;
 pub mod scenario;
 pub mod schedule;
+pub mod serve;

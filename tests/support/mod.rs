@@ -14,6 +14,7 @@ pub mod chaos;
 pub mod client;
 pub mod gateway;
 pub mod mariadb;
+pub mod null;
 pub mod packet;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -23,6 +24,7 @@ pub use chaos::Chaos;
 pub use client::{Answer, Client, ClientError, Login, Statement};
 pub use gateway::{Gateway, Ports, Shape};
 pub use mariadb::{MariaDb, MariaDbOptions};
+pub use null::NullServer;
 
 /// The account that servers started here give the gateway and direct clients, with all privileges.
 pub const ACCOUNT: &str = "rg";
