@@ -1,10 +1,12 @@
 //! The command line: one file per subcommand.
 //!
-//! Exit codes: 0 success, 1 runtime failure, 64 usage, 78 configuration.
+//! Exit codes: 0 success, 1 runtime failure, 64 usage, 65 unusable results, 78 configuration. `report
+//! compare` has its own meaning of 1 and 2.
 
 mod check;
 mod demo;
 mod load;
+mod report;
 mod serve;
 
 use std::path::PathBuf;
@@ -16,6 +18,8 @@ use clap::{Parser, Subcommand};
 pub const EXIT_RUNTIME: u8 = 1;
 /// The command line cannot be understood (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
+/// Files given as data cannot be used (`EX_DATAERR` of sysexits.h).
+pub const EXIT_DATA: u8 = 65;
 /// The configuration is refused (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -24,7 +28,7 @@ pub const EXIT_CONFIG: u8 = 78;
 #[command(
     name = "ringgate",
     version,
-    after_help = "Exit codes: 0 success, 1 runtime failure, 64 usage, 78 configuration."
+    after_help = "Exit codes: 0 success, 1 runtime failure, 64 usage, 65 unusable results, 78 configuration."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -55,6 +59,8 @@ enum Command {
     },
     /// The load harness.
     Load(load::LoadArgs),
+    /// Draw a page from the results of load runs, or compare two builds.
+    Report(Box<report::Report>),
 }
 
 /// Parses the process's arguments and runs the subcommand.
@@ -72,5 +78,6 @@ pub fn run() -> ExitCode {
         Command::Check { file, show } => check::run(&file, show),
         Command::Demo { check } => demo::run(check),
         Command::Load(arguments) => load::run(arguments),
+        Command::Report(options) => report::run(*options),
     }
 }

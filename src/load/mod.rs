@@ -8,6 +8,7 @@
 pub mod histogram;
 pub mod keys;
 pub mod record;
+pub mod report;
 pub mod result;
 pub mod scenario;
 pub mod schedule;

@@ -275,7 +275,7 @@ impl fmt::Display for Quoted<'_> {
 }
 
 /// Milliseconds since 1970 as RFC 3339 in UTC.
-struct Utc(u64);
+pub struct Utc(pub u64);
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
