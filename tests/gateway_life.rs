@@ -13,7 +13,9 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use support::gateway::{ENVIRONMENT, two_shards_config};
-use support::{Client, ClientError, Gateway, Login, MariaDb, Ports, Shape, free_port, wait_for};
+use support::{
+    ACCOUNT, Client, ClientError, Gateway, Login, MariaDb, Ports, Shape, free_port, wait_for,
+};
 
 const TABLE: &str = "CREATE OR REPLACE TABLE test.t (a INT PRIMARY KEY) ENGINE=InnoDB;";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -157,6 +159,63 @@ fn a_reload_touches_no_connection() {
         "served to its end"
     );
     assert_eq!(value(&mut client, "SELECT @kept"), "kept");
+}
+
+#[test]
+fn an_endpoint_that_a_reload_took_away_is_left_and_comes_back_with_its_budget() {
+    let a = MariaDb::with_test_schema("");
+    let b = MariaDb::with_test_schema(TABLE);
+    let extra = "[deadlines]\nconnect = \"200ms\"\npool_wait = \"500ms\"\n";
+    let both = |ports: Ports| two_shards_config(ports, a.port(), b.port(), 2, extra);
+    let only_a = Shape {
+        budget: 2,
+        extra,
+        ..Shape::default()
+    };
+    let gateway = Gateway::start(both);
+    let generation = |is: f64| {
+        let applied = || gateway.metric("ringgate_configuration_generation", &[]) > is - 0.5;
+        assert!(wait_for(PATIENCE, applied), "{}", gateway.log());
+    };
+    let of_b = Login {
+        user: "b".to_owned(),
+        password: "password-of-b".to_owned(),
+        ..gateway.login()
+    };
+    let connect = || Client::connect(&of_b).expect("a login");
+    let mut pinned = [connect(), connect()];
+    for client in &mut pinned {
+        client.query("BEGIN").expect("a transaction");
+        client.query("SELECT * FROM t").expect("a snapshot");
+    }
+    gateway.reload(|ports| only_a.config(ports, a.port()));
+    generation(2.0);
+    let [one, mut two] = pinned;
+    two.query("INSERT INTO t VALUES (1)").expect("served on");
+
+    gateway.reload(both);
+    generation(3.0);
+    let error = connect().query("SELECT 1").expect_err("both are in use");
+    assert_eq!(error.errno(), 3168, "{error}");
+    assert_eq!(b.connections_of(ACCOUNT), 2);
+    drop(one);
+    assert_eq!(value(&mut connect(), "SELECT 1"), "1");
+
+    gateway.reload(|ports| only_a.config(ports, a.port()));
+    generation(4.0);
+    two.query("COMMIT").expect("served to its end");
+    assert_eq!(value(&mut two, "SELECT COUNT(*) FROM t"), "1");
+    drop(two);
+    let left = wait_for(PATIENCE, || b.connections_of(ACCOUNT) == 0);
+    assert!(left, "its connections stay open");
+    let of_endpoint = |name: &str| gateway.metric(name, &["placement=\"shard-b\""]);
+    for name in ["open", "idle", "leased"] {
+        let name = format!("ringgate_upstream_connections_{name}");
+        assert!(wait_for(PATIENCE, || of_endpoint(&name) == 0.0), "{name}");
+    }
+    assert!(wait_for(PATIENCE, || of_endpoint(
+        "ringgate_upstream_permits"
+    ) == 0.0));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::door::{self, Door};
 use super::endpoint::{EndpointSeed, EndpointState};
 use super::mailbox::Mailbox;
 use super::message::{Addresses, CoreMessage};
+use super::retire;
 use super::routing::Routing;
 use super::runtime::{CoreFuture, CoreSeed};
 use super::server_key;
@@ -41,7 +42,7 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
         &metrics,
         seed.core,
         cores,
-        None,
+        &[],
     );
     let world = World::new(
         seed.core,
@@ -97,6 +98,7 @@ async fn keep(world: &Rc<World>) {
             is_busy |= endpoint.sweep(world);
             is_reaping |= endpoint.is_reaping();
         }
+        retire::look(world);
         if world.drain() != Drain::Serving && world.clients() == 0 && !is_reaping {
             return;
         }
@@ -138,15 +140,18 @@ fn handle(world: &Rc<World>, message: CoreMessage) {
         CoreMessage::DrainNow => world.set_drain(Drain::Now),
         CoreMessage::Scrape(reply) => {
             count_ring(world);
-            for endpoint in &world.replica().endpoints {
+            let replica = world.replica();
+            let leaving = world.leaving.borrow();
+            for endpoint in replica.endpoints.iter().chain(leaving.iter()) {
                 endpoint.gauge();
             }
             reply.send(world.metrics.scrape());
         }
         CoreMessage::Permit(message) => {
             let replica = world.replica();
-            let endpoint = replica.endpoints.iter().find(|e| e.id == message.endpoint);
-            if let Some(endpoint) = endpoint {
+            let leaving = world.leaving.borrow().clone();
+            let mut endpoints = replica.endpoints.iter().chain(&leaving);
+            if let Some(endpoint) = endpoints.find(|e| e.id == message.endpoint) {
                 endpoint.on_permit(world, message);
             }
         }
@@ -177,14 +182,17 @@ fn count_ring(world: &World) {
 fn apply(world: &Rc<World>, snapshot: &Arc<Snapshot>, addresses: &Addresses) {
     let old = world.replica();
     let cores = world.mailboxes.cores();
+    let mut known = old.endpoints.clone();
+    known.extend(world.leaving.borrow().iter().cloned());
     let new = replica(
         snapshot,
         addresses,
         &world.metrics,
         world.core,
         cores,
-        Some(&old),
+        &known,
     );
+    retire::note(world, &old, &new);
     if let Some(version) = &snapshot.node.server_version {
         *world.server_version.borrow_mut() = version.as_str().into();
     }
@@ -199,7 +207,7 @@ fn replica(
     metrics: &CoreMetrics,
     core: CoreId,
     cores: u16,
-    old: Option<&Replica>,
+    known: &[Rc<EndpointState>],
 ) -> Rc<Replica> {
     let pools = &snapshot.pools;
     let limits = PoolLimits {
@@ -217,8 +225,7 @@ fn replica(
         let label = format!("{}/{address}", placement.name);
         let id = EndpointId(xxhash_rust::xxh32::xxh32(label.as_bytes(), 0));
         let resolved = addresses.of(EndpointId(index)).to_vec();
-        let kept = old.and_then(|old| old.endpoints.iter().find(|kept| kept.id == id));
-        if let Some(kept) = kept {
+        if let Some(kept) = known.iter().find(|kept| kept.id == id) {
             *kept.addresses.borrow_mut() = resolved;
             let before = kept.budget.replace(endpoint.budget);
             kept.permits.borrow_mut().resize(before, endpoint.budget);

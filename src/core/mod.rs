@@ -17,6 +17,7 @@ mod login;
 pub mod mailbox;
 pub mod message;
 pub mod preflight;
+mod retire;
 mod routing;
 pub mod runtime;
 mod server_key;

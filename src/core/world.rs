@@ -73,6 +73,8 @@ pub(super) struct World {
     pub(super) jobs: Jobs,
     pub(super) metrics: CoreMetrics,
     pub(super) replica: RefCell<Rc<Replica>>,
+    /// Endpoints that a reload took away, while anything is left of them.
+    pub(super) leaving: RefCell<Vec<Rc<EndpointState>>>,
     pub(super) texts: RefCell<Texts>,
     pub(super) scratch: RefCell<Scratch>,
     pub(super) prng: RefCell<Prng>,
@@ -117,6 +119,7 @@ impl World {
             jobs,
             metrics,
             replica: RefCell::new(replica),
+            leaving: RefCell::default(),
             texts: RefCell::default(),
             scratch: RefCell::default(),
             prng: RefCell::new(Prng::new(seed)),
