@@ -3,6 +3,7 @@
 use std::cell::RefMut;
 use std::future::Future;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -117,6 +118,17 @@ impl Stream {
     /// Whether the peer has ended the connection, in order or not.
     pub fn has_ended(&self) -> bool {
         self.with(|socket, _, _| socket.end.is_some())
+    }
+
+    /// Whether bytes, the end or an error wait in the kernel: asks it, so that a connection which was
+    /// just adopted need not wait for its first turn. [`Stream::is_disturbed`] knows afterwards.
+    pub fn is_readable(&self) -> bool {
+        self.with(|socket, _, _| {
+            let mut byte = [MaybeUninit::uninit()];
+            let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+            let peeked = socket2::SockRef::from(&socket.fd).recv_with_flags(&mut byte, flags);
+            !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        })
     }
 
     /// Bytes received and not yet read.
@@ -267,6 +279,14 @@ impl Stream {
         });
         Detaching { stream: Some(self) }
     }
+
+    /// Receives again after a detaching that came to nothing.
+    fn stay(&self) {
+        self.with(|socket, key, hub| {
+            socket.wanted = true;
+            socket.arm(key, hub);
+        });
+    }
 }
 
 impl Drop for Stream {
@@ -285,18 +305,26 @@ pub struct Detaching {
     stream: Option<Stream>,
 }
 
+impl Detaching {
+    /// The connection, which stays on the ring; `None` once it has left or was given back.
+    pub fn give_up(mut self) -> Option<Stream> {
+        self.stream.take().inspect(Stream::stay)
+    }
+}
+
 impl Future for Detaching {
-    type Output = io::Result<OwnedFd>;
+    type Output = Result<OwnedFd, Option<Stream>>;
 
     /// # Errors
-    /// A byte, the end or an error has arrived, or a send has failed: the connection is closed.
+    /// A byte, the end or an error has arrived, or a send has failed: the connection, which stays on
+    /// the ring; `None` if this was told before.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(stream) = &self.stream else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            return Poll::Ready(Err(None));
         };
         if stream.is_disturbed() {
-            self.stream = None;
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            stream.stay();
+            return Poll::Ready(Err(self.stream.take()));
         }
         let waits = stream.with(|socket, key, hub| {
             // In the line for a buffer, but not in the kernel.
@@ -321,7 +349,7 @@ impl Future for Detaching {
         self.stream = None;
         Poll::Ready(match socket {
             Some(socket) => Ok(socket.fd),
-            None => Err(io::ErrorKind::NotConnected.into()),
+            None => Err(None),
         })
     }
 }
