@@ -296,7 +296,7 @@ impl Session {
         let Some(text) = self.op.text.take() else {
             return;
         };
-        close_evicted(upstream.prepared.add(text.key, id), upstream_out);
+        close_evicted(upstream.prepared.add(text.clone(), id), upstream_out);
         let effects = self.op.effects;
         // Its answer is on the connection of the statement before it, and nowhere else.
         if effects.reads_conditions {
@@ -346,8 +346,8 @@ impl Session {
                     ..
                 }) = packet
                 {
-                    let key = text.key;
-                    let evicted = upstream.prepared.add(key, id);
+                    let text = text.clone();
+                    let evicted = upstream.prepared.add(text, id);
                     close_evicted(evicted, upstream_out);
                     let statement = self.statements.find(self.op.statement);
                     let same = statement.is_none_or(|s| s.params == params && s.columns == columns);

@@ -10,6 +10,7 @@ pub mod intake;
 pub mod kill;
 pub mod login;
 pub mod output;
+pub mod packed;
 pub mod residue;
 pub mod salvage;
 pub mod state;

@@ -107,11 +107,23 @@ impl Statements {
 /// A statement as one upstream connection knows it.
 #[derive(Debug)]
 pub struct Prepared {
+    /// What was prepared: kept, so that its key stays good for whoever prepares the same later, and
+    /// so that another core can be told.
+    text: Rc<StatementText>,
     /// The server's id on this connection.
     pub id: u32,
     /// Parameter types bound by the last execution there; `None` before the first.
     pub types: Option<Rc<[u8]>>,
     used_at: u64,
+}
+
+/// A prepared statement on its way to another core, where its text has another key.
+#[derive(Debug)]
+pub struct PackedStatement {
+    sql: Box<[u8]>,
+    schema: Option<Box<[u8]>>,
+    id: u32,
+    types: Option<Box<[u8]>>,
 }
 
 /// The statements prepared on one upstream connection.
@@ -142,9 +154,11 @@ impl PreparedSet {
 
     /// Adds a statement. Returns the server's id of one that must be closed: the one replaced, or
     /// the least recently used where the set is full.
-    pub fn add(&mut self, key: u64, id: u32) -> Option<u32> {
+    pub fn add(&mut self, text: Rc<StatementText>, id: u32) -> Option<u32> {
         self.clock = self.clock.wrapping_add(1);
+        let key = text.key;
         let prepared = Prepared {
+            text,
             id,
             types: None,
             used_at: self.clock,
@@ -166,6 +180,38 @@ impl PreparedSet {
     /// Forgets a statement; returns the server's id, to be closed.
     pub fn remove(&mut self, key: u64) -> Option<u32> {
         self.by_key.remove(&key).map(|prepared| prepared.id)
+    }
+
+    /// The set in a form that may leave its core: least recently used first.
+    pub fn pack(&self) -> Vec<PackedStatement> {
+        let mut all: Vec<_> = self.by_key.values().collect();
+        all.sort_by_key(|prepared| prepared.used_at);
+        let pack = |prepared: &Prepared| PackedStatement {
+            sql: prepared.text.sql.clone(),
+            schema: prepared.text.schema.clone(),
+            id: prepared.id,
+            types: prepared.types.as_deref().map(Into::into),
+        };
+        all.into_iter().map(pack).collect()
+    }
+
+    /// The set that another core has packed, under this core's keys.
+    pub fn unpack(packed: Vec<PackedStatement>, len_max: usize, texts: &mut Texts) -> Self {
+        let mut set = Self::new(len_max);
+        for statement in packed {
+            let text = texts.intern(&statement.sql, statement.schema.as_deref());
+            let key = text.key;
+            set.add(text, statement.id);
+            if let Some(prepared) = set.by_key.get_mut(&key) {
+                prepared.types = statement.types.map(Into::into);
+            }
+        }
+        set
+    }
+
+    /// The most that it holds.
+    pub fn len_max(&self) -> usize {
+        self.len_max
     }
 
     /// How many are prepared.
@@ -243,13 +289,43 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_statement_is_closed() {
+        let mut texts = Texts::default();
+        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| texts.intern(sql, None));
         let mut set = PreparedSet::new(2);
-        assert_eq!(set.add(1, 10), None);
-        assert_eq!(set.add(2, 20), None);
-        assert!(set.touch(1).is_some());
-        assert_eq!(set.add(3, 30), Some(20));
-        assert_eq!(set.add(3, 31), Some(30));
-        assert_eq!((set.len(), set.remove(3)), (2, Some(31)));
+        assert_eq!(set.add(a.clone(), 10), None);
+        assert_eq!(set.add(b, 20), None);
+        assert!(set.touch(a.key).is_some());
+        assert_eq!(set.add(c.clone(), 30), Some(20));
+        assert_eq!(set.add(c.clone(), 31), Some(30));
+        assert_eq!((set.len(), set.remove(c.key)), (2, Some(31)));
+    }
+
+    #[test]
+    fn a_packed_set_keeps_ids_types_and_order_under_the_other_cores_keys() {
+        let mut here = Texts::default();
+        let mut set = PreparedSet::new(2);
+        let [a, b] = [b"a", b"b"].map(|sql| here.intern(sql, Some(b"x")));
+        set.add(a.clone(), 10);
+        set.add(b, 20);
+        set.touch(a.key).unwrap().types = Some([3, 0].as_slice().into());
+        let mut there = Texts::default();
+        let other = there.intern(b"c", None);
+        let mut set = PreparedSet::unpack(set.pack(), 2, &mut there);
+        let a = there.intern(b"a", Some(b"x"));
+        let found = set.by_key.get(&a.key).unwrap();
+        assert_eq!(
+            (found.id, found.types.as_deref()),
+            (10, Some([3, 0].as_slice()))
+        );
+        assert_eq!(
+            set.add(other, 30),
+            Some(20),
+            "`b` is the least recently used"
+        );
+        assert!(
+            set.touch(there.intern(b"a", None).key).is_none(),
+            "another schema"
+        );
     }
 
     #[test]
