@@ -228,19 +228,23 @@ fn clients_on(gateway: &Gateway, core: u16, count: usize) -> Vec<Client> {
 }
 
 /// Runs `sql` on all clients at once.
-fn all_at_once(clients: Vec<Client>, sql: &str) -> Duration {
+fn all_at_once(clients: Vec<Client>, sql: &str) -> (Duration, Vec<Client>) {
     let begun = Instant::now();
     let running: Vec<_> = clients
         .into_iter()
         .map(|mut client| {
             let sql = sql.to_owned();
-            std::thread::spawn(move || client.query(&sql).map(|_| ()))
+            std::thread::spawn(move || {
+                client.query(&sql).expect("an answer");
+                client
+            })
         })
         .collect();
-    for run in running {
-        run.join().expect("a client's thread").expect("an answer");
-    }
-    begun.elapsed()
+    let clients = running
+        .into_iter()
+        .map(|run| run.join().expect("a client's thread"))
+        .collect();
+    (begun.elapsed(), clients)
 }
 
 #[test]
@@ -258,12 +262,50 @@ fn one_core_with_all_the_clients_reaches_the_whole_budget_and_no_more() {
     for core in [0, 1, 0] {
         let clients = clients_on(&gateway, core, 12);
         chaos.take_peak();
-        let took = all_at_once(clients, "SELECT SLEEP(0.5)");
+        let (took, _) = all_at_once(clients, "SELECT SLEEP(0.5)");
         let peak = chaos.take_peak();
         let moved = gateway.metric("ringgate_upstream_permits_moved_total", &[]);
         eprintln!("core {core}: 12 statements of 0.5 s in {took:?}, peak {peak}, moved {moved}");
         assert_eq!(peak, budget);
     }
+}
+
+#[test]
+fn connections_follow_the_clients_to_the_other_core() {
+    let server = MariaDb::with_test_schema("");
+    let shape = Shape {
+        cores: 2,
+        extra: "[node]\nserver_version = \"10.11.6-MariaDB\"\n\
+                [deadlines]\npool_wait = \"10s\"\n",
+        ..Shape::default()
+    };
+    let chaos = Chaos::start(server.port());
+    let gateway = Gateway::in_shape(chaos.port(), &shape);
+    let all = usize::try_from(shape.budget).expect("a small number");
+    all_at_once(clients_on(&gateway, 0, all), "SELECT SLEEP(0.5)");
+    let lent = || gateway.metric("ringgate_upstream_connections_lent_total", &[]);
+    let connects = server.status("Connections");
+    chaos.take_peak();
+    let (mut before, mut known) = (lent(), Vec::new());
+    for core in [1, 0, 1] {
+        let clients = clients_on(&gateway, core, all);
+        let (took, clients) = all_at_once(clients, "SELECT SLEEP(0.5), LAST_INSERT_ID(7)");
+        known.extend(clients);
+        let now = lent();
+        eprintln!("core {core}: {took:?}, {} lent", now - before);
+        assert!(
+            now - before >= f64::from(shape.budget) - 0.5,
+            "{now} after {before}"
+        );
+        before = now;
+    }
+    // What a session left on a connection was read out before it went to the other core.
+    for client in &mut known {
+        assert_eq!(value(client, "SELECT LAST_INSERT_ID()"), "7");
+    }
+    // The second question is the only connection made meanwhile.
+    assert_eq!(server.status("Connections") - connects, 1);
+    assert_eq!(chaos.take_peak(), u64::from(shape.budget));
 }
 
 #[test]

@@ -120,6 +120,42 @@ fn idle_connections_of_other_cores_are_given_to_the_core_that_has_the_clients() 
         sim.run(500 * MS);
         assert_eq!(sim.cores[0].permits.owned(), 32, "seed {seed}");
         assert_eq!(sim.cores[0].permits.in_use(), 32, "seed {seed}");
+        assert!(sim.lent > 0, "seed {seed}: none was handed over");
+    }
+}
+
+#[test]
+fn connections_follow_the_clients_from_core_to_core_instead_of_being_made_again() {
+    for seed in 0..20 {
+        let mut sim = Sim::new(
+            seed,
+            Shape {
+                cores: 2,
+                budget: 8,
+                clients: vec![16, 16],
+                keys: 1,
+                exchange: 2 * MS,
+                think: 0,
+                failures: 0,
+                until: 0,
+            },
+        );
+        sim.run(300 * MS);
+        let opened = sim.opened;
+        for round in 0..6 {
+            let (busy, quiet) = (round % 2, (round + 1) % 2);
+            for client in &mut sim.cores[quiet].clients {
+                (client.is_leaving, client.next) = (true, None);
+            }
+            for client in &mut sim.cores[busy].clients {
+                client.is_leaving = false;
+                client.next = (client.waits_since.is_none()).then_some(sim.now);
+            }
+            let until = sim.now + 400 * MS;
+            sim.run(until);
+            assert_eq!(sim.cores[busy].permits.in_use(), 8, "seed {seed}");
+        }
+        assert_eq!(sim.opened, opened, "seed {seed}: {} lent", sim.lent);
     }
 }
 

@@ -13,11 +13,12 @@ use foldhash::fast::FixedState;
 
 use super::dial;
 use super::kill::{self, Reaper};
+use super::lend;
 use super::world::World;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
-use crate::base::ident::EndpointId;
+use crate::base::ident::{CoreId, EndpointId};
 use crate::net::{SocketOptions, Stream};
 use crate::pool::{
     Backoff, Counts, Demand, Effect, Ended, Key, Lease, LeaseEnd, OnReturn, Patience, Permits,
@@ -60,7 +61,8 @@ pub(super) struct EndpointState {
     pub(super) budget: Cell<u32>,
     /// Leases held by this core's sessions: the load that balancing compares.
     pub(super) leased: Cell<u32>,
-    effects: RefCell<Vec<Effect>>,
+    /// What the permits have decided and is not carried out yet.
+    pub(super) effects: RefCell<Vec<Effect>>,
 }
 
 /// One pool with those who wait at it.
@@ -91,11 +93,7 @@ pub(super) struct EndpointSeed {
 }
 
 impl EndpointState {
-    pub(super) fn new(
-        seed: EndpointSeed,
-        core: crate::base::ident::CoreId,
-        cores: u16,
-    ) -> Rc<Self> {
+    pub(super) fn new(seed: EndpointSeed, core: CoreId, cores: u16) -> Rc<Self> {
         let permits = Permits::new(seed.id, core, cores, seed.budget, Patience::default());
         seed.metrics.permits.set(u64::from(permits.owned()));
         Rc::new(Self {
@@ -128,9 +126,8 @@ impl EndpointState {
         key: &Key,
         login: impl FnOnce() -> Arc<ConnectConfig>,
     ) -> Rc<PoolState> {
-        let mut pools = self.pools.borrow_mut();
-        if let Some(pool) = pools.iter().find(|pool| pool.key == *key) {
-            return Rc::clone(pool);
+        if let Some(pool) = self.known_pool(key) {
+            return pool;
         }
         let pool = Rc::new(PoolState {
             key: key.clone(),
@@ -140,8 +137,14 @@ impl EndpointState {
             deliveries: RefCell::default(),
             reaper: Reaper::default(),
         });
-        pools.push(Rc::clone(&pool));
+        self.pools.borrow_mut().push(Rc::clone(&pool));
         pool
+    }
+
+    /// The pool under `key`, if there is one.
+    pub(super) fn known_pool(&self, key: &Key) -> Option<Rc<PoolState>> {
+        let pools = self.pools.borrow();
+        pools.iter().find(|pool| pool.key == *key).cloned()
     }
 
     /// Applies the rules of permits and starts the connects that waiters need. Call it whenever
@@ -178,66 +181,6 @@ impl EndpointState {
                 dial::start(world, pool);
             }
         }
-    }
-
-    fn apply_effects(self: &Rc<Self>, world: &Rc<World>) {
-        loop {
-            let Some(effect) = self.effects.borrow_mut().pop() else {
-                return;
-            };
-            match effect {
-                Effect::Send(core, message) => {
-                    let message = super::message::CoreMessage::Permit(message);
-                    if world.mailboxes.send(core, message).is_err() {
-                        crate::log!(Warn, "permit message lost", core = core.0);
-                    }
-                }
-                Effect::GiveIdle { .. } | Effect::CloseIdle => self.close_longest_idle(world),
-            }
-        }
-    }
-
-    /// Closes the longest-idle connection of all pools; its permit goes where it was promised.
-    fn close_longest_idle(self: &Rc<Self>, world: &Rc<World>) {
-        let lease = {
-            let pools = self.pools.borrow();
-            let oldest = pools
-                .iter()
-                .filter_map(|pool| Some((pool.pool.borrow().idle_since()?, pool)))
-                .min_by_key(|(since, _)| *since);
-            oldest.and_then(|(_, pool)| pool.pool.borrow_mut().take_longest_idle())
-        };
-        if let Some(lease) = lease {
-            dial::close(world, self, lease.connection, CloseReason::PoolReclaimed);
-        }
-    }
-
-    /// A connection is closed, or was never made: its permit is free.
-    pub(super) fn released(self: &Rc<Self>, world: &Rc<World>) {
-        self.permits
-            .borrow_mut()
-            .released(&mut self.effects.borrow_mut());
-        self.metrics
-            .permits
-            .set(u64::from(self.permits.borrow().owned()));
-        self.apply_effects(world);
-        self.settle(world);
-    }
-
-    /// A message of another core's permits.
-    pub(super) fn on_permit(
-        self: &Rc<Self>,
-        world: &Rc<World>,
-        message: crate::pool::PermitMessage,
-    ) {
-        if matches!(message.body, crate::pool::PermitBody::Grant { .. }) {
-            self.metrics.permits_moved.inc();
-        }
-        self.permits.borrow_mut().on_message(message);
-        self.metrics
-            .permits
-            .set(u64::from(self.permits.borrow().owned()));
-        self.settle(world);
     }
 
     /// Closes idle connections that are dead, too old or idle for too long; fails waiters that no
@@ -312,7 +255,7 @@ impl EndpointState {
     }
 }
 
-fn demand<'a>(pools: &'a [Rc<PoolState>], is_resting: bool) -> Demand<'a> {
+pub(super) fn demand<'a>(pools: &'a [Rc<PoolState>], is_resting: bool) -> Demand<'a> {
     let mut demand = Demand::default();
     for state in pools {
         let pool = state.pool.borrow();
@@ -440,10 +383,12 @@ impl PoolState {
             },
             LeaseEnd::Discard(_) => lease,
         };
-        if end == LeaseEnd::Return && self.is_due_elsewhere(now) {
-            let lease = self.pool.borrow_mut().give_up(lease, owner);
-            let reason = CloseReason::PoolReclaimed;
-            return dial::close(world, &self.endpoint, lease.connection, reason);
+        if end == LeaseEnd::Return {
+            let given = self.on_return(now);
+            if given != OnReturn::Keep {
+                let lease = self.pool.borrow_mut().give_up(lease, owner);
+                return lend::give_returned(world, self, lease, &given);
+            }
         }
         // Only a session that left something on the connection wants this very one back.
         let mark = if lease.connection.session.holds_for(owner) {
@@ -455,14 +400,13 @@ impl PoolState {
         self.place(world, ended);
     }
 
-    /// Whether another core or pool is to have the place of a returned connection.
-    fn is_due_elsewhere(&self, now: Now) -> bool {
+    /// What is to become of a returned connection: another core or pool may be due it.
+    fn on_return(&self, now: Now) -> OnReturn {
         let oldest = self.pool.borrow().oldest_waiter();
         let pools = self.endpoint.pools.borrow();
         let demand = demand(&pools, self.endpoint.backoff.borrow().is_waiting(now));
         let mut permits = self.endpoint.permits.borrow_mut();
-        let given = permits.on_return(now, oldest.map(|waiter| waiter.since), &demand);
-        given != OnReturn::Keep
+        permits.on_return(now, oldest.map(|waiter| waiter.since), &demand)
     }
 
     /// Ends a lease by closing its connection, whatever runs on it.

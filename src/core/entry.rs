@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::door::{self, Door};
 use super::endpoint::{EndpointSeed, EndpointState};
+use super::lend;
 use super::mailbox::Mailbox;
 use super::message::{Addresses, CoreMessage};
 use super::retire;
@@ -16,6 +17,7 @@ use super::routing::Routing;
 use super::runtime::{CoreFuture, CoreSeed};
 use super::server_key;
 use super::world::{Drain, Replica, World};
+use crate::base::clock::Deadline;
 use crate::base::ident::{CoreId, EndpointId};
 use crate::config::{Snapshot, SocketSettings};
 use crate::net::{self, Keepalive, Net, SocketOptions};
@@ -92,18 +94,18 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
 async fn keep(world: &Rc<World>) {
     let mut timer = world.net.timer();
     loop {
-        let mut is_busy = false;
-        let mut is_reaping = false;
+        let (mut is_busy, mut is_reaping, mut look) = (false, false, Deadline::NEVER);
         for endpoint in &world.replica().endpoints {
             is_busy |= endpoint.sweep(world);
             is_reaping |= endpoint.is_reaping();
+            look = look.min(endpoint.next_look(world.net.now()));
         }
         retire::look(world);
         if world.drain() != Drain::Serving && world.clients() == 0 && !is_reaping {
             return;
         }
         let pause = if is_busy { TICK.0 } else { TICK.1 };
-        timer.set(world.net.now().plus(pause));
+        timer.set(world.net.now().plus(pause).min(look));
         let mut is_kicked = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut is_kicked, true) {
@@ -155,7 +157,7 @@ fn handle(world: &Rc<World>, message: CoreMessage) {
                 endpoint.on_permit(world, message);
             }
         }
-
+        CoreMessage::Lent(lent) => lend::take_over(world, *lent),
         CoreMessage::JobDone(done) => {
             if let Some(outcome) = world.server_key.take(done.job, done.outcome) {
                 world.job_done(done.job, outcome);

@@ -3,11 +3,14 @@
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::base::clock::{Deadline, Now};
 use crate::base::ident::{CoreId, EndpointId};
 use crate::config::Snapshot;
-use crate::pool::PermitMessage;
+use crate::pool::{Key, PermitMessage};
+use crate::session::mysql::packed::PackedUpstream;
 use crate::telemetry::scrape::Scrape;
 
 /// Where the endpoints of one snapshot are, resolved by the control thread.
@@ -62,8 +65,28 @@ pub enum CoreMessage {
     Scrape(Reply<Scrape>),
     /// Another core asks for permits, or gives some.
     Permit(PermitMessage),
+    /// Another core hands over an idle upstream connection, with its permit.
+    Lent(Box<Lent>),
     /// A job that this core gave to the helper thread has ended.
     JobDone(JobDone),
+}
+
+/// An idle upstream connection on its way between two cores: moved, never shared.
+pub struct Lent {
+    /// The endpoint it is connected to.
+    pub endpoint: EndpointId,
+    /// The core that lends it.
+    pub from: CoreId,
+    /// The pool it belongs to, there as here.
+    pub key: Key,
+    /// The socket. Nothing of it was received since it fell idle.
+    pub socket: OwnedFd,
+    /// The session on it.
+    pub session: PackedUpstream,
+    /// When it was opened.
+    pub opened_at: Now,
+    /// When it is too old to be kept.
+    pub retires_at: Deadline,
 }
 
 impl fmt::Debug for CoreMessage {
@@ -77,6 +100,7 @@ impl fmt::Debug for CoreMessage {
             Self::DrainNow => "DrainNow",
             Self::Scrape(_) => "Scrape",
             Self::Permit(_) => "Permit",
+            Self::Lent(_) => "Lent",
             Self::JobDone(_) => "JobDone",
         })
     }

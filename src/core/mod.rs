@@ -13,6 +13,7 @@ mod failure;
 mod initial_schema;
 pub mod jobs;
 mod kill;
+mod lend;
 mod login;
 pub mod mailbox;
 pub mod message;

@@ -185,14 +185,38 @@ impl Permits {
         }
     }
 
-    /// The connection asked for by [`Effect::GiveIdle`] or [`OnReturn::Give`] was handed to the
-    /// core `to`, with its permit.
+    /// The connection asked for by [`Effect::GiveIdle`] or [`OnReturn::Give`] leaves for the core
+    /// `to`, with its permit: from now on it is travelling.
     pub fn lent(&mut self, to: CoreId) {
         if let Some(at) = self.promised.iter().position(|core| *core == to) {
             self.promised.remove(at);
         }
         self.in_use = self.in_use.saturating_sub(1);
         self.owned = self.owned.saturating_sub(1);
+    }
+
+    /// The connection that was to leave for the core `to` ([`Permits::lent`]) could not: it counts
+    /// as this core's again. `to` has the permit promised for when the connection is closed.
+    pub fn not_lent(&mut self, to: CoreId) {
+        self.owned += 1;
+        self.in_use += 1;
+        self.promised.push(to);
+    }
+
+    /// A message ([`Effect::Send`]) could not be delivered: what it would have given is still here.
+    pub fn not_sent(&mut self, to: CoreId, body: &PermitBody) {
+        match body {
+            PermitBody::Grant { count } => {
+                self.owned += count;
+                self.pay_debt();
+            }
+            PermitBody::Want { .. } => {
+                self.set_told(to, false);
+                self.answered(to);
+            }
+            // The asker asks again by itself; a want that stands too long brings a permit too many.
+            PermitBody::Deny | PermitBody::Withdraw => {}
+        }
     }
 
     /// A connection lent by the core `from` arrived, with its permit.

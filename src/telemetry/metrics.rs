@@ -145,6 +145,8 @@ groups! {
         permits: Gauge = "ringgate_upstream_permits",
         /// Permits taken over from another core.
         permits_moved: Counter = "ringgate_upstream_permits_moved_total",
+        /// Idle upstream connections handed over to another core.
+        lent: Counter = "ringgate_upstream_connections_lent_total",
         /// Upstream connections made and logged in.
         connects: Counter = "ringgate_upstream_connects_total",
         /// Attempts to make an upstream connection that failed.

@@ -1,5 +1,6 @@
 //! Pools and permits of several cores, simulated from a seed on a virtual clock: messages take
-//! random times, connects fail, clients come and go. Nothing polls: a core acts only on an event
+//! random times, connects fail, clients come and go, mailboxes are full, connections that are handed
+//! over turn out to be dead. Nothing polls: a core acts only on an event
 //! or when `Permits::next_look` says so.
 
 #![expect(
@@ -36,7 +37,7 @@ pub struct Shape {
     pub exchange: u64,
     /// Longest pause of a client between exchanges.
     pub think: u64,
-    /// Of 100 connects, how many fail.
+    /// Of 100 connects, messages and hand-overs, how many fail.
     pub failures: u64,
     pub until: u64,
 }
@@ -63,6 +64,8 @@ pub struct CoreSim {
     pub connects: Vec<(u64, usize)>,
     /// Sockets being closed: when done.
     pub closes: Vec<u64>,
+    /// Connections that leave for another core: when they do, where to, key.
+    pub lendings: Vec<(u64, CoreId, usize, Lease<u64>)>,
     /// Exchanges: when done, key, client.
     pub exchanges: Vec<(u64, usize, usize, Lease<u64>)>,
     pub look: Deadline,
@@ -84,6 +87,8 @@ pub struct Sim {
     pub served: u64,
     pub longest_wait: u64,
     pub opened: u64,
+    /// Connections that went to another core and were good there.
+    pub lent: u64,
     pub most_on_core: Vec<u32>,
 }
 
@@ -134,6 +139,7 @@ impl Sim {
                 .collect(),
             connects: Vec::new(),
             closes: Vec::new(),
+            lendings: Vec::new(),
             exchanges: Vec::new(),
             look: Deadline::NEVER,
         });
@@ -149,6 +155,7 @@ impl Sim {
             served: 0,
             longest_wait: 0,
             opened: 0,
+            lent: 0,
             most_on_core: vec![0; usize::from(shape.cores)],
             shape,
             prng,
@@ -212,9 +219,9 @@ impl Sim {
 
     fn give(&mut self, core: usize, key: usize, lease: Lease<u64>, to: CoreId, want: Option<Key>) {
         if want.as_ref() == Some(&self.keys[key]) {
+            let at = self.now + self.prng.below(300 * US);
             self.cores[core].permits.lent(to);
-            let from = u16::try_from(core).unwrap();
-            self.send(from, to.0, Travel::Lent(CoreId(from), key, lease));
+            self.cores[core].lendings.push((at, to, key, lease));
         } else {
             self.close(core);
         }
@@ -224,6 +231,9 @@ impl Sim {
         let from = u16::try_from(core).unwrap();
         for effect in effects.drain(..) {
             match effect {
+                Effect::Send(to, message) if self.fails() => {
+                    self.cores[core].permits.not_sent(to, &message.body);
+                }
                 Effect::Send(to, message) => self.send(from, to.0, Travel::Message(message)),
                 Effect::CloseIdle => {
                     let (_, lease) = self.longest_idle(core, None);
@@ -234,6 +244,25 @@ impl Sim {
                     let (at, lease) = self.longest_idle(core, key.as_ref());
                     self.give(core, at, lease, to, key);
                 }
+            }
+        }
+    }
+
+    fn fails(&mut self) -> bool {
+        self.prng.below(100) < self.shape.failures
+    }
+
+    /// Connections ready to leave do, unless something has come on them or nobody takes them.
+    fn hand_over(&mut self, core: usize) {
+        let now = self.now;
+        for (_, to, key, lease) in due(&mut self.cores[core].lendings, |l| l.0 <= now) {
+            if self.fails() {
+                drop(lease);
+                self.cores[core].permits.not_lent(to);
+                self.close(core);
+            } else {
+                let from = u16::try_from(core).unwrap();
+                self.send(from, to.0, Travel::Lent(CoreId(from), key, lease));
             }
         }
     }
@@ -287,6 +316,12 @@ impl Sim {
                 Travel::Message(message) => self.cores[core].permits.on_message(message),
                 Travel::Lent(from, key, lease) => {
                     self.cores[core].permits.received(from);
+                    if self.fails() {
+                        drop(lease);
+                        self.close(core);
+                        continue;
+                    }
+                    self.lent += 1;
                     let ended = self.cores[core].pools[key].lent(lease, Now(now));
                     self.place(core, key, ended);
                 }
@@ -296,7 +331,7 @@ impl Sim {
             self.cores[core].permits.released(&mut effects);
         }
         for (_, key) in due(&mut self.cores[core].connects, |(at, _)| *at <= now) {
-            if self.prng.below(100) < self.shape.failures {
+            if self.fails() {
                 self.cores[core].pools[key].connect_failed();
                 self.cores[core].permits.released(&mut effects);
             } else {
@@ -310,6 +345,7 @@ impl Sim {
             self.returned(core, key, client, lease);
         }
         self.run_effects(core, &mut effects);
+        self.hand_over(core);
         self.serve_clients(core);
         let sim = &mut self.cores[core];
         let demand = Self::demand(&self.keys, sim);
@@ -373,8 +409,10 @@ impl Sim {
                 here <= sim.permits.owned(),
                 "seed {seed}: only what is owned is used"
             );
-            total += i64::from(sim.permits.owned()) - i64::from(sim.permits.debt());
-            open += here;
+            // What leaves has its permit with it.
+            let leaving = u32::try_from(sim.lendings.len()).unwrap();
+            total += i64::from(sim.permits.owned() + leaving) - i64::from(sim.permits.debt());
+            open += here + leaving;
             self.most_on_core[core] = self.most_on_core[core].max(here);
         }
         let mut debt = 0;
@@ -410,6 +448,7 @@ impl Sim {
         for core in &self.cores {
             next = core.connects.iter().map(|c| c.0).fold(next, u64::min);
             next = core.closes.iter().copied().fold(next, u64::min);
+            next = core.lendings.iter().map(|l| l.0).fold(next, u64::min);
             next = core.exchanges.iter().map(|e| e.0).fold(next, u64::min);
             next = core
                 .clients
@@ -427,6 +466,7 @@ impl Sim {
         sim.look.0 <= now
             || sim.connects.iter().any(|c| c.0 <= now)
             || sim.closes.iter().any(|at| *at <= now)
+            || sim.lendings.iter().any(|l| l.0 <= now)
             || sim.exchanges.iter().any(|e| e.0 <= now)
             || sim
                 .clients

@@ -1,0 +1,330 @@
+//! What one core gives another: permits, and idle upstream connections with theirs.
+//!
+//! The lender reads out what its sessions left on the connection, takes the socket off its ring and
+//! sends it with its session and its permit; the borrower puts it on its own ring and into its own
+//! pool of the same key. The permit travels with the connection, so the budget holds at every
+//! instant. Whatever goes wrong on the way, the connection is closed and its permit is free after
+//! that, as with any other.
+
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::dial;
+use super::endpoint::{EndpointState, PoolState, UpstreamConnection, demand};
+use super::message::{CoreMessage, Lent};
+use super::world::World;
+use crate::base::clock::{Deadline, Now};
+use crate::base::close::CloseReason;
+use crate::base::ident::CoreId;
+use crate::net::{self, Stream, Timer};
+use crate::pool::{Effect, Key, Lease, OnReturn, PermitBody, PermitMessage};
+use crate::session::mysql::upstream::Upstream;
+
+/// How long a connection may take to be ready to leave: a server that does not answer by then, or
+/// does not take what is queued, is no gift.
+const LEAVE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Hands the connection of `lease`, which has left `pool`, over to the core `to`.
+fn start(
+    world: &Rc<World>,
+    pool: &Rc<PoolState>,
+    lease: Lease<Box<UpstreamConnection>>,
+    to: CoreId,
+) {
+    pool.endpoint.permits.borrow_mut().lent(to);
+    pool.endpoint.show_permits();
+    let lending = Lending {
+        world: Rc::clone(world),
+        pool: Rc::clone(pool),
+        to,
+        is_done: false,
+    };
+    net::spawn("upstream lend", async move {
+        let mut lending = lending;
+        lending.hand_over(lease).await;
+    })
+    .detach();
+}
+
+/// Gives away a returned connection that another core or pool is due: as it is, if the other core can
+/// use it so, else its permit when it is closed.
+pub(super) fn give_returned(
+    world: &Rc<World>,
+    pool: &Rc<PoolState>,
+    lease: Lease<Box<UpstreamConnection>>,
+    given: &OnReturn,
+) {
+    match given {
+        OnReturn::Give { to, key } if key.as_ref() == Some(&pool.key) => {
+            start(world, pool, lease, *to);
+        }
+        _ => {
+            let reason = CloseReason::PoolReclaimed;
+            dial::close(world, &pool.endpoint, lease.connection, reason);
+        }
+    }
+}
+
+/// A connection that is leaving. Should its task end by a panic, the permit comes back.
+struct Lending {
+    world: Rc<World>,
+    pool: Rc<PoolState>,
+    to: CoreId,
+    is_done: bool,
+}
+
+impl Lending {
+    async fn hand_over(&mut self, lease: Lease<Box<UpstreamConnection>>) {
+        let (opened_at, retires_at) = (lease.opened_at, lease.retires_at);
+        let UpstreamConnection {
+            mut stream,
+            mut session,
+        } = *lease.connection;
+        let mut timer = self.world.net.timer();
+        timer.set(self.world.net.now().plus(LEAVE_WAIT));
+        let is_read_out = read_out(&mut stream, &mut session, &mut timer).await;
+        let packed = is_read_out.then(|| session.pack()).flatten();
+        let Some(packed) = packed else {
+            return self.keep(Some(stream), session);
+        };
+        let socket = match detach(stream, &mut timer).await {
+            Ok(socket) => socket,
+            Err(stream) => return self.keep(stream, session),
+        };
+        let lent = Lent {
+            endpoint: self.pool.endpoint.id,
+            from: self.world.core,
+            key: self.pool.key.clone(),
+            socket,
+            session: packed,
+            opened_at,
+            retires_at,
+        };
+        let message = CoreMessage::Lent(Box::new(lent));
+        match self.world.mailboxes.send(self.to, message) {
+            Ok(()) => {
+                self.is_done = true;
+                self.pool.endpoint.metrics.lent.inc();
+            }
+            Err(refused) => {
+                crate::log!(
+                    Warn,
+                    "connection not lent",
+                    core = self.to.0,
+                    reason = refused
+                );
+                let stream = match refused.into_message() {
+                    CoreMessage::Lent(lent) => {
+                        Some(adopt(&self.world, &self.pool.endpoint, lent.socket))
+                    }
+                    _ => None,
+                };
+                self.keep(stream, session);
+            }
+        }
+    }
+
+    /// Closes a connection that cannot leave.
+    fn keep(&mut self, stream: Option<Stream>, session: Upstream) {
+        // Without a stream the guard frees the permit.
+        let Some(stream) = stream else { return };
+        self.is_done = true;
+        self.pool.endpoint.permits.borrow_mut().not_lent(self.to);
+        self.pool.endpoint.show_permits();
+        let connection = Box::new(UpstreamConnection { stream, session });
+        let reason = match connection.stream.is_disturbed() {
+            true => CloseReason::UpstreamLost,
+            false => CloseReason::PoolReclaimed,
+        };
+        dial::close(&self.world, &self.pool.endpoint, connection, reason);
+    }
+}
+
+impl Drop for Lending {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.pool.endpoint.permits.borrow_mut().not_lent(self.to);
+            self.pool.endpoint.released(&self.world);
+        }
+    }
+}
+
+/// Reads out what sessions of this core left on the connection. `false`: it is not fit to be lent.
+async fn read_out(stream: &mut Stream, session: &mut Upstream, timer: &mut Timer) -> bool {
+    let mut out = Vec::new();
+    session.read_out_all(&mut out);
+    if !out.is_empty() {
+        stream.send_bytes(&out);
+    }
+    while session.owes_read_outs() {
+        let received = poll_fn(|cx| {
+            if let Poll::Ready(received) = stream.poll_receive(cx) {
+                return Poll::Ready(received.ok().flatten());
+            }
+            timer.poll(cx).map(|()| None)
+        });
+        let Some(mut buf) = received.await else {
+            return false;
+        };
+        if !matches!(session.salvage(&mut buf), Ok(rest) if rest.is_empty()) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Takes the connection off this core's ring.
+///
+/// # Errors
+/// The connection, if it is still there: something has come on it, or it was not to be had in time.
+async fn detach(stream: Stream, timer: &mut Timer) -> Result<OwnedFd, Option<Stream>> {
+    let mut detaching = stream.detach();
+    let detached = poll_fn(|cx| {
+        if let Poll::Ready(detached) = Pin::new(&mut detaching).poll(cx) {
+            return Poll::Ready(Some(detached));
+        }
+        timer.poll(cx).map(|()| None)
+    });
+    match pin!(detached).await {
+        Some(detached) => detached,
+        None => Err(detaching.give_up()),
+    }
+}
+
+fn adopt(world: &World, endpoint: &EndpointState, socket: OwnedFd) -> Stream {
+    let stream = world.net.adopt(socket);
+    stream.count(&endpoint.metrics.received, &endpoint.metrics.sent);
+    stream
+}
+
+/// Takes over a connection that another core has lent.
+pub(super) fn take_over(world: &Rc<World>, lent: Lent) {
+    let replica = world.replica();
+    let endpoint = replica.endpoints.iter().find(|e| e.id == lent.endpoint);
+    // Where a reload has removed the endpoint, its permits are gone with it.
+    let Some(endpoint) = endpoint else { return };
+    endpoint.permits.borrow_mut().received(lent.from);
+    endpoint.metrics.permits_moved.inc();
+    endpoint.show_permits();
+    let stream = adopt(world, endpoint, lent.socket);
+    let session = Upstream::unpack(lent.session, &mut world.texts.borrow_mut());
+    let mut connection = Box::new(UpstreamConnection { stream, session });
+    let pool = endpoint.known_pool(&lent.key);
+    // What came while it was on no ring was not asked for: the server has ended it (trap 22).
+    match pool {
+        Some(pool) if !connection.stream.is_readable() => {
+            connection.stream.start_receiving();
+            let lease = Lease {
+                connection,
+                opened_at: lent.opened_at,
+                retires_at: lent.retires_at,
+                last_owner: 0,
+            };
+            let ended = pool.pool.borrow_mut().lent(lease, world.net.now());
+            pool.place(world, ended);
+        }
+        Some(_) => dial::close(world, endpoint, connection, CloseReason::UpstreamLost),
+        None => dial::close(world, endpoint, connection, CloseReason::PoolReclaimed),
+    }
+    endpoint.settle(world);
+}
+
+impl EndpointState {
+    /// Carries out what the permits have decided.
+    pub(super) fn apply_effects(self: &Rc<Self>, world: &Rc<World>) {
+        // Nothing below settles, so what is taken out here is all there is.
+        let mut effects = self.effects.take();
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(core, message) => self.send(world, core, message),
+                Effect::GiveIdle { to, key } => self.give_idle(world, to, key.as_ref()),
+                Effect::CloseIdle => self.close_longest_idle(world),
+            }
+        }
+        // Kept for its memory.
+        self.effects.replace(effects);
+    }
+
+    fn send(&self, world: &World, to: CoreId, message: PermitMessage) {
+        let Err(refused) = world.mailboxes.send(to, CoreMessage::Permit(message)) else {
+            return;
+        };
+        crate::log!(
+            Warn,
+            "permit message refused",
+            core = to.0,
+            reason = refused
+        );
+        if let CoreMessage::Permit(message) = refused.into_message() {
+            self.permits.borrow_mut().not_sent(to, &message.body);
+        }
+    }
+
+    /// Brings the number of owned permits to the metrics.
+    pub(super) fn show_permits(&self) {
+        let owned = self.permits.borrow().owned();
+        self.metrics.permits.set(u64::from(owned));
+    }
+
+    /// When time alone will change what the rules of permits say.
+    pub(super) fn next_look(&self, now: Now) -> Deadline {
+        let pools = self.pools.borrow();
+        let demand = demand(&pools, self.backoff.borrow().is_waiting(now));
+        self.permits.borrow().next_look(now, &demand)
+    }
+
+    /// Closes the longest-idle connection of all pools; its permit goes where it was promised.
+    fn close_longest_idle(self: &Rc<Self>, world: &Rc<World>) {
+        let lease = {
+            let pools = self.pools.borrow();
+            let oldest = pools
+                .iter()
+                .filter_map(|pool| Some((pool.pool.borrow().idle_since()?, pool)))
+                .min_by_key(|(since, _)| *since);
+            oldest.and_then(|(_, pool)| pool.pool.borrow_mut().take_longest_idle())
+        };
+        if let Some(lease) = lease {
+            dial::close(world, self, lease.connection, CloseReason::PoolReclaimed);
+        }
+    }
+
+    /// A connection is closed, or was never made: its permit is free.
+    pub(super) fn released(self: &Rc<Self>, world: &Rc<World>) {
+        self.permits
+            .borrow_mut()
+            .released(&mut self.effects.borrow_mut());
+        self.show_permits();
+        self.apply_effects(world);
+        self.settle(world);
+    }
+
+    /// A message of another core's permits.
+    pub(super) fn on_permit(self: &Rc<Self>, world: &Rc<World>, message: PermitMessage) {
+        match message.body {
+            PermitBody::Grant { .. } => self.metrics.permits_moved.inc(),
+            // What cannot be given now may be a moment later: the keeper looks again then.
+            PermitBody::Want { .. } => world.kick(),
+            PermitBody::Deny | PermitBody::Withdraw => {}
+        }
+        self.permits.borrow_mut().on_message(message);
+        self.show_permits();
+        self.settle(world);
+    }
+
+    /// Gives an idle connection to another core: one that it can use as it is, else the permit of
+    /// one that is closed.
+    fn give_idle(self: &Rc<Self>, world: &Rc<World>, to: CoreId, key: Option<&Key>) {
+        let pool = key.and_then(|key| self.known_pool(key));
+        let lease = pool.and_then(|pool| {
+            let lease = pool.pool.borrow_mut().take_longest_idle()?;
+            Some((pool, lease))
+        });
+        match lease {
+            Some((pool, lease)) => start(world, &pool, lease, to),
+            None => self.close_longest_idle(world),
+        }
+    }
+}
