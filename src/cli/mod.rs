@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand.
 //!
-//! Exit codes: 0 success, 1 runtime failure, 64 usage, 65 unusable results, 78 configuration. `report
-//! compare` has its own meaning of 1 and 2.
+//! Exit codes: 0 success, 1 runtime failure, 3 a run of `load` whose generator lagged, 64 usage, 65
+//! unusable results, 78 configuration. `report compare` has its own meaning of 1 and 2.
 
 mod check;
 mod demo;
@@ -51,6 +51,8 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Make load on MySQL and HTTP servers, measure what a caller feels, keep it in files.
+    Load(load::LoadArgs),
     /// Serve two embedded shards with sample data until Ctrl-C; print lines to try.
     Demo {
         /// Try the lines, verify the answers, and exit.
@@ -76,6 +78,7 @@ pub fn run() -> ExitCode {
     match arguments.command {
         Command::Serve { config } => serve::run(config),
         Command::Check { file, show } => check::run(&file, show),
+        Command::Load(args) => load::run_load(&args),
         Command::Demo { check } => demo::run(check),
         Command::Load(arguments) => load::run(arguments),
         Command::Report(options) => report::run(*options),

@@ -14,14 +14,14 @@ mod machine;
 mod mask;
 mod people;
 mod places;
-mod problem;
+pub(crate) mod problem;
 mod process;
-mod reader;
+pub(crate) mod reader;
 mod secrets;
 mod show;
 mod snapshot;
 mod source;
-mod units;
+pub(crate) mod units;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -50,9 +50,24 @@ const FILES_RESERVED: u64 = 256;
 /// Every problem of the file at once; nothing of it is applied.
 pub fn load(path: &Path) -> Result<Snapshot, ConfigErrors> {
     let name = path.display().to_string();
+    let text = read_text(path)?;
+    parse_on(
+        &name,
+        &text,
+        &|name| std::env::var(name).ok(),
+        &Machine::detect(),
+    )
+}
+
+/// The text of the file at `path`.
+///
+/// # Errors
+/// Why it cannot be read, or is no text.
+pub(crate) fn read_text(path: &Path) -> Result<String, ConfigErrors> {
+    let name = path.display().to_string();
     let whole = |problem: Problem| ConfigErrors::new(&name, "", vec![problem]);
     let (bytes, _) = source::read_file(path, source::CONFIG_BYTES_MAX).map_err(whole)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = error
             .as_bytes()
@@ -64,13 +79,7 @@ pub fn load(path: &Path) -> Result<Snapshot, ConfigErrors> {
         let message =
             format!("{name} is not UTF-8: line {line} has a byte that belongs to no character");
         whole(Problem::whole(Code::NotUtf8, message).help("save the file as UTF-8"))
-    })?;
-    parse_on(
-        &name,
-        &text,
-        &|name| std::env::var(name).ok(),
-        &Machine::detect(),
-    )
+    })
 }
 
 /// Checks `text` without a machine to compare it with; `env` gives environment variables.
@@ -95,27 +104,38 @@ pub fn parse_on(
     env: &dyn Fn(&str) -> Option<String>,
     machine: &Machine,
 ) -> Result<Snapshot, ConfigErrors> {
+    let dir = Path::new(name).parent().unwrap_or(Path::new(""));
+    let sources = Sources { env, dir };
+    read_toml(name, text, |root| read_root(root, &sources, machine))
+}
+
+/// Reads a TOML text by `read`, which is given its root and reports what is wrong there.
+///
+/// # Errors
+/// Every problem of the text at once.
+pub(crate) fn read_toml<T>(
+    name: &str,
+    text: &str,
+    read: impl FnOnce(Section<'_>) -> T,
+) -> Result<T, ConfigErrors> {
     // A byte order mark is legal in UTF-8 files and not in TOML. Blanks keep the offsets.
     let unmarked = text
         .strip_prefix('\u{feff}')
         .map(|rest| format!("   {rest}"));
     let text = unmarked.as_deref().unwrap_or(text);
     let (table, syntax) = DeTable::parse_recoverable(text);
+    let problems = Problems::default();
     if !syntax.is_empty() {
-        let problems = Problems::default();
         for error in syntax {
             let span = error.span().unwrap_or(0..0);
             problems.push(Problem::at(Code::Syntax, &span, error.message(), "here"));
         }
         return Err(ConfigErrors::new(name, text, problems.into_sorted()));
     }
-    let dir = Path::new(name).parent().unwrap_or(Path::new(""));
-    let problems = Problems::default();
-    let root = Section::root(table.get_ref(), &problems);
-    let snapshot = read_root(root, &Sources { env, dir }, machine);
+    let read = read(Section::root(table.get_ref(), &problems));
     let problems = problems.into_sorted();
     if problems.is_empty() {
-        Ok(snapshot)
+        Ok(read)
     } else {
         Err(ConfigErrors::new(name, text, problems))
     }

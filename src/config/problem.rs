@@ -108,16 +108,16 @@ impl Problem {
 
 /// Collects problems while a file is read.
 #[derive(Debug, Default)]
-pub(super) struct Problems(RefCell<Vec<Problem>>);
+pub(crate) struct Problems(RefCell<Vec<Problem>>);
 
 impl Problems {
     /// Takes one problem.
-    pub(super) fn push(&self, problem: Problem) {
+    pub(crate) fn push(&self, problem: Problem) {
         self.0.borrow_mut().push(problem);
     }
 
     /// All problems, in the order of their places.
-    pub(super) fn into_sorted(self) -> Vec<Problem> {
+    pub(crate) fn into_sorted(self) -> Vec<Problem> {
         let mut problems = self.0.into_inner();
         problems.sort_by_key(|p| p.place.as_ref().map_or(0, |(span, _)| span.start));
         problems.dedup();
@@ -136,11 +136,19 @@ pub struct ConfigErrors {
 
 impl ConfigErrors {
     /// The `problems` of the file `name`; secrets in `text` are masked here.
-    pub(super) fn new(name: &str, text: &str, problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(name: &str, text: &str, problems: Vec<Problem>) -> Self {
         Self {
             name: name.to_owned(),
             text: super::mask::mask_secrets(text),
             problems,
+        }
+    }
+
+    /// The same with `mask` applied to what is shown of the file; it must keep every byte's place.
+    pub(crate) fn masked_by(self, mask: fn(&str) -> String) -> Self {
+        Self {
+            text: mask(&self.text),
+            ..self
         }
     }
 

@@ -14,29 +14,29 @@ use super::units;
 const COMPARED_MAX: usize = 1_000;
 
 /// Bytes of the file.
-pub(super) type Span = Range<usize>;
+pub(crate) type Span = Range<usize>;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) span: Span,
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) span: Span,
 }
 
 /// One table of the file, present or not.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     /// The name as written in messages: `deadlines`, `tenants.acme`.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// Where it stands; the start of the file when it is absent.
-    pub(super) span: Span,
-    pub(super) problems: &'a Problems,
+    pub(crate) span: Span,
+    pub(crate) problems: &'a Problems,
     table: Option<&'a DeTable<'a>>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
     /// The file itself.
-    pub(super) fn root(table: &'a DeTable<'a>, problems: &'a Problems) -> Self {
+    pub(crate) fn root(table: &'a DeTable<'a>, problems: &'a Problems) -> Self {
         Self {
             path: String::new(),
             span: 0..0,
@@ -47,7 +47,7 @@ impl<'a> Section<'a> {
     }
 
     /// The table in `value`; reports another type and reads on as if it were absent.
-    pub(super) fn of_value(
+    pub(crate) fn of_value(
         path: String,
         value: &'a Spanned<DeValue<'a>>,
         problems: &'a Problems,
@@ -66,35 +66,35 @@ impl<'a> Section<'a> {
     }
 
     /// Whether the file has this section.
-    pub(super) fn is_present(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         self.table.is_some()
     }
 
     /// Whether the section has `key`, of whatever type.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
     /// Whether `key` is there and no table, which its getter reports.
-    pub(super) fn has_other_than_table(&self, key: &str) -> bool {
+    pub(crate) fn has_other_than_table(&self, key: &str) -> bool {
         let value = self.table.and_then(|table| table.get(key));
         value.is_some_and(|value| !value.get_ref().is_table())
     }
 
     /// The value of `key`, noted as known.
-    pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+    pub(crate) fn get(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.known.push(key);
         self.table?.get(key)
     }
 
     /// Where `key` stands; the section's own place when it is absent.
-    pub(super) fn span_of(&self, key: &str) -> Span {
+    pub(crate) fn span_of(&self, key: &str) -> Span {
         let value = self.table.and_then(|table| table.get(key));
         value.map_or_else(|| self.span.clone(), Spanned::span)
     }
 
     /// The section `key` of this one.
-    pub(super) fn section(&mut self, key: &'static str) -> Section<'a> {
+    pub(crate) fn section(&mut self, key: &'static str) -> Section<'a> {
         let path = self.path_of(key);
         match self.get(key) {
             Some(value) => Section::of_value(path, value, self.problems),
@@ -112,7 +112,7 @@ impl<'a> Section<'a> {
     }
 
     /// The sections named by the user within `key`, in the order of their names.
-    pub(super) fn named(&mut self, key: &'static str) -> Vec<(At<String>, Section<'a>)> {
+    pub(crate) fn named(&mut self, key: &'static str) -> Vec<(At<String>, Section<'a>)> {
         let outer = self.section(key);
         let entries = outer.table.into_iter().flatten();
         entries
@@ -128,7 +128,7 @@ impl<'a> Section<'a> {
     }
 
     /// A text.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<At<String>> {
+    pub(crate) fn text(&mut self, key: &'static str) -> Option<At<String>> {
         let value = self.get(key)?;
         match value.get_ref().as_str() {
             Some(text) => Some(At {
@@ -144,7 +144,7 @@ impl<'a> Section<'a> {
     }
 
     /// A text that must be there.
-    pub(super) fn required_text(&mut self, key: &'static str, example: &str) -> Option<At<String>> {
+    pub(crate) fn required_text(&mut self, key: &'static str, example: &str) -> Option<At<String>> {
         if self.is_present() && !self.has(key) {
             self.missing(key, example);
         }
@@ -152,7 +152,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports that `key` must be there.
-    pub(super) fn missing(&self, key: &str, example: &str) {
+    pub(crate) fn missing(&self, key: &str, example: &str) {
         let path = self.path_of(key);
         let problem = Problem::at(
             Code::Missing,
@@ -164,7 +164,7 @@ impl<'a> Section<'a> {
     }
 
     /// Yes or no.
-    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+    pub(crate) fn flag(&mut self, key: &'static str) -> Option<bool> {
         let value = self.get(key)?;
         let flag = value.get_ref().as_bool();
         if flag.is_none() {
@@ -175,7 +175,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number within `range`.
-    pub(super) fn number(
+    pub(crate) fn number(
         &mut self,
         key: &'static str,
         range: RangeInclusive<u64>,
@@ -197,7 +197,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number that fits 32 bits.
-    pub(super) fn number32(
+    pub(crate) fn number32(
         &mut self,
         key: &'static str,
         range: RangeInclusive<u32>,
@@ -208,7 +208,7 @@ impl<'a> Section<'a> {
     }
 
     /// A duration within `range`, else `default`.
-    pub(super) fn duration(
+    pub(crate) fn duration(
         &mut self,
         key: &'static str,
         default: Duration,
@@ -218,7 +218,7 @@ impl<'a> Section<'a> {
     }
 
     /// A duration within `range`, if the key is there.
-    pub(super) fn duration_at(
+    pub(crate) fn duration_at(
         &mut self,
         key: &'static str,
         range: RangeInclusive<Duration>,
@@ -238,7 +238,7 @@ impl<'a> Section<'a> {
     }
 
     /// A size in bytes within `range`, if the key is there.
-    pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+    pub(crate) fn size(&mut self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
         let text = self.unit_text(key, "a size like \"64KiB\"")?;
         let help = match units::parse_size(&text.value) {
             Ok(bytes) => match u32::try_from(bytes)
@@ -259,7 +259,7 @@ impl<'a> Section<'a> {
     }
 
     /// One of the values named, by its label.
-    pub(super) fn choice<T: Copy>(
+    pub(crate) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -282,7 +282,7 @@ impl<'a> Section<'a> {
     }
 
     /// The values of an array; reports another type.
-    pub(super) fn array(&mut self, key: &'static str) -> Option<&'a [Spanned<DeValue<'a>>]> {
+    pub(crate) fn array(&mut self, key: &'static str) -> Option<&'a [Spanned<DeValue<'a>>]> {
         let value = self.get(key)?;
         match value.get_ref().as_array() {
             Some(array) => Some(array),
@@ -295,7 +295,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports every key that no getter asked for.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for (key, _) in self.table.into_iter().flatten() {
             if self.known.iter().any(|known| *known == key.get_ref()) {
                 continue;
@@ -313,14 +313,14 @@ impl<'a> Section<'a> {
     }
 
     /// Reports a problem with the value of `key`.
-    pub(super) fn out_of_range(&self, key: &str, span: &Span, help: String) {
+    pub(crate) fn out_of_range(&self, key: &str, span: &Span, help: String) {
         let message = format!("`{}` does not take this value", self.path_of(key));
         let problem = Problem::at(Code::OutOfRange, span, message, "this value");
         self.problems.push(problem.help(help));
     }
 
     /// The full name of `key`.
-    pub(super) fn path_of(&self, key: &str) -> String {
+    pub(crate) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()
         } else {
@@ -343,7 +343,7 @@ impl<'a> Section<'a> {
 }
 
 /// A problem of type: `wanted` names what the key takes.
-pub(super) fn wrong_type(path: &str, wanted: &str, value: &Spanned<DeValue<'_>>) -> Problem {
+pub(crate) fn wrong_type(path: &str, wanted: &str, value: &Spanned<DeValue<'_>>) -> Problem {
     let found = match value.get_ref() {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",
@@ -363,7 +363,7 @@ pub(super) fn wrong_type(path: &str, wanted: &str, value: &Spanned<DeValue<'_>>)
 }
 
 /// "did you mean …" for a near miss, else the list of what is known.
-pub(super) fn suggest(wrong: &str, known: &[&str]) -> String {
+pub(crate) fn suggest(wrong: &str, known: &[&str]) -> String {
     // Thousands of names times thousands of mistakes would keep a reload waiting.
     let compared = if known.len() <= COMPARED_MAX {
         known

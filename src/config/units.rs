@@ -20,13 +20,13 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 const CPU_MAX: u16 = 8191;
 
 /// `"250ms"`, `"5s"`, `"10m"`, `"8h"`, `"7d"`. The error says what to write.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let example = "write a whole number and a unit: \"250ms\", \"5s\", \"10m\", \"8h\" or \"7d\"";
     parse_with_unit(text, DURATION_UNITS, example).map(Duration::from_millis)
 }
 
 /// `"512B"`, `"64KiB"`, `"1MiB"`. The error says what to write.
-pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     if let Some(number) = text.strip_suffix("KB").or(text.strip_suffix("kB")) {
         return Err(format!("write \"{number}KiB\" for multiples of 1024"));
     }
@@ -53,13 +53,13 @@ fn parse_with_unit(text: &str, units: &[(&str, u64)], example: &str) -> Result<u
 }
 
 /// A duration in the largest unit that divides it.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     show_with_unit(millis, DURATION_UNITS, "s")
 }
 
 /// A size in the largest unit that divides it.
-pub(super) fn show_size(bytes: u64) -> String {
+pub(crate) fn show_size(bytes: u64) -> String {
     show_with_unit(bytes, SIZE_UNITS, "B")
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn parse_cpus(text: &str) -> Result<Vec<u16>, String> {
 }
 
 /// `host:port` of an endpoint: a host name, an IPv4 address, or an IPv6 address in brackets.
-pub(super) fn parse_host_port(text: &str) -> Result<(String, u16), String> {
+pub(crate) fn parse_host_port(text: &str) -> Result<(String, u16), String> {
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err(format!("add the port: \"{text}:3306\""));
     };

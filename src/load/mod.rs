@@ -5,11 +5,27 @@
 //! `docs/load.md`: an *operation* is what one arrival asks for (one statement, or a whole
 //! transaction); a *step* is a stretch of time with one offered rate.
 
+mod answer;
+pub mod assemble;
+mod connection;
+pub mod engine;
+pub mod files;
 pub mod histogram;
 pub mod keys;
+pub mod live;
+pub mod machine;
+pub mod mysql;
+mod pacer;
+pub mod process;
 pub mod record;
 pub mod report;
 pub mod result;
+pub mod run;
 pub mod scenario;
+pub mod scenario_file;
 pub mod schedule;
 pub mod serve;
+pub mod series;
+pub mod target;
+pub mod validity;
+mod worker;

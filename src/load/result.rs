@@ -115,6 +115,9 @@ pub struct GroupResult {
     pub received_bytes: u64,
     /// Actual send after the intended one.
     pub send_lag: Summary,
+    /// Actual send after the moment when it was due and a connection was free: the generator's own
+    /// fault, by which a run is judged.
+    pub own_lag: Summary,
     /// Actual send to the last byte of the answer.
     pub service: Summary,
     /// Intended send to the last byte of the answer; timeouts count with the time waited. The

@@ -1,0 +1,183 @@
+//! A connection of the generator on its core's ring, whatever it speaks.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::keys::Keys;
+use super::mysql::{Broken, Event, MySql, Program};
+use super::record::Failure;
+use crate::base::clock::{Deadline, Now};
+use crate::net::{Buf, Net, SocketOptions, Stream, Timer};
+
+/// What is spoken on a connection.
+pub(super) enum Dialogue {
+    MySql(Box<MySql>),
+}
+
+impl Dialogue {
+    pub(super) fn mysql(program: &Rc<Program>, keys: Keys) -> Self {
+        Self::MySql(Box::new(MySql::new(Rc::clone(program), keys)))
+    }
+
+    /// Begins the next operation; appends what to send.
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::MySql(mysql) => mysql.begin(out),
+        }
+    }
+
+    fn on_bytes(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<Event, Broken> {
+        match self {
+            Self::MySql(mysql) => mysql.on_bytes(bytes, out),
+        }
+    }
+
+    /// Whether the peer speaks first, so that operations wait for [`Event::Ready`].
+    fn has_greeting(&self) -> bool {
+        matches!(self, Self::MySql(_))
+    }
+
+    /// What is said before the connection ends.
+    fn goodbye(&self) -> &'static [u8] {
+        match self {
+            Self::MySql(_) => &[1, 0, 0, 0, crate::wire::mysql::flags::com::QUIT],
+        }
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exchanged {
+    /// What the peer said.
+    pub(super) event: Event,
+    /// When the first bytes of the answer were there, if they were not all.
+    pub(super) first_byte: Option<Now>,
+    /// When the last byte was there.
+    pub(super) last_byte: Now,
+    /// Bytes of the answer.
+    pub(super) received: u64,
+}
+
+/// A connected peer.
+pub(super) struct Connection {
+    net: Net,
+    stream: Stream,
+    timer: Timer,
+    dialogue: Dialogue,
+    out: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects and logs in, until `deadline`.
+    pub(super) async fn open(
+        net: &Net,
+        address: SocketAddr,
+        dialogue: Dialogue,
+        deadline: Deadline,
+    ) -> Result<Self, Broken> {
+        let mut timer = net.timer();
+        timer.set(deadline);
+        let options = SocketOptions {
+            nodelay: true,
+            ..SocketOptions::default()
+        };
+        let mut connecting = pin!(net.connect(address, &options));
+        let connected = poll_fn(|cx| {
+            if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
+                return Poll::Ready(Some(result));
+            }
+            timer.poll(cx).map(|()| None)
+        });
+        let stream = match connected.await {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => {
+                return Err(Broken::new(Failure::Dial, format!("{address}: {error}")));
+            }
+            None => {
+                let why = format!("{address}: no connection in time");
+                return Err(Broken::new(Failure::Dial, why));
+            }
+        };
+        let has_greeting = dialogue.has_greeting();
+        let mut connection = Self {
+            net: net.clone(),
+            stream,
+            timer,
+            dialogue,
+            out: Vec::new(),
+        };
+        if has_greeting {
+            connection.exchange(deadline).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Begins the next operation.
+    pub(super) fn begin(&mut self) {
+        self.out.clear();
+        self.dialogue.begin(&mut self.out);
+        self.stream.send_bytes(&self.out);
+    }
+
+    /// Takes in the answer, until `deadline`.
+    pub(super) async fn exchange(&mut self, deadline: Deadline) -> Result<Exchanged, Broken> {
+        self.timer.set(deadline);
+        let mut received = 0;
+        let mut first_byte = None;
+        loop {
+            let mut buf = self.receive().await?;
+            let now = self.net.now();
+            received += buf.len() as u64;
+            self.out.clear();
+            let event = self.dialogue.on_bytes(&mut buf, &mut self.out)?;
+            if !self.out.is_empty() {
+                self.stream.send_bytes(&self.out);
+            }
+            if event != Event::More {
+                return Ok(Exchanged {
+                    event,
+                    first_byte,
+                    last_byte: now,
+                    received,
+                });
+            }
+            first_byte.get_or_insert(now);
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Buf, Broken> {
+        poll_fn(|cx| {
+            if let Poll::Ready(received) = self.stream.poll_receive(cx) {
+                return Poll::Ready(match received {
+                    Ok(Some(buf)) => Ok(buf),
+                    Ok(None) => Err(Broken::new(
+                        Failure::Reset,
+                        "the peer closed the connection",
+                    )),
+                    Err(error) => Err(Broken::new(Failure::Reset, error.to_string())),
+                });
+            }
+            let over = Broken::new(Failure::Timeout, "no complete answer in time");
+            self.timer.poll(cx).map(|()| Err(over))
+        })
+        .await
+    }
+
+    /// Ready when the connection has ended or said something unasked.
+    pub(super) fn poll_disturbed(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Broken> {
+        self.stream.poll_receive(cx).map(|_| {
+            Broken::new(
+                Failure::Reset,
+                "the peer ended the connection while it was idle",
+            )
+        })
+    }
+
+    /// Says goodbye and closes.
+    pub(super) fn close(mut self) {
+        self.stream.send_static(self.dialogue.goodbye());
+    }
+}

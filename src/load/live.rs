@@ -1,0 +1,134 @@
+//! What a person sees of a run: a line a second, and a summary at the end.
+
+use std::fmt::Write;
+
+use super::record::{Failure, Record};
+use super::result::{GroupResult, RunResult};
+use super::series::Tick;
+
+/// One interval in a line.
+pub fn line(tick: &Tick) -> String {
+    let total = tick.total();
+    let offered = tick
+        .offered_rate
+        .map_or_else(String::new, |rate| format!("offered {}/s  ", count(rate)));
+    let warmup = if tick.counts { "" } else { "  warm-up" };
+    let rate = total.completed as f64 / tick.seconds;
+    format!(
+        "{:>6.0} s  {offered}done {}/s  p50 {}  p99 {}  p99.9 {}  lag {}  errors {}{warmup}",
+        tick.began_s + tick.seconds,
+        count(rate),
+        duration(total.response.quantile(0.5)),
+        duration(total.response.quantile(0.99)),
+        duration(total.response.quantile(0.999)),
+        duration(total.send_lag.quantile(0.99)),
+        errors(&total),
+    )
+}
+
+fn errors(record: &Record) -> String {
+    let failures = Failure::ALL.iter().zip(record.failures);
+    let named: Vec<String> = failures
+        .filter(|(_, count)| *count > 0)
+        .map(|(class, count)| format!("{} {count}", class.label()))
+        .chain((record.wrong > 0).then(|| format!("wrong {}", record.wrong)))
+        .collect();
+    match named.is_empty() {
+        true => "0".to_owned(),
+        false => named.join(", "),
+    }
+}
+
+/// A whole result: one line for each step and group, then what speaks against it.
+pub fn summary(result: &RunResult) -> String {
+    let mut out = format!(
+        "{:<16} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}\n",
+        "group", "offered/s", "done/s", "p50", "p99", "p99.9", "max", "send lag", "errors"
+    );
+    for step in &result.steps {
+        for group in &step.groups {
+            let failed: u64 = group.errors.values().sum::<u64>() + group.wrong;
+            let offered = step.offered_rate.map_or_else(|| "-".to_owned(), count);
+            // Writing to memory does not fail.
+            let _ = writeln!(
+                out,
+                "{:<16} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}",
+                group.name,
+                offered,
+                count(group.completed as f64 / step.seconds),
+                duration(group.response.p50_ns),
+                duration(group.response.p99_ns),
+                duration(group.response.p999_ns),
+                duration(group.response.max_ns),
+                duration(group.send_lag.p99_ns),
+                failed,
+            );
+            out.push_str(&classes(group));
+        }
+    }
+    if let Some(process) = &result.process {
+        let _ = writeln!(
+            out,
+            "{}: {:.2} µs of CPU an operation, {} KiB resident",
+            process.name, process.cpu_us_per_operation, process.rss_kib
+        );
+    }
+    let completed = result.completed().max(1);
+    let own = result.own_cpu_us as f64 / completed as f64;
+    let _ = writeln!(
+        out,
+        "generator: {own:.2} µs of CPU an operation; seed {}",
+        result.seed
+    );
+    for reason in &result.validity.reasons {
+        let _ = writeln!(out, "INVALID: {reason}");
+    }
+    out
+}
+
+fn classes(group: &GroupResult) -> String {
+    let named = group.errors.iter().map(|(class, n)| format!("{class} {n}"));
+    let wrong = (group.wrong > 0).then(|| format!("wrong answers {}", group.wrong));
+    let all: Vec<String> = named.chain(wrong).collect();
+    match all.is_empty() {
+        true => String::new(),
+        false => format!("                 failures: {}\n", all.join(", ")),
+    }
+}
+
+/// A latency with its unit, in three digits or so.
+pub fn duration(nanos: u64) -> String {
+    let micros = nanos as f64 / 1e3;
+    match micros {
+        ..1e3 => format!("{micros:.0} µs"),
+        ..1e4 => format!("{:.2} ms", micros / 1e3),
+        ..1e6 => format!("{:.1} ms", micros / 1e3),
+        _ => format!("{:.2} s", micros / 1e6),
+    }
+}
+
+/// A rate, rounded.
+pub fn count(rate: f64) -> String {
+    match rate {
+        ..100.0 => format!("{rate:.1}"),
+        _ => format!("{rate:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_have_units_that_people_read() {
+        for (nanos, expect) in [
+            (1_499, "1 µs"),
+            (999_000, "999 µs"),
+            (1_234_567, "1.23 ms"),
+            (12_345_678, "12.3 ms"),
+            (2_500_000_000, "2.50 s"),
+        ] {
+            assert_eq!(duration(nanos), expect);
+        }
+    }
+}
