@@ -52,7 +52,7 @@ enum Command {
         show: bool,
     },
     /// Make load on MySQL and HTTP servers, measure what a caller feels, keep it in files.
-    Load(load::LoadArgs),
+    Load(Box<load::LoadArgs>),
     /// Serve two embedded shards with sample data until Ctrl-C; print lines to try.
     Demo {
         /// Try the lines, verify the answers, and exit.

@@ -3,50 +3,12 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
 use std::task::Poll;
 
-use super::keys::Keys;
-use super::mysql::{Broken, Event, MySql, Program};
+use super::dialogue::{Broken, Dialogue, Event};
 use super::record::Failure;
 use crate::base::clock::{Deadline, Now};
 use crate::net::{Buf, Net, SocketOptions, Stream, Timer};
-
-/// What is spoken on a connection.
-pub(super) enum Dialogue {
-    MySql(Box<MySql>),
-}
-
-impl Dialogue {
-    pub(super) fn mysql(program: &Rc<Program>, keys: Keys) -> Self {
-        Self::MySql(Box::new(MySql::new(Rc::clone(program), keys)))
-    }
-
-    /// Begins the next operation; appends what to send.
-    pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
-        match self {
-            Self::MySql(mysql) => mysql.begin(out),
-        }
-    }
-
-    fn on_bytes(&mut self, bytes: &mut [u8], out: &mut Vec<u8>) -> Result<Event, Broken> {
-        match self {
-            Self::MySql(mysql) => mysql.on_bytes(bytes, out),
-        }
-    }
-
-    /// Whether the peer speaks first, so that operations wait for [`Event::Ready`].
-    fn has_greeting(&self) -> bool {
-        matches!(self, Self::MySql(_))
-    }
-
-    /// What is said before the connection ends.
-    fn goodbye(&self) -> &'static [u8] {
-        match self {
-            Self::MySql(_) => &[1, 0, 0, 0, crate::wire::mysql::flags::com::QUIT],
-        }
-    }
-}
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug)]
@@ -128,11 +90,16 @@ impl Connection {
         let mut received = 0;
         let mut first_byte = None;
         loop {
-            let mut buf = self.receive().await?;
+            let received_now = self.receive().await?;
             let now = self.net.now();
-            received += buf.len() as u64;
             self.out.clear();
-            let event = self.dialogue.on_bytes(&mut buf, &mut self.out)?;
+            let event = match received_now {
+                Some(mut buf) => {
+                    received += buf.len() as u64;
+                    self.dialogue.on_bytes(&mut buf, &mut self.out)?
+                }
+                None => self.dialogue.on_end()?,
+            };
             if !self.out.is_empty() {
                 self.stream.send_bytes(&self.out);
             }
@@ -148,17 +115,12 @@ impl Connection {
         }
     }
 
-    async fn receive(&mut self) -> Result<Buf, Broken> {
+    /// The next bytes; `None` when the peer has ended its side.
+    async fn receive(&mut self) -> Result<Option<Buf>, Broken> {
         poll_fn(|cx| {
             if let Poll::Ready(received) = self.stream.poll_receive(cx) {
-                return Poll::Ready(match received {
-                    Ok(Some(buf)) => Ok(buf),
-                    Ok(None) => Err(Broken::new(
-                        Failure::Reset,
-                        "the peer closed the connection",
-                    )),
-                    Err(error) => Err(Broken::new(Failure::Reset, error.to_string())),
-                });
+                let reset = |error: std::io::Error| Broken::new(Failure::Reset, error.to_string());
+                return Poll::Ready(received.map_err(reset));
             }
             let over = Broken::new(Failure::Timeout, "no complete answer in time");
             self.timer.poll(cx).map(|()| Err(over))
@@ -174,6 +136,11 @@ impl Connection {
                 "the peer ended the connection while it was idle",
             )
         })
+    }
+
+    /// Whether it serves no further operation.
+    pub(super) fn is_spent(&self) -> bool {
+        self.dialogue.is_spent()
     }
 
     /// Says goodbye and closes.

@@ -10,15 +10,14 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::mysql::Program;
+use super::dialogue::Program;
 use super::record::Record;
-use super::scenario::{Group, Operation, Protocol, Scenario};
+use super::scenario::{Group, Operation, Scenario};
 use super::schedule::{Arrival, Stretch, plan};
 use super::{pacer, worker};
 use crate::base::clock::{Deadline, Now};
 use crate::core::mailbox::Receiver;
 use crate::net::{Net, NetOptions, read_clock, spawn};
-use crate::session::mysql::connect::ConnectConfig;
 
 /// How often a core reports.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -105,7 +104,7 @@ pub(super) struct Engine {
 pub(super) struct GroupState {
     pub(super) group: Group,
     pub(super) address: SocketAddr,
-    pub(super) program: Option<Rc<Program>>,
+    pub(super) program: Program,
     /// Connections without anything to do.
     pub(super) free: RefCell<Vec<Rc<Seat>>>,
     /// Arrivals without a connection, oldest first.
@@ -137,7 +136,7 @@ pub async fn live(seed: CorePlan) -> Result<(), String> {
     seed.orders.attach(move || waker.wake());
     let ring = net.clone();
     let driving = spawn("ring", async move { ring.drive().await });
-    let engine = Rc::new(Engine::new(net.clone(), &seed));
+    let engine = Rc::new(Engine::new(net.clone(), &seed)?);
     engine.start_workers();
     let taking = spawn("orders", take_orders(Rc::clone(&engine), seed.orders));
     let pacing = spawn("pacer", pacer::pace(Rc::clone(&engine)));
@@ -213,25 +212,25 @@ impl Engine {
         self.cpu_counted.get() + used
     }
 
-    fn new(net: Net, seed: &CorePlan) -> Self {
+    fn new(net: Net, seed: &CorePlan) -> Result<Self, String> {
         let scenario = Arc::clone(&seed.scenario);
-        let groups = scenario
-            .groups
-            .iter()
-            .zip(seed.addresses.iter())
-            .map(|(group, address)| GroupState {
-                program: program(group, scenario.verify).map(Rc::new),
+        let state = |(group, address): (&Group, &SocketAddr)| {
+            Ok::<_, String>(GroupState {
+                program: Program::new(group, scenario.verify)?,
                 group: group.clone(),
                 address: *address,
                 free: RefCell::default(),
                 backlog: RefCell::default(),
-            });
-        Self {
+            })
+        };
+        let groups = scenario.groups.iter().zip(seed.addresses.iter());
+        let groups = groups.map(state).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
             net,
             core: seed.core,
             cores: seed.cores,
             plan: plan(&scenario),
-            groups: groups.collect(),
+            groups,
             scenario,
             start: Cell::new(None),
             is_over: Cell::new(false),
@@ -244,7 +243,7 @@ impl Engine {
             reports: seed.reports.clone(),
             cpu_began: Cell::new(None),
             cpu_counted: Cell::new(0),
-        }
+        })
     }
 
     /// Starts this core's share of every group's connections.
@@ -388,32 +387,6 @@ impl Engine {
             *self.records.borrow_mut() = kept.records;
         }
     }
-}
-
-fn program(group: &Group, verify: bool) -> Option<Program> {
-    let Protocol::MySql {
-        user,
-        password,
-        schema,
-    } = &group.target.protocol
-    else {
-        return None;
-    };
-    let login = ConnectConfig {
-        user: user.clone(),
-        password: password.clone(),
-        caps_wanted: 0,
-        // utf8mb4_general_ci
-        collation: 45,
-        schema: schema.clone(),
-        attributes: vec![("program_name".to_owned(), "ringgate load".to_owned())],
-        max_packet: 1 << 30,
-        trusted_key_pem: None,
-        allow_rsa_from_server: true,
-        transport_is_private: false,
-    };
-    let expect = verify.then(|| group.expect.clone());
-    Some(Program::new(login, &group.operation, expect))
 }
 
 /// CPU time of this thread, in nanoseconds.

@@ -8,9 +8,11 @@
 mod answer;
 pub mod assemble;
 mod connection;
+pub mod dialogue;
 pub mod engine;
 pub mod files;
 pub mod histogram;
+pub mod http;
 pub mod keys;
 pub mod live;
 pub mod machine;

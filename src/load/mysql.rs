@@ -16,6 +16,7 @@ use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::reply::{Expect, Packet, ReplyWalker, Step};
 
 use super::answer::Answer;
+use super::dialogue::{Broken, Event};
 
 /// Capabilities wanted: what sysbench's client library asks for, and no end-of-columns packet.
 const CAPS: u32 = caps::LONG_PASSWORD
@@ -27,40 +28,6 @@ const CAPS: u32 = caps::LONG_PASSWORD
 
 /// The longest packet of a login that is collected.
 const LOGIN_PACKET_MAX: usize = 64 * 1024;
-
-/// What came of the bytes so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// More bytes are needed.
-    More,
-    /// Logged in and prepared: operations may begin.
-    Ready,
-    /// The operation is over.
-    Done,
-    /// The operation is over, by the server's error; the connection is usable.
-    Refused(Failure),
-    /// The operation is over, with another answer than expected.
-    Wrong,
-}
-
-/// Why the connection cannot be used any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
-    /// Its class.
-    pub failure: Failure,
-    /// For a person.
-    pub why: String,
-}
-
-impl Broken {
-    /// A connection that ended with `failure`.
-    pub(super) fn new(failure: Failure, why: impl Into<String>) -> Self {
-        Self {
-            failure,
-            why: why.into(),
-        }
-    }
-}
 
 enum Stage {
     Login {

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::connection::{Connection, Dialogue};
+use super::connection::Connection;
+use super::dialogue::{Broken, Dialogue, Event};
 use super::engine::{Engine, GroupState, Report, Seat, clock};
 use super::keys::Keys;
-use super::mysql::{Broken, Event};
 use super::record::Failure;
 use super::scenario::{Arrivals, Operation};
 use super::schedule::Arrival;
@@ -61,11 +61,7 @@ impl Worker<'_> {
             Operation::Ping | Operation::Connect | Operation::Hold => vec![&none],
         };
         let keys = keys(arguments.into_iter().flatten().collect::<Vec<_>>());
-        let Some(program) = &self.state.program else {
-            let why = "this protocol is not spoken yet";
-            return Err(Broken::new(Failure::Protocol, why));
-        };
-        let dialogue = Dialogue::mysql(program, keys);
+        let dialogue = Dialogue::new(&self.state.program, keys);
         Connection::open(&engine.net, self.state.address, dialogue, deadline).await
     }
 
@@ -121,8 +117,8 @@ impl Worker<'_> {
                     return connection.close();
                 };
                 match self.operate(&mut connection, arrival, free_since).await {
-                    Ok(ended) => free_since = ended,
-                    Err(_broken) => break,
+                    Ok(ended) if !connection.is_spent() => free_since = ended,
+                    Ok(_) | Err(_) => break,
                 }
             }
             self.closed();

@@ -117,25 +117,14 @@ pub(super) fn measure(
         complain(&why.to_string());
         Failed(code)
     };
-    let cpus = match &common.cpus {
-        Some(list) => crate::config::units::parse_cpus(list)
-            .map_err(|why| fail(EXIT_USAGE, &why))?
-            .into_iter()
-            .map(usize::from)
-            .collect(),
-        None => Vec::new(),
-    };
+    let cpus = cpus(common).map_err(|why| fail(EXIT_USAGE, &why))?;
     let began = SystemTime::now();
     let names = scenario.groups.iter().map(|group| group.name.clone());
     let mut files = match &common.out {
         Some(directory) => Some(open(directory, names.collect(), began)?),
         None => None,
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
-            .map_err(|error| fail(EXIT_RUNTIME, &error))?;
-    }
+    let stop = stop_on_signals().map_err(|error| fail(EXIT_RUNTIME, &error))?;
     let cores = match cpus.len() {
         0 => scenario.cores,
         given => given,
@@ -184,6 +173,23 @@ pub(super) fn measure(
         written.map_err(|error| fail(EXIT_RUNTIME, &error))?;
     }
     Ok(result)
+}
+
+fn cpus(common: &Common) -> Result<Vec<usize>, String> {
+    let Some(list) = &common.cpus else {
+        return Ok(Vec::new());
+    };
+    let cpus = crate::config::units::parse_cpus(list)?;
+    Ok(cpus.into_iter().map(usize::from).collect())
+}
+
+/// A flag that SIGINT and SIGTERM set: the run ends, its results are written all the same.
+fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }
 
 fn open(directory: &Path, groups: Vec<String>, began: SystemTime) -> Result<Files, Failed> {
