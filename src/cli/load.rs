@@ -1,16 +1,43 @@
-//! `ringgate load …`: the load harness.
+//! `ringgate load`: makes load, measures, reports.
 
+mod flags;
 mod serve;
 
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 
-/// The arguments of `ringgate load`.
+use super::{EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE};
+use crate::load::assemble::{About, assemble};
+use crate::load::files::Files;
+use crate::load::histogram::Latencies;
+use crate::load::live;
+use crate::load::result::RunResult;
+use crate::load::run::{self, Outcome, Progress, RunError, RunOptions};
+use crate::load::scenario::Scenario;
+use crate::load::series::{Series, Tick};
+
+/// A run whose generator lagged: its figures are of the generator.
+pub const EXIT_INVALID: u8 = 3;
+
+/// The arguments of `ringgate load`: those of a run, or a subcommand.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct LoadArgs {
     #[command(subcommand)]
-    command: LoadCommand,
+    command: Option<LoadCommand>,
+    /// The scenario; without it, the flags below make one.
+    #[arg(value_name = "SCENARIO.toml", conflicts_with = "target")]
+    scenario: Option<PathBuf>,
+    #[command(flatten)]
+    simple: flags::Simple,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[derive(Debug, Subcommand)]
@@ -20,9 +47,193 @@ enum LoadCommand {
     Serve(serve::ServeArgs),
 }
 
-/// Runs a subcommand of the harness.
-pub(super) fn run(arguments: LoadArgs) -> ExitCode {
-    match arguments.command {
-        LoadCommand::Serve(arguments) => serve::run(arguments),
+/// Options of every kind of run.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Common {
+    /// Directory for result.json, latency.hlog, latency.hgrm and series.ndjson.
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// What is measured, in one word for legends.
+    #[arg(long, value_name = "NAME", default_value = "target")]
+    system: String,
+    /// The process under test: its CPU time and memory are reported.
+    #[arg(long)]
+    pid: Option<u32>,
+    /// CPUs of the generator's cores, like 1 or 0-3,8; the last ones allowed unless told otherwise.
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<String>,
+    /// Compare answers with what the scenario expects.
+    #[arg(long)]
+    verify: bool,
+    /// Seed of arrivals and keys; printed with the result.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print nothing while the run goes on.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Runs `ringgate load`.
+pub(super) fn run(args: LoadArgs) -> ExitCode {
+    match args.command {
+        Some(LoadCommand::Serve(arguments)) => serve::run(arguments),
+        None => run_once(&args),
     }
+}
+
+fn run_once(args: &LoadArgs) -> ExitCode {
+    let (scenario, text) = match read(args) {
+        Ok(read) => read,
+        Err(code) => return code,
+    };
+    match measure(&Arc::new(scenario), &args.common, &text) {
+        Ok(result) => {
+            print(&live::summary(&result));
+            match result.validity.valid {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::from(EXIT_INVALID),
+            }
+        }
+        Err(Failed(code)) => ExitCode::from(code),
+    }
+}
+
+fn read(args: &LoadArgs) -> Result<(Scenario, String), ExitCode> {
+    let seed = args.common.seed.unwrap_or_else(new_seed);
+    let (mut scenario, text) = match &args.scenario {
+        Some(path) => {
+            let read = crate::load::scenario_file::load(path, seed);
+            read.map_err(|errors| super::check::refuse(&errors))?
+        }
+        None => args.simple.scenario(seed).map_err(|why| {
+            complain(&why);
+            ExitCode::from(EXIT_USAGE)
+        })?,
+    };
+    if let Some(seed) = args.common.seed {
+        scenario.seed = seed;
+    }
+    scenario.verify |= args.common.verify;
+    Ok((scenario, text))
+}
+
+fn new_seed() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(1, |since| u64::from(since.subsec_nanos()) ^ since.as_secs())
+}
+
+/// An exit code; what was wrong has been said.
+pub(super) struct Failed(pub(super) u8);
+
+/// Runs a scenario and writes its files.
+pub(super) fn measure(
+    scenario: &Arc<Scenario>,
+    common: &Common,
+    text: &str,
+) -> Result<RunResult, Failed> {
+    let fail = |code: u8, why: &dyn std::fmt::Display| {
+        complain(&why.to_string());
+        Failed(code)
+    };
+    let cpus = cpus(common).map_err(|why| fail(EXIT_USAGE, &why))?;
+    let began = SystemTime::now();
+    let names = scenario.groups.iter().map(|group| group.name.clone());
+    let mut files = match &common.out {
+        Some(directory) => Some(open(directory, names.collect(), began)?),
+        None => None,
+    };
+    let stop = stop_on_signals().map_err(|error| fail(EXIT_RUNTIME, &error))?;
+    let cores = match cpus.len() {
+        0 => scenario.cores,
+        given => given,
+    };
+    let mut series = Series::new(cores, scenario.groups.len());
+    let mut unwritten = None;
+    let mut show = |tick: &Tick| {
+        if !common.quiet {
+            print(&(live::line(tick) + "\n"));
+        }
+        if let Some(files) = &mut files
+            && let Err(error) = files.tick(tick)
+        {
+            unwritten = Some(error);
+        }
+    };
+    let mut watch = |progress: &Progress<'_>| series.add(progress).iter().for_each(&mut show);
+    let options = RunOptions {
+        cpus,
+        pid: common.pid,
+        stop,
+        watch: &mut watch,
+    };
+    let outcome = run::run(scenario, options).map_err(|error| {
+        let code = match error {
+            RunError::Resolve { .. } => EXIT_CONFIG,
+            _ => EXIT_RUNTIME,
+        };
+        fail(code, &error)
+    })?;
+    series.rest().for_each(|tick| show(&tick));
+    if let Some(error) = unwritten {
+        return Err(fail(EXIT_RUNTIME, &error));
+    }
+    let about = About {
+        system: common.system.clone(),
+        command: std::env::args()
+            .map(|a| crate::load::target::mask(&a))
+            .collect(),
+        scenario: text.to_owned(),
+        began: Some(began),
+    };
+    let result = assemble(scenario, &outcome, about);
+    if let Some(files) = files {
+        let written = files.finish(&result, &response(&outcome));
+        written.map_err(|error| fail(EXIT_RUNTIME, &error))?;
+    }
+    Ok(result)
+}
+
+fn cpus(common: &Common) -> Result<Vec<usize>, String> {
+    let Some(list) = &common.cpus else {
+        return Ok(Vec::new());
+    };
+    let cpus = crate::config::units::parse_cpus(list)?;
+    Ok(cpus.into_iter().map(usize::from).collect())
+}
+
+/// A flag that SIGINT and SIGTERM set: the run ends, its results are written all the same.
+fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn open(directory: &Path, groups: Vec<String>, began: SystemTime) -> Result<Files, Failed> {
+    Files::create(directory, groups, began).map_err(|error| {
+        complain(&error.to_string());
+        Failed(EXIT_RUNTIME)
+    })
+}
+
+/// All response times that count.
+fn response(outcome: &Outcome) -> Latencies {
+    let mut all = Latencies::new();
+    for (stretch, groups) in outcome.plan.iter().zip(&outcome.records) {
+        if stretch.counts {
+            groups.iter().for_each(|record| all.merge(&record.response));
+        }
+    }
+    all
+}
+
+/// Prints to standard output; a closed one is no reason to fail.
+pub(super) fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Says on standard error what is wrong.
+pub(super) fn complain(why: &str) {
+    let _ = writeln!(std::io::stderr(), "ringgate load: {why}");
 }

@@ -59,8 +59,6 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// The load harness.
-    Load(load::LoadArgs),
     /// Draw a page from the results of load runs, or compare two builds.
     Report(Box<report::Report>),
 }
@@ -78,9 +76,8 @@ pub fn run() -> ExitCode {
     match arguments.command {
         Command::Serve { config } => serve::run(config),
         Command::Check { file, show } => check::run(&file, show),
-        Command::Load(args) => load::run_load(&args),
         Command::Demo { check } => demo::run(check),
-        Command::Load(arguments) => load::run(arguments),
         Command::Report(options) => report::run(*options),
+        Command::Load(arguments) => load::run(*arguments),
     }
 }

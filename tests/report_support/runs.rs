@@ -154,6 +154,7 @@ fn group(system: &System, rate: f64, factor: f64) -> GroupResult {
             .collect::<BTreeMap<_, _>>(),
         received_bytes: completed * 80,
         send_lag: lag.summary(),
+        own_lag: lag.summary(),
         service: service.summary(),
         response: latencies(system.median_ns * factor * queueing(rate / system.capacity)).summary(),
         first_byte: None,
