@@ -383,6 +383,24 @@ fn heads_are_bounded() {
 }
 
 #[test]
+fn no_length_of_a_name_hides_the_field_behind_it() {
+    // CVE-2021-40346: a length kept in too few bits.
+    let limits = Limits {
+        head_bytes_max: 1 << 18,
+        ..Limits::default()
+    };
+    for length in [1, 254, 255, 256, 257, 65_534, 65_535, 65_536, 65_537] {
+        let name = "x".repeat(length);
+        let fields = format!("Host: a\r\n{name}: v\r\nContent-Length: 3\r\n");
+        let mut bytes = with("POST / HTTP/1.1", &fields);
+        bytes.extend_from_slice(b"abcGET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (told, error) = requests([&bytes[..]].into_iter(), limits);
+        assert_eq!((told.len(), error), (5, None), "{length}");
+        assert!(told[0].starts_with("POST / Length(3)") && told[3].starts_with("GET /next"));
+    }
+}
+
+#[test]
 fn responses_end_where_their_heads_say() {
     use Asked::{Head, Plain, Upgrade};
     #[track_caller]

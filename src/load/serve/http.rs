@@ -13,14 +13,28 @@ use crate::wire::http::{HttpError, Limits};
 /// Bytes of one send out of a body.
 const PIECE_BYTES: usize = 256 * 1024;
 
+/// Bytes of a body up to which it is kept together with its head.
+const SMALL_BYTES: usize = 16 * 1024;
+
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The answer, encoded before the first client comes.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// Heads for connections that go on, and for those that end.
-    heads: [&'static [u8]; 2],
-    body: &'static [u8],
+    /// For connections that end after it.
+    close: Form,
+    /// For connections that go on.
+    keep: Form,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    /// All there is to say to HEAD.
+    head: &'static [u8],
+    /// The head, and the body if it is small: the common answer is one piece.
+    start: &'static [u8],
+    /// The rest of the body.
+    rest: &'static [u8],
 }
 
 /// What is known of a request when its head was read.
@@ -52,18 +66,23 @@ impl Answers {
                 head = head.field("Connection", b"close")?;
             }
             head.finish();
-            Ok::<&'static [u8], Unwritable>(Box::leak(out.into_boxed_slice()))
+            Ok::<Vec<u8>, Unwritable>(out)
         };
-        let heads = [head(false)?, head(true)?];
-        let body: Vec<u8> = b"0123456789-"
-            .iter()
-            .copied()
-            .cycle()
-            .take(body_bytes)
-            .collect();
+        let cycle = b"0123456789-".iter().copied().cycle();
+        let body: &'static [u8] = Box::leak(cycle.take(body_bytes).collect());
+        let form = |head: Vec<u8>| {
+            let head: &'static [u8] = Box::leak(head.into_boxed_slice());
+            let (small, rest) = body.split_at(if body_bytes > SMALL_BYTES {
+                0
+            } else {
+                body_bytes
+            });
+            let start: &'static [u8] = Box::leak([head, small].concat().into_boxed_slice());
+            Form { head, start, rest }
+        };
         Ok(Self {
-            heads,
-            body: Box::leak(body.into_boxed_slice()),
+            close: form(head(false)?),
+            keep: form(head(true)?),
         })
     }
 }
@@ -175,15 +194,16 @@ impl Connection<'_> {
         if self.worker.takes_time() {
             self.worker.work(&mut self.alarm).await;
         }
-        let [close, keep] = self.answers.heads;
-        self.stream
-            .send_static(if request.keep_alive { keep } else { close });
-        let body = if request.is_head {
-            &[]
-        } else {
-            self.answers.body
+        let form = match request.keep_alive {
+            true => self.answers.keep,
+            false => self.answers.close,
         };
-        for piece in body.chunks(PIECE_BYTES) {
+        if request.is_head {
+            self.stream.send_static(form.head);
+            return Ok(());
+        }
+        self.stream.send_static(form.start);
+        for piece in form.rest.chunks(PIECE_BYTES) {
             poll_fn(|cx| self.stream.poll_unsent_below(cx, UNSENT_MAX)).await?;
             self.stream.send_static(piece);
         }
