@@ -54,6 +54,8 @@ fn sample() -> (tempfile::TempDir, PathBuf) {
         &out,
         "--title",
         "Point selects",
+        "--slo",
+        "p99=2ms",
         "--baseline",
         old.to_str().unwrap(),
     ];
@@ -94,7 +96,7 @@ fn a_page_shows_what_the_runs_did() {
     let (folder, page) = sample();
     let page = std::fs::read_to_string(page).unwrap();
     for part in [
-        // The verdict: the knee, its objective from the scenario, half of it, CPU, memory, the change.
+        // The verdict: the knee, its objective, half of it, CPU, memory, the change.
         "<strong>ringgate</strong> keeps its objective up to <strong>60,000/s</strong>",
         "p99 ≤ 2.00 ms, failures ≤ 0.1 %",
         "between 20,000/s and 40,000/s",
@@ -205,6 +207,60 @@ fn figures_are_legible_in_both_colour_schemes() {
     }
 }
 
+/// Six systems, one with a hostile name; runs far apart, one invalid; a closed loop in one folder.
+fn hard_sample(folder: &Path) -> PathBuf {
+    let names = [
+        "direct",
+        "ringgate",
+        "a-system-with-a-very-long-name",
+        "<b>&\"x\"</b>",
+        "five",
+        "six",
+    ];
+    for (index, name) in names.into_iter().enumerate() {
+        let own = index as f64;
+        let system = System {
+            name,
+            median_ns: 60_000.0 * 1.05_f64.powf(own),
+            capacity: 95_000.0 - 9_000.0 * own,
+            cpu_us: 9.0 + own,
+            rss_kib: 8_000,
+        };
+        for run in 0..3_u32 {
+            let mut result = runs::run(&system, RATES, 1.0 + 0.2 * f64::from(run), run.into());
+            result.validity.valid = run > 0 || index != 2;
+            write(folder, &format!("{index}-{run}"), &result);
+        }
+        write(
+            folder,
+            &format!("{index}-hold"),
+            &runs::hold(&system, 5_000, 9),
+        );
+    }
+    let page = folder.join("hard.html");
+    let options = [
+        "--output",
+        page.to_str().unwrap(),
+        "--slo",
+        "p50=400us,p99=2ms,p99.9=5ms",
+    ];
+    report(&[folder], &options, 0);
+    page
+}
+
+#[test]
+fn figures_of_many_systems_are_legible_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = hard_sample(folder.path());
+    let measured = chromium::measure(&page, Scheme::Dark, 1280);
+    assert_eq!(measured.figures.len(), 5);
+    for figure in &measured.figures {
+        check_figure(figure, &format!("hard {}", figure.id));
+    }
+    let text = std::fs::read_to_string(page).unwrap();
+    assert!(!text.contains("<b>"), "names are escaped");
+}
+
 fn check_figure(figure: &chromium::Figure, context: &str) {
     assert!(
         figure.width > 800.0 && figure.height > 60.0 && figure.shapes > 4,
@@ -250,7 +306,7 @@ fn invalid_runs_are_marked_and_left_out() {
     late.validity.valid = false;
     late.validity.reasons = vec!["send lag p99 of 3 ms <at> 5,000/s".to_owned()];
     write(folder.path(), "run-9", &late);
-    let text = page(&[]);
+    let text = page(&["--slo", "p99=2ms"]);
     assert!(text.contains("INVALID RUNS") && text.contains("1 of 4 runs"));
     assert!(text.contains("They are left out of every figure"));
     assert!(
@@ -373,7 +429,12 @@ impl Pair {
             self.folder.path().join("base"),
             self.folder.path().join("new"),
         );
-        report(&[Path::new("compare"), &base, &new], options, code)
+        let objective: &[&str] = match options.contains(&"--slo") {
+            true => &[],
+            false => &["--slo", "p99=2ms"],
+        };
+        let options = [options, objective].concat();
+        report(&[Path::new("compare"), &base, &new], &options, code)
     }
 }
 
@@ -458,6 +519,7 @@ fn a_comparison_has_four_forms() {
         serde_json::from_str(&pair.compare(&["--format", "json"], 1)).unwrap();
     assert_eq!(json["runs"], serde_json::json!([6, 6]));
     assert_eq!(json["seed"], 1);
+    assert_eq!(json["offered_rate"], 60_000.0);
     let p99 = json["metrics"]
         .as_array()
         .unwrap()
@@ -537,4 +599,22 @@ fn sides_that_do_not_fit_are_refused_or_warned_of() {
         text.contains("different scenarios") && text.contains("different machines"),
         "{text}"
     );
+}
+
+#[test]
+fn a_lone_closed_loop_has_a_page_without_a_knee() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = runs::run(&RINGGATE, &RATES[2..3], 1.0, 1);
+    run.steps[0].offered_rate = None;
+    run.scenario.clear();
+    write(folder.path(), "one", &run);
+    let out = folder.path().join("page.html");
+    let options = ["-o", out.to_str().unwrap()];
+    report(&[&folder.path().join("one")], &options, 0);
+    let page = std::fs::read_to_string(out).unwrap();
+    assert!(page.contains("no SLO was set"), "{page}");
+    assert!(page.contains("stands at the rate it achieved"), "{page}");
+    assert!(page.contains("Measured in a closed loop. "), "{page}");
+    assert_eq!(places(figure(&page, "latency"), "fill s0").len(), 3);
+    assert!(!page.contains("figure-added"), "nothing to add to");
 }

@@ -78,7 +78,7 @@ struct CompareOptions {
 /// What both take.
 #[derive(Debug, Args)]
 struct Shared {
-    /// The objective, like "p99=2ms,p99.9=10ms,errors=0.001" [default: the scenario's].
+    /// The objective, like "p99=2ms,p99.9=10ms,errors=0.001".
     #[arg(long, value_name = "LIMITS", value_parser = Slo::parse)]
     slo: Option<Slo>,
     /// Compare at this offered rate [default: the highest within the objective, else without backlog].
@@ -170,16 +170,11 @@ fn compare(options: &CompareOptions) -> Result<ExitCode, Failure> {
     let group = options.shared.group.as_deref();
     let base = one_system(&options.base, group, "BASE")?;
     let new = one_system(&options.new, group, "NEW")?;
-    let slo = || {
-        base.runs
-            .first()
-            .and_then(|run| Slo::of_scenario(&run.result))
-    };
     let question = Question {
         margin: options.shared.margin / 100.0,
         seed: options.shared.seed,
         rate: options.shared.rate,
-        slo: options.shared.slo.clone().or_else(slo),
+        slo: options.shared.slo.clone(),
     };
     let comparison = Comparison::of(&base, &new, &question)?;
     say(&match options.format {

@@ -74,8 +74,9 @@ pub struct Comparison {
     pub runs: (usize, usize),
     /// Runs left out because they are invalid, base and new.
     pub invalid: (usize, usize),
-    /// The load compared at.
-    pub load: String,
+    /// The offered rate compared at; absent in a closed loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offered_rate: Option<f64>,
     /// A change of less than this share is none.
     pub margin: f64,
     /// The seed of the bootstrap.
@@ -189,7 +190,7 @@ impl Comparison {
             new_system: new.system.clone(),
             runs,
             invalid: (invalid(base), invalid(new)),
-            load: show_load(load),
+            offered_rate: load.offered(),
             margin: question.margin,
             seed: question.seed,
             resamples: statistics::RESAMPLES,
@@ -198,6 +199,11 @@ impl Comparison {
             warnings: warnings(base, new),
             metrics,
         })
+    }
+
+    /// Where it compares, in words.
+    pub fn at(&self) -> String {
+        at_load(self.offered_rate.map_or(Load::Closed, Load::Offered))
     }
 
     /// Whether a side has too few runs for any verdict.
@@ -242,6 +248,14 @@ pub fn show_load(load: Load) -> String {
     match load {
         Load::Offered(rate) => format!("{} offered", units::rate(rate)),
         Load::Closed => "closed loop".to_owned(),
+    }
+}
+
+/// Where something was measured, in words.
+pub fn at_load(load: Load) -> String {
+    match load {
+        Load::Offered(rate) => format!("at {} offered", units::rate(rate)),
+        Load::Closed => "in a closed loop".to_owned(),
     }
 }
 

@@ -168,8 +168,10 @@ fn value_words(metric: &MetricRow, value: f64) -> String {
 fn head(comparison: &Comparison) -> String {
     let (base, new) = comparison.runs;
     format!(
-        "base: {base} runs of {}; new: {new} runs of {}; at {}",
-        comparison.base_system, comparison.new_system, comparison.load
+        "base: {base} runs of {}; new: {new} runs of {}; {}",
+        comparison.base_system,
+        comparison.new_system,
+        comparison.at()
     )
 }
 

@@ -56,6 +56,8 @@ pub enum Role {
     Axis,
     /// The limit that an objective sets.
     Limit,
+    /// From the least to the greatest run, over a bar.
+    Range,
     /// The line of the system with this index.
     Line(usize),
     /// What is filled for that system: markers and bars.
@@ -79,6 +81,7 @@ impl Role {
             Self::Grid => "grid".to_owned(),
             Self::Axis => "axis".to_owned(),
             Self::Limit => "limit".to_owned(),
+            Self::Range => "range".to_owned(),
             Self::Line(index) => format!("line s{}", index % STYLES),
             Self::Fill(index) => format!("fill s{}", index % STYLES),
             Self::Part(index) => format!("part s{}", index % STYLES),
@@ -90,7 +93,14 @@ impl Role {
 
     /// All roles that a figure can use.
     fn all() -> impl Iterator<Item = Self> {
-        let fixed = [Self::Ink, Self::Label, Self::Grid, Self::Axis, Self::Limit];
+        let fixed = [
+            Self::Ink,
+            Self::Label,
+            Self::Grid,
+            Self::Axis,
+            Self::Limit,
+            Self::Range,
+        ];
         let systems = (0..STYLES).flat_map(|index| {
             [
                 Self::Line,
@@ -114,6 +124,7 @@ impl Role {
             Self::Grid => (3, 0),
             Self::Axis => (4, 0),
             Self::Limit => (5, 0),
+            Self::Range => (12, 0),
             Self::Line(index) => system(6, index),
             Self::Fill(index) => system(7, index),
             Self::Part(index) => system(8, index),

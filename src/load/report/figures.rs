@@ -8,7 +8,7 @@ use super::figure::{
     self, Area, DrawError, Drawn, Frame, Panel, Role, TEXT, Ticks, marker_shape, text, write,
 };
 use super::input::{Load, RunSet};
-use super::slo::{Knee, Slo, percentile};
+use super::slo::{Slo, percentile};
 use super::summary::{self, Spread};
 use super::units;
 
@@ -70,7 +70,7 @@ pub fn latency(sets: &[RunSet], slo: Option<&Slo>) -> Result<String, DrawError> 
         for (area, quantile) in panels.iter().zip(LEAD) {
             let frame = Frame {
                 title: &percentile(*quantile),
-                x_title: "offered rate, operations/s",
+                x_title: "operations per second",
                 x_words: &units::short_rate,
                 y_words: &log_words,
             };
@@ -89,15 +89,7 @@ fn latency_panel(
     (x, y): (&Ticks, &Ticks),
 ) -> Drawn {
     let ((left, right), (bottom, top)) = (x.bounds(), y.bounds());
-    for (index, set) in sets.iter().enumerate() {
-        let Some(Knee {
-            kept: Some(rate), ..
-        }) = slo.map(|slo| slo.knee(set))
-        else {
-            continue;
-        };
-        panel.line(vec![(rate, bottom), (rate, top)], Role::Knee(index))?;
-    }
+    knees(panel, sets, slo, (bottom, top))?;
     let limits = slo.iter().flat_map(|slo| &slo.limits);
     for (_, limit) in limits.filter(|(limited, _)| (limited - quantile).abs() < 1e-9) {
         panel.line(vec![(left, log(*limit)), (right, log(*limit))], Role::Limit)?;
@@ -119,6 +111,37 @@ fn latency_panel(
         panel.line(middle.clone(), Role::Line(index))?;
         for at in middle {
             panel.marker(at, index)?;
+        }
+    }
+    Ok(())
+}
+
+/// Vertical dashes at each knee. Systems with the same knee take turns, so that all are seen.
+fn knees(
+    panel: &Panel<'_>,
+    sets: &[RunSet],
+    slo: Option<&Slo>,
+    (bottom, top): (f64, f64),
+) -> Drawn {
+    const DASHES: usize = 30;
+    let knee = |set| slo.and_then(|slo: &Slo| slo.knee(set).kept);
+    let knees: Vec<(usize, f64)> = sets
+        .iter()
+        .enumerate()
+        .filter_map(|(index, set)| Some((index, knee(set)?)))
+        .collect();
+    for (index, rate) in &knees {
+        let shared: Vec<usize> = knees
+            .iter()
+            .filter(|(_, other)| Load::Offered(*other).same(Load::Offered(*rate)))
+            .map(|(other, _)| *other)
+            .collect();
+        let turn = shared.iter().position(|other| other == index).unwrap_or(0);
+        let step = (top - bottom) / DASHES as f64;
+        for dash in (turn..DASHES).step_by(shared.len()) {
+            let begin = bottom + step * dash as f64;
+            let ends = vec![(*rate, begin), (*rate, begin + step / 2.0)];
+            panel.line(ends, Role::Knee(*index))?;
         }
     }
     Ok(())
@@ -255,13 +278,12 @@ fn added_panel(area: &Area<'_>, sets: &[RunSet], rows: &[&Added], quantile: f64)
             }
         }
         panel.marker((place, row.nanos), index)?;
-        let words = text(Role::Ink, TEXT, HPos::Left, VPos::Center);
-        panel.text(
-            &units::added_duration(row.nanos),
-            (place, row.nanos),
-            (11, 0),
-            words,
-        )?;
+        // With more systems there is no room; the table has the numbers.
+        if rows.len() <= 2 {
+            let words = text(Role::Ink, TEXT, HPos::Left, VPos::Center);
+            let at = (place, row.nanos);
+            panel.text(&units::added_duration(row.nanos), at, (11, 0), words)?;
+        }
     }
     Ok(())
 }
@@ -338,7 +360,7 @@ pub fn bars(figure: &'static str, title: &str, bars: &[Bar]) -> Result<String, D
             let mut right = end;
             if let Some((low, high)) = bar.range.filter(|(low, high)| high > low) {
                 right = right.max(place(high));
-                let whisker = Role::Axis.stroke();
+                let whisker = Role::Range.stroke();
                 root.draw(&PathElement::new(
                     vec![(place(low), middle), (place(high), middle)],
                     whisker,

@@ -75,6 +75,14 @@ pub enum Load {
 }
 
 impl Load {
+    /// The offered rate, where there is one.
+    pub fn offered(self) -> Option<f64> {
+        match self {
+            Self::Offered(rate) => Some(rate),
+            Self::Closed => None,
+        }
+    }
+
     /// Whether two loads are the same, rounding apart.
     pub fn same(self, other: Self) -> bool {
         match (self, other) {

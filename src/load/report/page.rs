@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::compare::{Comparison, Question, show_load};
+use super::compare::{Comparison, Question, at_load};
 use super::figure::{DrawError, STYLES, marker_shape};
 use super::input::{Load, RunSet};
 use super::slo::Slo;
@@ -25,7 +25,7 @@ pub struct Request {
     pub subject: Option<String>,
     /// Older runs of the subject.
     pub baseline: Option<RunSet>,
-    /// The objective; that of the scenario when absent.
+    /// The objective.
     pub slo: Option<Slo>,
     /// The offered rate at which percentiles are compared; chosen when absent.
     pub rate: Option<f64>,
@@ -67,7 +67,6 @@ pub enum PageError {
 /// A request with its open choices made.
 pub(super) struct Page<'a> {
     pub request: &'a Request,
-    pub slo: Option<Slo>,
     /// Index of the subject.
     pub subject: usize,
     /// The load at which percentiles are compared; absent when the systems have none in common.
@@ -133,13 +132,8 @@ pub(super) fn footer() -> Markup {
 impl<'a> Page<'a> {
     fn new(request: &'a Request) -> Result<Self, PageError> {
         let sets: Vec<&RunSet> = request.sets.iter().collect();
-        let first_run = || sets.first()?.runs.first();
-        let slo = request
-            .slo
-            .clone()
-            .or_else(|| Slo::of_scenario(&first_run()?.result));
         let load = match request.rate {
-            None => summary::quoted_load(&sets, &sets, slo.as_ref()),
+            None => summary::quoted_load(&sets, &sets, request.slo.as_ref()),
             Some(wanted) => {
                 let common = summary::common_loads(&sets);
                 let found = common.iter().find(|load| load.same(Load::Offered(wanted)));
@@ -156,7 +150,7 @@ impl<'a> Page<'a> {
                     margin: request.margin,
                     seed: request.seed,
                     rate: request.rate,
-                    slo: slo.clone(),
+                    slo: request.slo.clone(),
                 };
                 Some(Comparison::of(baseline, set, &question)?)
             }
@@ -164,7 +158,6 @@ impl<'a> Page<'a> {
         };
         Ok(Self {
             request,
-            slo,
             subject,
             load,
             change,
@@ -196,7 +189,7 @@ impl<'a> Page<'a> {
         let Some(set) = self.request.sets.get(self.subject) else {
             return html! {};
         };
-        let Some(slo) = &self.slo else {
+        let Some(slo) = &self.request.slo else {
             return html! { strong { (set.system) } ": no SLO was set (" code { "--slo p99=2ms" } "), so no rate is called its limit." };
         };
         let knee = slo.knee(set);
@@ -214,6 +207,7 @@ impl<'a> Page<'a> {
 
     fn verdict_row(&self, index: usize, set: &RunSet) -> Markup {
         let knee = self
+            .request
             .slo
             .as_ref()
             .map(|slo| slo.knee(set))
@@ -250,7 +244,7 @@ impl<'a> Page<'a> {
 
     /// The load at which percentiles are compared, in words.
     pub(super) fn load_words(&self) -> String {
-        self.load.map(show_load).unwrap_or_default()
+        self.load.map(at_load).unwrap_or_default()
     }
 }
 
@@ -315,7 +309,7 @@ fn change_cell(change: &Comparison) -> Markup {
                 small {
                     (metric.words)
                     @if let Some((low, high)) = metric.interval {
-                        " at " (change.load) "; 95 % interval " (whole(&units::change(low))) " to " (whole(&units::change(high)))
+                        " " (change.at()) "; 95 % interval " (whole(&units::change(low))) " to " (whole(&units::change(high)))
                     }
                 }
             },

@@ -6,7 +6,7 @@ use super::added::DIRECT;
 use super::compare::show_load;
 use super::compare_output;
 use super::figures::{self, Bar, LEAD};
-use super::input::RunSet;
+use super::input::{Load, RunSet};
 use super::page::{Page, PageError, key};
 use super::slo::percentile;
 use super::summary::{self, Spread};
@@ -61,12 +61,15 @@ fn figure(sets: &[RunSet], without: &str, svg: &str, caption: &Markup, table: &M
 
 fn latency(page: &Page<'_>) -> Result<Markup, PageError> {
     let sets = &page.request.sets;
-    let svg = figures::latency(sets, page.slo.as_ref())?;
+    let svg = figures::latency(sets, page.request.slo.as_ref())?;
     let caption = html! {
         "Median of the runs; the band is from the least to the greatest run. Both latency axes are logarithmic and the same in all panels. "
-        @if page.slo.is_some() {
-            "The dotted vertical line is a system's knee: the highest rate at which every run keeps the objective. "
-            "The dashed horizontal line is the objective."
+        @if sets.iter().any(|set| set.loads().contains(&Load::Closed)) {
+            "A closed loop, which offers no rate, stands at the rate it achieved. "
+        }
+        @if page.request.slo.is_some() {
+            "The dashed vertical line is a system's knee: the highest rate at which every run keeps the objective. "
+            "The horizontal line is the objective."
         }
     };
     let table = html! { table {
@@ -92,7 +95,7 @@ fn latency(page: &Page<'_>) -> Result<Markup, PageError> {
     })
 }
 
-fn quantile_cell(set: &RunSet, load: super::input::Load, quantile: f64) -> Markup {
+fn quantile_cell(set: &RunSet, load: Load, quantile: f64) -> Markup {
     html! { td.n {
         @if !summary::speaks_of(set, load, quantile) {
             "too few"
@@ -111,15 +114,16 @@ fn spectrum(page: &Page<'_>) -> Result<Markup, PageError> {
         } });
     };
     let svg = figures::spectrum(sets, load)?;
-    let why = match (page.request.rate, &page.slo) {
-        (Some(_), _) => "as asked for",
-        (None, Some(_)) => {
-            "the highest rate at which all systems keep the objective, or else the highest at which they keep up"
+    let why = match (page.request.rate, &page.request.slo, load) {
+        (_, _, Load::Closed) => "",
+        (Some(_), _, _) => ", as asked for",
+        (None, Some(_), _) => {
+            ", the highest rate at which all systems keep the objective, or else the highest at which they keep up"
         }
-        (None, None) => "the highest rate at which all systems keep up",
+        (None, None, _) => ", the highest rate at which all systems keep up",
     };
     let caption = html! {
-        "At " (page.load_words()) ": " (why) ". The axis is 1 / (1 − p), so each step to the right is one request in ten times as many. "
+        "Measured " (page.load_words()) (why) ". The axis is 1 / (1 − p), so each step to the right is one request in ten times as many. "
         "Median of the runs; the band is from the least to the greatest run. "
         "A line ends where fewer than ten latencies of a run lie beyond it."
     };
@@ -146,7 +150,7 @@ fn added(page: &Page<'_>) -> Result<Markup, PageError> {
     let sets = &page.request.sets;
     let svg = figures::added(sets, &rows)?;
     let caption = html! {
-        "At " (page.load_words()) ". The difference of quantiles: mean over runs of a system's less that of "
+        "Measured " (page.load_words()) ". The difference of quantiles: mean over runs of a system's less that of "
         code { (DIRECT) } ", with its 95 % interval where both have three runs or more. Each panel has its own scale."
     };
     let table = html! { table {

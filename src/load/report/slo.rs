@@ -1,8 +1,6 @@
 //! Service level objectives: what a caller may demand of latencies, and the rate up to which a system
 //! keeps it, the *knee*.
 
-use crate::load::result::RunResult;
-
 use super::input::{Load, Point, RunSet};
 use super::units;
 
@@ -56,23 +54,6 @@ impl Slo {
             .ok_or_else(|| format!("`{value}` is no length of time: {EXAMPLE}"))?;
         self.limits.push((quantile, limit));
         Ok(())
-    }
-
-    /// The objective of the scenario of `run`, its table `[slo]`; `None` when it has none that this
-    /// version can read.
-    pub fn of_scenario(run: &RunResult) -> Option<Self> {
-        let scenario: toml::Table = run.scenario.parse().ok()?;
-        let table = scenario.get("slo")?.as_table()?;
-        let parts: Vec<String> = table
-            .iter()
-            .map(|(name, value)| match value.as_str() {
-                Some(text) => format!("{name}={text}"),
-                None => format!("{name}={value}"),
-            })
-            .collect();
-        Self::parse(&parts.join(","))
-            .ok()
-            .filter(|slo| !slo.limits.is_empty())
     }
 
     /// Whether what a run did at one load keeps all limits.
