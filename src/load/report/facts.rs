@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use maud::{Markup, html};
 
+use crate::load::histogram::Latencies;
 use crate::load::result::Machine;
 use crate::telemetry::log::Utc;
 
@@ -85,11 +86,11 @@ pub(super) fn validity(sets: &[RunSet]) -> Markup {
     html! {
         section #validity {
             h2 { "Validity" }
-            p { "A run is invalid when its requests left late, not all were sent, or the generator had no CPU to spare: then it measured itself." }
+            p { "A run is invalid when the generator sent late by its own fault, did not send what was planned, or had no CPU to spare: then it measured itself. Lags are those of the worst step." }
             div.wide { table {
                 thead { tr {
                     th { "system" } th { "run" } th { "began" } th.n { "seed" } th.n { "sent / planned" }
-                    th.n { "send lag p99" } th.n { "failed, worst step" } th.n { "generator CPU" } th { "valid" }
+                    th.n { "own lag p99" } th.n { "failed, worst step" } th.n { "generator CPU" } th { "valid" }
                 } }
                 tbody { @for set in sets { @for run in &set.runs { (validity_row(run)) } } }
             } }
@@ -100,12 +101,10 @@ pub(super) fn validity(sets: &[RunSet]) -> Markup {
 fn validity_row(run: &Run) -> Markup {
     let total = |count: &dyn Fn(&Point) -> u64| run.points.iter().map(count).sum::<u64>();
     let (planned, sent) = (total(&|p| p.planned), total(&|p| p.sent));
-    let lag = run
-        .points
-        .iter()
-        .map(|point| point.send_lag.quantile(0.99))
-        .max()
-        .unwrap_or(0);
+    let worst = |lag: &dyn Fn(&Point) -> &Latencies| {
+        let lags = run.points.iter().map(|point| lag(point).quantile(0.99));
+        units::duration(lags.max().unwrap_or(0) as f64)
+    };
     let failed = run
         .points
         .iter()
@@ -122,7 +121,7 @@ fn validity_row(run: &Run) -> Markup {
             td.whole { (minute(run.result.began_unix)) }
             td.n { (run.result.seed) }
             td.n { (share(sent, planned)) }
-            td.n { (units::duration(lag as f64)) }
+            td.n { (worst(&|point| &point.own_lag)) small { "send lag " (worst(&|point| &point.send_lag)) } }
             td.n { (units::percent(failed, 3)) @if let Some(words) = errors(run) { small { (words) } } }
             td.n { (generator_cpu(run)) }
             @if run.result.validity.valid { td { span.good { "valid" } } } @else {
@@ -269,7 +268,7 @@ pub(super) fn method(page: &Page<'_>) -> Markup {
             h2 { "Method and limits" }
             ul {
                 li { "A clock decides when a request is to begin; replies do not (" em { "open loop" } "). A system that stalls cannot hold back the requests that would have felt it (" em { "coordinated omission" } "). Steps without an offered rate are a closed loop and say so." }
-                li { "Three latencies are kept for each request: " em { "send lag" } " from the intended to the actual start, " em { "service" } " from the actual start to the last byte, " em { "response" } " from the intended start to the last byte. Unless said otherwise a latency here is the response, and nothing was corrected afterwards." }
+                li { "Three latencies are kept for each request: " em { "send lag" } " from the intended to the actual start, " em { "service" } " from the actual start to the last byte, " em { "response" } " from the intended start to the last byte. The part of the send lag in which a connection was free is the generator's own. Unless said otherwise a latency here is the response, and nothing was corrected afterwards." }
                 li { "A request that timed out counts with the time it waited, and as failed." }
                 li { "Histograms keep three digits from a nanosecond to ten minutes. Warm-up is left out." }
                 li { "A value that counts is that of one run; requests of one run are no independent samples. Lines are medians of runs. "

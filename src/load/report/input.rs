@@ -118,6 +118,8 @@ pub struct Point {
     pub service: Latencies,
     /// Actual send after the intended one.
     pub send_lag: Latencies,
+    /// The part of it that is the generator's own fault.
+    pub own_lag: Latencies,
 }
 
 impl Point {
@@ -133,6 +135,7 @@ impl Point {
             response: Latencies::new(),
             service: Latencies::new(),
             send_lag: Latencies::new(),
+            own_lag: Latencies::new(),
         }
     }
 
@@ -147,6 +150,7 @@ impl Point {
         self.response.merge(&group.response.latencies()?);
         self.service.merge(&group.service.latencies()?);
         self.send_lag.merge(&group.send_lag.latencies()?);
+        self.own_lag.merge(&group.own_lag.latencies()?);
         Ok(())
     }
 
