@@ -33,6 +33,7 @@ use std::time::{Instant, SystemTime};
 use ledger::{Fate, Ledger};
 use operations::{Session, Violation};
 use ringgate::base::prng::Prng;
+use support::gateway::two_shards_config;
 use support::{ACCOUNT, Client, Gateway, Login, MariaDb, MariaDbOptions, PASSWORD};
 
 /// Upstream connections for each shard; half of the clients share each.
@@ -253,11 +254,15 @@ fn a_dirty_connection_is_caught() {
     );
 }
 
-/// Two tenants on two shards, two upstream connections for each, and fifty clients.
-#[test]
-fn nobody_sees_another_through_the_gateway() {
+/// Two tenants on two shards, two upstream connections for each, and fifty clients; how many
+/// connections the cores lent each other.
+fn through_the_gateway(cores: u16, operations: u64) -> f64 {
     let (a, b) = (shard("a"), shard("b"));
-    let gateway = Gateway::two_shards(&a, &b, BUDGET, "[deadlines]\npool_wait = \"30s\"\n");
+    let gateway = Gateway::start(|ports| {
+        let extra = "[deadlines]\npool_wait = \"30s\"\n";
+        let config = two_shards_config(ports, a.port(), b.port(), BUDGET, extra);
+        config.replace("count = 1\n", &format!("count = {cores}\n"))
+    });
     let door = |tenant: &'static str, password: &str| Door {
         login: Login {
             port: gateway.port(),
@@ -269,7 +274,6 @@ fn nobody_sees_another_through_the_gateway() {
         tenant,
     };
     let doors = [door("a", "password-of-a"), door("b", "password-of-b")];
-    let operations = number("CROSSTALK_OPERATIONS", OPERATIONS);
     let (ledgers, mut violations) = run(&doors, seed(), operations);
     violations.extend(check_writes(&[&a, &b], &ledgers));
     assert!(
@@ -286,4 +290,18 @@ fn nobody_sees_another_through_the_gateway() {
             server.connections_peak()
         );
     }
+    gateway.metric("ringgate_upstream_connections_lent_total", &[])
+}
+
+#[test]
+fn nobody_sees_another_through_the_gateway() {
+    through_the_gateway(1, number("CROSSTALK_OPERATIONS", OPERATIONS));
+}
+
+#[test]
+fn nobody_sees_another_on_connections_that_two_cores_lend_each_other() {
+    let operations = number("CROSSTALK_OPERATIONS", OPERATIONS) / 10;
+    let lent = through_the_gateway(2, operations);
+    eprintln!("{lent} connections lent");
+    assert!(lent > 0.0, "none was lent");
 }
