@@ -1,6 +1,8 @@
 //! `ringgate load`: makes load, measures, reports.
 
+mod find;
 mod flags;
+mod overhead;
 mod serve;
 
 use std::io::Write;
@@ -21,6 +23,7 @@ use crate::load::result::RunResult;
 use crate::load::run::{self, Outcome, Progress, RunError, RunOptions};
 use crate::load::scenario::Scenario;
 use crate::load::series::{Series, Tick};
+use crate::load::validity::STOPPED;
 
 /// A run whose generator lagged: its figures are of the generator.
 pub const EXIT_INVALID: u8 = 3;
@@ -31,6 +34,13 @@ pub const EXIT_INVALID: u8 = 3;
 pub(super) struct LoadArgs {
     #[command(subcommand)]
     command: Option<LoadCommand>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// What to run, and how.
+#[derive(Clone, Debug, Args)]
+struct RunArgs {
     /// The scenario; without it, the flags below make one.
     #[arg(value_name = "SCENARIO.toml", conflicts_with = "target")]
     scenario: Option<PathBuf>,
@@ -42,6 +52,10 @@ pub(super) struct LoadArgs {
 
 #[derive(Debug, Subcommand)]
 enum LoadCommand {
+    /// Find the highest rate at which an objective holds; print latency by throughput.
+    Find(find::FindArgs),
+    /// Compare the way through something with the direct way, in alternating blocks.
+    Overhead(overhead::OverheadArgs),
     /// Serve one fixed answer at once, or after a drawn time: an upstream that is never what limits
     /// a run.
     Serve(serve::ServeArgs),
@@ -76,12 +90,14 @@ pub(super) struct Common {
 /// Runs `ringgate load`.
 pub(super) fn run(args: LoadArgs) -> ExitCode {
     match args.command {
+        Some(LoadCommand::Find(arguments)) => find::run(&arguments),
+        Some(LoadCommand::Overhead(arguments)) => overhead::run(&arguments),
         Some(LoadCommand::Serve(arguments)) => serve::run(arguments),
-        None => run_once(&args),
+        None => run_once(&args.run),
     }
 }
 
-fn run_once(args: &LoadArgs) -> ExitCode {
+fn run_once(args: &RunArgs) -> ExitCode {
     let (scenario, text) = match read(args) {
         Ok(read) => read,
         Err(code) => return code,
@@ -98,7 +114,7 @@ fn run_once(args: &LoadArgs) -> ExitCode {
     }
 }
 
-fn read(args: &LoadArgs) -> Result<(Scenario, String), ExitCode> {
+fn read(args: &RunArgs) -> Result<(Scenario, String), ExitCode> {
     let seed = args.common.seed.unwrap_or_else(new_seed);
     let (mut scenario, text) = match &args.scenario {
         Some(path) => {
@@ -226,6 +242,23 @@ fn response(outcome: &Outcome) -> Latencies {
         }
     }
     all
+}
+
+/// Writes a result alone, into a directory that is made.
+fn write_result(directory: &Path, result: &RunResult) -> Result<(), Failed> {
+    result.write(directory).map_err(|error| {
+        complain(&error.to_string());
+        Failed(EXIT_RUNTIME)
+    })
+}
+
+/// Whether a signal ended the run.
+fn was_interrupted(result: &RunResult) -> bool {
+    result
+        .validity
+        .reasons
+        .iter()
+        .any(|reason| reason == STOPPED)
 }
 
 /// Prints to standard output; a closed one is no reason to fail.

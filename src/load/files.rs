@@ -153,8 +153,19 @@ impl Files {
             .map_err(at(&self.directory.join(SERIES_NAME)))?;
         let path = self.directory.join(PERCENTILES_NAME);
         std::fs::write(&path, percentiles(response)).map_err(at(&path))?;
-        let path = self.directory.join(FILE_NAME);
-        let text = serde_json::to_string_pretty(result).map_err(|e| at(&path)(e.into()))?;
+        result.write(&self.directory)
+    }
+}
+
+impl RunResult {
+    /// Writes `result.json` into `directory`, which is made where it is missing.
+    ///
+    /// # Errors
+    /// [`WriteError`] with the path.
+    pub fn write(&self, directory: &Path) -> Result<(), WriteError> {
+        std::fs::create_dir_all(directory).map_err(at(directory))?;
+        let path = directory.join(FILE_NAME);
+        let text = serde_json::to_string_pretty(self).map_err(|e| at(&path)(e.into()))?;
         std::fs::write(&path, text + "\n").map_err(at(&path))
     }
 }

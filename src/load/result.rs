@@ -74,6 +74,9 @@ pub struct Validity {
     pub valid: bool,
     /// Sentences that say what lagged and by how much.
     pub reasons: Vec<String>,
+    /// The generator itself was late or too busy, whatever the target did.
+    #[serde(default)]
+    pub generator_lagged: bool,
 }
 
 /// One stretch of time with one offered rate.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::keys::Argument;
+use super::report::slo::Slo;
 use crate::base::secret::Secret;
 
 /// A whole run.
@@ -26,6 +27,8 @@ pub struct Scenario {
     pub groups: Vec<Group>,
     /// Whether answers are compared with what the groups expect.
     pub verify: bool,
+    /// What `find` searches the highest rate for.
+    pub slo: Option<Slo>,
 }
 
 /// When operations arrive. Rates are of the whole run, per second.

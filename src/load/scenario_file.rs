@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::keys::Argument;
+use super::report::slo::Slo;
 use super::scenario::{
     Arrivals, Expectation, Group, Operation, Protocol, Request, Scenario, Statement, Target,
 };
@@ -71,6 +72,7 @@ fn read_root(mut root: Section<'_>, seed: u64, env: &dyn Fn(&str) -> Option<Stri
     let targets = read_targets(&mut root, env);
     let arrivals = read_arrivals(&mut root);
     let groups = read_groups(&mut root, &targets);
+    let slo = read_slo(&mut root);
     root.finish();
     Scenario {
         seed,
@@ -81,6 +83,7 @@ fn read_root(mut root: Section<'_>, seed: u64, env: &dyn Fn(&str) -> Option<Stri
         arrivals,
         groups,
         verify,
+        slo,
     }
 }
 
@@ -179,6 +182,22 @@ fn read_rates(section: &mut Section<'_>) -> Vec<f64> {
         }
     }
     rates
+}
+
+fn read_slo(root: &mut Section<'_>) -> Option<Slo> {
+    let mut section = root.section("slo");
+    let mut parts = Vec::new();
+    for key in ["p50", "p90", "p95", "p99", "p999", "p9999", "errors"] {
+        if let Some(limit) = section.text(key) {
+            let part = format!("{key}={}", limit.value);
+            match Slo::parse(&part) {
+                Ok(_) => parts.push(part),
+                Err(help) => section.out_of_range(key, &limit.span, help),
+            }
+        }
+    }
+    section.finish();
+    Slo::parse(&parts.join(",")).ok()
 }
 
 fn read_groups(root: &mut Section<'_>, targets: &[Target]) -> Vec<Group> {
@@ -415,6 +434,9 @@ url = "mysql://app@127.0.0.1:3306/shop"
 password_env = "PW"
 [targets.web]
 url = "http://127.0.0.1:8080"
+[slo]
+p99 = "2ms"
+errors = "0.01"
 [arrivals]
 kind = "steps"
 rates = [1000, 2000]
@@ -455,6 +477,7 @@ expect = { status = 200, body = "1KiB" }
         };
         assert_eq!(password.expose(), b"secret");
         assert_eq!(scenario.groups[2].expect.body_bytes, Some(1024));
+        assert_eq!(scenario.slo, Slo::parse("p99=2ms,errors=0.01").ok());
     }
 
     #[test]

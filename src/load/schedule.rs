@@ -283,6 +283,7 @@ mod tests {
             },
             groups: Vec::new(),
             verify: false,
+            slo: None,
         };
         let stretches = plan(&scenario(1));
         assert_eq!(stretches.len(), 40);

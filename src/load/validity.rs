@@ -13,6 +13,9 @@ const SENT_SHARE: f64 = 0.995;
 /// The share of its CPU that a generator core may use.
 const CPU_SHARE: f64 = 0.90;
 
+/// The reason of a run that a signal ended.
+pub const STOPPED: &str = "stopped before its end";
+
 /// Judges a run.
 pub fn judge(outcome: &Outcome) -> Validity {
     let mut total = Record::default();
@@ -22,6 +25,7 @@ pub fn judge(outcome: &Outcome) -> Validity {
         }
     }
     let mut reasons = Vec::new();
+    let mut generator_lagged = false;
     if total.completed == 0 {
         reasons.push("no operation completed".to_owned());
     }
@@ -29,6 +33,7 @@ pub fn judge(outcome: &Outcome) -> Validity {
     let median = total.response.quantile(0.5);
     let allowed = LAG_FLOOR_NS.max((median as f64 * LAG_SHARE) as u64);
     if lag > allowed {
+        generator_lagged = true;
         reasons.push(format!(
             "the generator itself sent late: 1 % of operations by {} µs and more ({} µs are allowed); \
              give it more cores or a CPU of its own",
@@ -46,6 +51,7 @@ pub fn judge(outcome: &Outcome) -> Validity {
     for (core, cpu) in outcome.cpu_ns.iter().enumerate() {
         let share = *cpu as f64 / outcome.counted_ns.max(1) as f64;
         if share > CPU_SHARE {
+            generator_lagged = true;
             reasons.push(format!(
                 "generator core {core} was busy {:.0} % of the time ({:.0} % are allowed); the \
                  generator may be the bottleneck: give it more cores",
@@ -55,11 +61,12 @@ pub fn judge(outcome: &Outcome) -> Validity {
         }
     }
     if outcome.was_stopped {
-        reasons.push("stopped before its end".to_owned());
+        reasons.push(STOPPED.to_owned());
     }
     Validity {
         valid: reasons.is_empty(),
         reasons,
+        generator_lagged,
     }
 }
 

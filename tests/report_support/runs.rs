@@ -81,7 +81,7 @@ pub fn run(system: &System, rates: &[f64], factor: f64, seed: u64) -> RunResult 
         cores: 2,
         validity: Validity {
             valid: true,
-            reasons: Vec::new(),
+            ..Validity::default()
         },
         steps: steps.collect(),
         process: (system.cpu_us > 0.0).then(|| process(system, factor)),

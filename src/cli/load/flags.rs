@@ -66,6 +66,11 @@ pub(super) struct Simple {
 }
 
 impl Simple {
+    /// Sets the target, where none was named.
+    pub(super) fn target_is(&mut self, url: &str) {
+        self.target.get_or_insert_with(|| url.to_owned());
+    }
+
     /// The scenario, and its flags as text.
     pub(super) fn scenario(&self, seed: u64) -> Result<(Scenario, String), String> {
         let Some(url) = &self.target else {
@@ -124,6 +129,7 @@ impl Simple {
             arrivals,
             groups: vec![group],
             verify: self.expect_rows.is_some(),
+            slo: None,
         };
         Ok((scenario, text))
     }

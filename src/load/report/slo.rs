@@ -1,6 +1,8 @@
 //! Service level objectives: what a caller may demand of latencies, and the rate up to which a system
 //! keeps it, the *knee*.
 
+use crate::load::histogram::Latencies;
+
 use super::input::{Load, Point, RunSet};
 use super::units;
 
@@ -58,9 +60,13 @@ impl Slo {
 
     /// Whether what a run did at one load keeps all limits.
     pub fn kept(&self, point: &Point) -> bool {
-        let within =
-            |(quantile, limit): &(f64, f64)| point.response.quantile(*quantile) as f64 <= *limit;
-        self.limits.iter().all(within) && point.failed_share() <= self.errors
+        self.holds(&point.response, point.failed_share())
+    }
+
+    /// Whether these response times keep all limits, where the share `failed` of operations failed.
+    pub fn holds(&self, response: &Latencies, failed: f64) -> bool {
+        let within = |(quantile, limit): &(f64, f64)| response.quantile(*quantile) as f64 <= *limit;
+        self.limits.iter().all(within) && failed <= self.errors
     }
 
     /// Whether every run that counts keeps it at `load`.
