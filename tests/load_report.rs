@@ -322,6 +322,14 @@ fn invalid_runs_are_marked_and_left_out() {
     }
     let text = page(&["--slo", "p50=1s"]);
     assert!(text.contains("Do not quote them"));
+    // A valid run that only holds connections does not hide them.
+    write(folder.path(), "hold", &runs::hold(&RINGGATE, 1_000, 1));
+    let text = page(&["--slo", "p50=1s"]);
+    assert!(text.contains("Do not quote them"));
+    assert_eq!(
+        places(figure(&text, "latency"), "fill s0").len(),
+        RATES.len() * 3
+    );
 }
 
 #[test]
@@ -501,9 +509,31 @@ fn what_cannot_be_told_fails_only_when_asked_to() {
 fn too_few_runs_get_no_verdict() {
     let pair = Pair::new((&RINGGATE, 6, 1.0), (&RINGGATE, 2, 9.0));
     let text = pair.compare(&[], 2);
-    assert!(text.contains("No verdict: too few runs."), "{text}");
-    assert!(text.contains("new has 2 of at least 3 runs"), "{text}");
-    assert!(row(&text, "p99 ").contains("fewer than 3 runs"), "{text}");
+    assert!(text.contains("No verdict: too few valid runs."), "{text}");
+    assert!(
+        text.contains("new has 2 of at least 3 valid runs"),
+        "{text}"
+    );
+    assert!(
+        row(&text, "p99 ").contains("fewer than 3 valid runs"),
+        "{text}"
+    );
+    // Nor do runs of which none is valid: theirs would be a verdict on the generator.
+    for index in 0..6 {
+        let mut late = runs::run(&RINGGATE, RATES, 1.0, index);
+        late.validity.valid = false;
+        write(
+            &pair.folder.path().join("new"),
+            &format!("run-{index}"),
+            &late,
+        );
+    }
+    let text = pair.compare(&[], 2);
+    assert!(text.contains("every run of new is invalid"), "{text}");
+    assert!(
+        text.contains("new has 0 of at least 3 valid runs"),
+        "{text}"
+    );
     // Three a side cannot show a difference: the least p of the test is 0.1.
     let text = Pair::new((&RINGGATE, 3, 1.0), (&RINGGATE, 3, 1.5)).compare(&["--slo", "p99=1s"], 0);
     assert!(

@@ -32,7 +32,7 @@ pub(super) struct Report {
 enum Action {
     /// Say for each metric whether NEW is better, worse or the same as BASE.
     #[command(
-        after_help = "Exit codes: 0 no regression, 1 regression, 2 no answer (fewer than 3 runs on a side, \
+        after_help = "Exit codes: 0 no regression, 1 regression, 2 no answer (fewer than 3 valid runs on a side, \
         or --strict and a metric that cannot be told), 64 usage, 65 unusable results."
     )]
     Compare(CompareOptions),

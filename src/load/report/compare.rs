@@ -70,7 +70,7 @@ pub struct Comparison {
     pub base_system: String,
     /// The system of the new side.
     pub new_system: String,
-    /// Runs that count, base and new.
+    /// Valid runs, base and new.
     pub runs: (usize, usize),
     /// Runs left out because they are invalid, base and new.
     pub invalid: (usize, usize),
@@ -159,7 +159,7 @@ impl Comparison {
     pub fn of(base: &RunSet, new: &RunSet, question: &Question) -> Result<Self, CompareError> {
         let load = choose_load(base, new, question)?;
         let candidates = candidates(base, new, load);
-        let runs = (base.counted().len(), new.counted().len());
+        let runs = (believable(base), believable(new));
         let enough = runs.0.min(runs.1) >= RUNS_MIN;
         let tested = candidates.iter().filter(|metric| metric.left_out.is_none());
         let p: Vec<f64> = tested
@@ -176,7 +176,7 @@ impl Comparison {
                     tested_row(metric, p, tests, question.margin, &mut random)
                 }
                 None => {
-                    let words = format!("cannot tell (fewer than {RUNS_MIN} runs on a side)");
+                    let words = format!("cannot tell (fewer than {RUNS_MIN} valid runs on a side)");
                     untested_row(metric, Verdict::CannotTell, words)
                 }
                 Some(ref why) => {
@@ -268,6 +268,14 @@ pub fn show_loads(loads: &[Load]) -> String {
             .map(|load| show_load(*load))
             .collect::<Vec<_>>()
             .join(", "),
+    }
+}
+
+/// Runs of `set` that a verdict may rest on.
+fn believable(set: &RunSet) -> usize {
+    match set.all_invalid() {
+        true => 0,
+        false => set.counted().len(),
     }
 }
 
@@ -444,7 +452,7 @@ fn change_word(name: &str, ratio: f64) -> &'static str {
 fn warnings(base: &RunSet, new: &RunSet) -> Vec<String> {
     let mut warnings = Vec::new();
     for (side, set) in [("base", base), ("new", new)] {
-        let (count, bad) = (set.counted().len(), invalid(set));
+        let (count, bad) = (believable(set), invalid(set));
         if set.all_invalid() {
             warnings.push(format!(
                 "every run of {side} is invalid: its figures must not be quoted"
@@ -457,7 +465,7 @@ fn warnings(base: &RunSet, new: &RunSet) -> Vec<String> {
         }
         if count < RUNS_MIN {
             warnings.push(format!(
-                "{side} has {count} of at least {RUNS_MIN} runs: no verdict"
+                "{side} has {count} of at least {RUNS_MIN} valid runs: no verdict"
             ));
         } else if count < RUNS_WANTED {
             warnings.push(format!(

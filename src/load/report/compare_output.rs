@@ -168,7 +168,7 @@ fn value_words(metric: &MetricRow, value: f64) -> String {
 fn head(comparison: &Comparison) -> String {
     let (base, new) = comparison.runs;
     format!(
-        "base: {base} runs of {}; new: {new} runs of {}; {}",
+        "base: {base} valid runs of {}; new: {new} valid runs of {}; {}",
         comparison.base_system,
         comparison.new_system,
         comparison.at()
@@ -189,7 +189,7 @@ fn conclusion(comparison: &Comparison) -> String {
     };
     let mut parts = Vec::new();
     if comparison.refused() {
-        return "No verdict: too few runs.".to_owned();
+        return "No verdict: too few valid runs.".to_owned();
     }
     for (verdict, word) in [
         (Verdict::Worse, "worse"),

@@ -70,7 +70,7 @@ pub(super) fn alarm(sets: &[RunSet]) -> Markup {
                 ul { @for (set, count) in invalid { li {
                     strong { (set.system) } ": " (count) " of " (set.runs.len()) " runs. "
                     @if set.all_invalid() {
-                        "None is valid, so they are drawn all the same. Do not quote them."
+                        "No run of that kind is valid, so they are drawn all the same. Do not quote them."
                     } @else {
                         "They are left out of every figure."
                     }
@@ -124,12 +124,10 @@ fn validity_row(run: &Run) -> Markup {
             td.n { (worst(&|point| &point.own_lag)) small { "send lag " (worst(&|point| &point.send_lag)) } }
             td.n { (units::percent(failed, 3)) @if let Some(words) = errors(run) { small { (words) } } }
             td.n { (generator_cpu(run)) }
-            @if run.result.validity.valid { td { span.good { "valid" } } } @else {
-                td {
-                    span.bad { "INVALID" }
-                    @for reason in &run.result.validity.reasons { small { (reason) } }
-                }
-            }
+            td { @if run.result.validity.valid { span.good { "valid" } } @else { span.bad { "INVALID" } } }
+        }
+        @for reason in &run.result.validity.reasons {
+            tr { td {} td colspan="8" { span.bad { "Invalid: " } (reason) } }
         }
     }
 }

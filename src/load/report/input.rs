@@ -303,22 +303,33 @@ pub struct RunSet {
 }
 
 impl RunSet {
-    /// The valid runs. Where none is valid all of them, and the page says so.
-    pub fn believed(&self) -> Vec<&Run> {
-        let valid = |run: &&Run| self.all_invalid() || run.result.validity.valid;
-        self.runs.iter().filter(valid).collect()
-    }
-
-    /// The runs that count: the believed ones that asked something and did not only hold connections.
+    /// The runs that count: those that asked something and are valid. Where none of them is valid all
+    /// do, and the page says so.
     pub fn counted(&self) -> Vec<&Run> {
-        let mut runs = self.believed();
-        runs.retain(|run| !run.points.is_empty());
-        runs
+        self.believed(|run| !run.points.is_empty())
     }
 
-    /// Whether no run is valid.
+    /// The valid ones of the runs that held connections; all of these where none is valid.
+    pub fn holding(&self) -> Vec<&Run> {
+        self.believed(|run| run.held() > 0)
+    }
+
+    fn believed(&self, wanted: impl Fn(&Run) -> bool) -> Vec<&Run> {
+        let wanted: Vec<&Run> = self.runs.iter().filter(|run| wanted(run)).collect();
+        let valid = wanted.iter().filter(|run| run.result.validity.valid);
+        let valid: Vec<&Run> = valid.copied().collect();
+        if valid.is_empty() { wanted } else { valid }
+    }
+
+    /// Whether the runs that count do so although none is valid.
     pub fn all_invalid(&self) -> bool {
-        self.runs.iter().all(|run| !run.result.validity.valid)
+        let counted = self.counted();
+        let runs = if counted.is_empty() {
+            self.holding()
+        } else {
+            counted
+        };
+        runs.iter().all(|run| !run.result.validity.valid)
     }
 
     /// The loads that every run that counts has, by rising rate.

@@ -151,9 +151,8 @@ pub struct IdleMemory {
 /// resident memory over connections, or the whole process by its connections.
 pub fn idle_memory(set: &RunSet) -> Option<IdleMemory> {
     let held: Vec<(u32, f64)> = set
-        .believed()
+        .holding()
         .into_iter()
-        .filter(|run| run.held() > 0)
         .filter_map(|run| Some((run.held(), run.result.process.as_ref()?.rss_kib as f64)))
         .collect();
     let least = held.iter().map(|(count, _)| *count).min()?;
