@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::dialogue::Program;
-use super::record::Record;
+use super::record::{Failure, Record};
 use super::scenario::{Group, Operation, Scenario};
 use super::schedule::{Arrival, Stretch, plan};
 use super::{pacer, worker};
@@ -143,6 +143,7 @@ pub async fn live(seed: CorePlan) -> Result<(), String> {
     let reporting = spawn("reports", report_intervals(Rc::clone(&engine)));
     let metering = spawn("meter", meter(Rc::clone(&engine)));
     engine.until(|engine| engine.workers.get() == 0).await;
+    engine.give_up_backlog();
     reporting.cancel();
     metering.cancel();
     taking.cancel();
@@ -345,6 +346,25 @@ impl Engine {
                 if let Some(waker) = seat.waker.take() {
                     waker.wake();
                 }
+            }
+        }
+    }
+
+    /// Counts arrivals that never found a connection: their callers have waited in vain, for the
+    /// timeout at least.
+    fn give_up_backlog(&self) {
+        if self.is_stopped.get() {
+            return;
+        }
+        let timeout = u64::try_from(self.scenario.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let now = self.elapsed(clock());
+        for (group, state) in self.groups.iter().enumerate() {
+            for arrival in state.backlog.take() {
+                let waited = now.saturating_sub(arrival.at).max(timeout);
+                self.record(arrival.stretch, group, |record| {
+                    record.fail(Failure::Timeout);
+                    record.response.record(waited);
+                });
             }
         }
     }

@@ -1,0 +1,222 @@
+//! The generator in front of servers whose faults are known: what it reports must be what they did.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/fake_http.rs"]
+mod fake_http;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fake_http::{BODY, FakeHttp, Faults};
+use ringgate::load::result::{GroupResult, RunResult};
+
+const MS: u64 = 1_000_000;
+
+/// Runs a scenario; gives its result and how the process ended.
+fn load(directory: &Path, text: &str) -> (RunResult, Output) {
+    let file = directory.join("scenario.toml");
+    std::fs::write(&file, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args(["load", "--quiet", "--out"])
+        .arg(directory)
+        .arg(&file)
+        .output()
+        .unwrap();
+    let result = RunResult::read(directory).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (result, output)
+}
+
+/// A scenario with one group that asks the fake.
+fn scenario(fake: &FakeHttp, arrivals: &str, more: &str, connections: u32) -> String {
+    format!(
+        "version = 1\nseed = 1\nwarmup = \"0s\"\nverify = true\n{more}\n\
+         [targets.fake]\nurl = \"{}\"\n[arrivals]\n{arrivals}\n\
+         [[groups]]\nconnections = {connections}\nexpect = {{ body = \"{}B\" }}\n",
+        fake.url(),
+        BODY.len()
+    )
+}
+
+fn group(result: &RunResult) -> &GroupResult {
+    &result.steps[0].groups[0]
+}
+
+fn errors(group: &GroupResult, class: &str) -> u64 {
+    group.errors.get(class).copied().unwrap_or_default()
+}
+
+fn counted(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_known_delay_is_in_every_answer() {
+    let fake = FakeHttp::start(Faults {
+        delay: Duration::from_millis(5),
+        ..Faults::default()
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let text = scenario(
+        &fake,
+        "kind = \"constant\"\nrate = 200",
+        "duration = \"2s\"",
+        16,
+    );
+    let (result, _) = load(directory.path(), &text);
+    let group = group(&result);
+    assert_eq!(group.planned, 400);
+    assert_eq!(group.completed, 400);
+    assert_eq!(counted(&fake.counts.requests), 400);
+    for (name, latencies) in [("service", &group.service), ("response", &group.response)] {
+        assert_eq!(latencies.count, 400, "{name}");
+        // The histogram's three digits may round down by a thousandth.
+        assert!(
+            latencies.min_ns >= 5 * MS - MS / 100,
+            "{name}: {}",
+            latencies.min_ns
+        );
+        assert!(latencies.p50_ns < 25 * MS, "{name}: {}", latencies.p50_ns);
+    }
+}
+
+#[test]
+fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
+    let stall = Faults {
+        stall: Some((Duration::from_millis(800), Duration::from_millis(100))),
+        ..Faults::default()
+    };
+    let run = |arrivals: &str, connections| {
+        let fake = FakeHttp::start(stall.clone());
+        let directory = tempfile::tempdir().unwrap();
+        let text = scenario(&fake, arrivals, "duration = \"2s\"", connections);
+        let (result, _) = load(directory.path(), &text);
+        group(&result).clone()
+    };
+    let open = run("kind = \"constant\"\nrate = 1000", 4);
+    // 100 of 2,000 arrive in the stall and wait for what is left of it.
+    assert!(open.response.p999_ns > 90 * MS, "{}", open.response.p999_ns);
+    assert!(open.response.p99_ns > 60 * MS, "{}", open.response.p99_ns);
+    // The four connections see one long answer each: from their sends alone it nearly hides.
+    assert!(open.service.p99_ns < 50 * MS, "{}", open.service.p99_ns);
+    let closed = run("kind = \"closed\"", 1);
+    assert!(
+        closed.response.max_ns > 90 * MS,
+        "{}",
+        closed.response.max_ns
+    );
+    assert!(
+        closed.response.p99_ns < 50 * MS,
+        "{}",
+        closed.response.p99_ns
+    );
+    assert!(closed.completed > 200, "{}", closed.completed);
+}
+
+#[test]
+fn drops_lies_and_refusals_are_counted_one_by_one() {
+    let fake = FakeHttp::start(Faults {
+        drop_every: 10,
+        lie_every: 7,
+        refuse_every: 13,
+        ..Faults::default()
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let text = scenario(
+        &fake,
+        "kind = \"constant\"\nrate = 500",
+        "duration = \"2s\"",
+        8,
+    );
+    let (result, output) = load(directory.path(), &text);
+    let group = group(&result);
+    assert_eq!(errors(group, "reset"), counted(&fake.counts.dropped));
+    assert_eq!(errors(group, "refused"), counted(&fake.counts.refused));
+    assert_eq!(group.wrong, counted(&fake.counts.lied));
+    assert!(group.wrong > 50 && errors(group, "reset") > 50, "{group:?}");
+    let failed: u64 = group.errors.values().sum();
+    assert_eq!(group.sent, group.completed + group.wrong + failed);
+    assert_eq!(group.response.count, group.completed + group.wrong);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("reset") && text.contains("wrong answers"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_timeout_is_in_the_histogram_with_the_time_waited() {
+    let fake = FakeHttp::start(Faults {
+        silence_every: 50,
+        ..Faults::default()
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let more = "duration = \"2s\"\ntimeout = \"300ms\"";
+    let text = scenario(&fake, "kind = \"constant\"\nrate = 200", more, 16);
+    let (result, _) = load(directory.path(), &text);
+    let group = group(&result);
+    let silent = counted(&fake.counts.silenced);
+    assert!(silent >= 5, "{silent}");
+    assert_eq!(errors(group, "timeout"), silent);
+    assert_eq!(group.response.count, group.completed + silent);
+    assert_eq!(group.service.count, group.completed);
+    assert!(
+        group.response.max_ns >= 300 * MS - MS,
+        "{}",
+        group.response.max_ns
+    );
+    assert!(
+        group.response.p50_ns < 100 * MS,
+        "{}",
+        group.response.p50_ns
+    );
+}
+
+#[test]
+fn a_rate_that_the_connections_cannot_carry_is_no_valid_run() {
+    let fake = FakeHttp::start(Faults {
+        delay: Duration::from_millis(20),
+        ..Faults::default()
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let more = "duration = \"1s\"\ntimeout = \"200ms\"";
+    let text = scenario(&fake, "kind = \"constant\"\nrate = 500", more, 1);
+    let (result, output) = load(directory.path(), &text);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(!result.validity.valid);
+    let reasons = result.validity.reasons.concat();
+    assert!(
+        reasons.contains("planned operations were sent"),
+        "{reasons}"
+    );
+    let group = group(&result);
+    assert_eq!(group.planned, 500);
+    // Whoever found no connection in time has waited for as long as anybody would.
+    assert_eq!(group.response.count, group.planned, "{group:?}");
+    assert!(
+        group.response.p50_ns >= 199 * MS,
+        "{}",
+        group.response.p50_ns
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let output = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args(["load", "-d", "1s", "--target"])
+        .arg(format!("http://{closed}"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains(&closed.to_string()) && text.contains("refused"),
+        "{text}"
+    );
+}
