@@ -338,6 +338,7 @@ impl Client {
 
     /// Sends an ERR packet for `event`.
     pub(super) fn tell(&mut self, event: Event, detail: &str, sequence: u8) {
+        self.session.told(event);
         let mut out = Output::default();
         write_event(
             event,

@@ -328,7 +328,11 @@ impl Client {
             metrics.server_errors.inc();
         }
         let before = self.pinned;
-        let after = self.session.end(&mut lease.connection.session);
+        let mut last = Vec::new();
+        let after = self.session.end(&mut lease.connection.session, &mut last);
+        if !last.is_empty() {
+            lease.connection.stream.send_bytes(&last);
+        }
         let pins = self.session.pins();
         self.pinned = pins;
         for reason in pins.iter().filter(|reason| !before.has(*reason)) {

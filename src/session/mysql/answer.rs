@@ -4,12 +4,13 @@
 use std::rc::Rc;
 
 use super::collation::Collation;
-use super::downstream::Session;
-use super::exchange::{After, Fault, Piece, close_evicted};
+use super::downstream::{Session, write_close};
+use super::exchange::{After, Fault, Piece};
 use super::output::Output;
 use super::residue::{Kind, Residue};
 use super::state::{Noted, Vector};
-use super::statements::Statement;
+use super::statements::{Statement, StatementText};
+use super::text::FoundRows;
 use super::upstream::{Expected, Upstream};
 use crate::base::pin::PinReason;
 use crate::wire::mysql::cursor::packet;
@@ -34,6 +35,9 @@ const TOLD_TO_CLIENTS: &[&[u8]] = &[
 fn is_lock_wait(name: &[u8]) -> bool {
     name == b"innodb_lock_wait_timeout" || name == b"lock_wait_timeout"
 }
+
+/// The text could not be read: nothing of the statement has run.
+const ER_PARSE_ERROR: u16 = 1064;
 
 /// Errors after which the server closes the connection: shutdown, killed, idle for too long.
 const FATAL_ERRNOS: &[u16] = &[1053, 1152, 1184, 1927, 4031];
@@ -69,7 +73,7 @@ impl Session {
             }) => {
                 self.note_status(status, warnings);
                 if ends_rows {
-                    if !self.op.effects.keeps_found_rows {
+                    if self.op.effects.found_rows == FoundRows::Sent {
                         self.found_rows = upstream.walker.rows();
                         self.rows_serial = self.rows_serial.wrapping_add(1);
                         upstream.last_rows = (self.owner, self.rows_serial);
@@ -296,7 +300,7 @@ impl Session {
         let Some(text) = self.op.text.take() else {
             return;
         };
-        close_evicted(upstream.prepared.add(text.clone(), id), upstream_out);
+        self.add_prepared(upstream, text.clone(), id, upstream_out);
         let effects = self.op.effects;
         // Its answer is on the connection of the statement before it, and nowhere else.
         if effects.reads_conditions {
@@ -312,6 +316,22 @@ impl Session {
             has_long_data: false,
             effects,
         });
+    }
+
+    /// The connection has prepared a statement, for which others may have to go.
+    fn add_prepared(
+        &self,
+        upstream: &mut Upstream,
+        text: Rc<StatementText>,
+        id: u32,
+        out: &mut Vec<u8>,
+    ) {
+        if let Some(replaced) = upstream.prepared.add(text, id) {
+            write_close(replaced, out);
+        }
+        while let Some(evicted) = upstream.prepared.evict(|key| self.statements.holds(key)) {
+            write_close(evicted, out);
+        }
     }
 
     /// A piece of the reply to something that the gateway sent ahead of the command.
@@ -347,8 +367,7 @@ impl Session {
                 }) = packet
                 {
                     let text = text.clone();
-                    let evicted = upstream.prepared.add(text, id);
-                    close_evicted(evicted, upstream_out);
+                    self.add_prepared(upstream, text, id, upstream_out);
                     let statement = self.statements.find(self.op.statement);
                     let same = statement.is_none_or(|s| s.params == params && s.columns == columns);
                     // The client was told other metadata: executing could misread its parameters.
@@ -387,15 +406,17 @@ impl Session {
         };
         self.op.errno = Some(0);
         out.bytes(raw);
+        self.conditions = None;
+        self.count_own_reply(-1);
         Err(Fault::Refused)
     }
 
     /// After [`super::exchange::Progress::Done`], or after a command without a reply was sent.
-    pub fn end(&mut self, upstream: &mut Upstream) -> After {
+    pub fn end(&mut self, upstream: &mut Upstream, upstream_out: &mut Vec<u8>) -> After {
         self.end_counts(upstream);
         self.end_pins();
         let runs_nothing = match self.op.command {
-            com::STMT_SEND_LONG_DATA | com::STMT_FETCH | com::STMT_RESET => true,
+            com::STMT_SEND_LONG_DATA | com::STMT_FETCH | com::STMT_RESET | com::PING => true,
             // What the statement before left stays readable through a PREPARE that succeeds.
             com::STMT_PREPARE => self.op.errno.is_none(),
             _ => false,
@@ -411,6 +432,9 @@ impl Session {
             return After::Discard;
         }
         if self.pins().is_empty() {
+            while let Some(evicted) = upstream.prepared.evict(|_| false) {
+                write_close(evicted, upstream_out);
+            }
             After::Return
         } else {
             After::Keep
@@ -473,14 +497,7 @@ impl Session {
             // A statement that uses no table may leave the list as it was.
             upstream.has_conditions |= had;
         }
-        let counts = effects.counts_found_rows && self.op.has_rows;
-        leave(
-            Kind::FoundRows,
-            counts,
-            &mut self.found_rows_residue,
-            upstream,
-            self.owner,
-        );
+        self.leave_found_rows(upstream);
         if self.op.insert_id != 0 || effects.sets_insert_id {
             self.insert_id_is_known = self.op.insert_id != 0 && !effects.sets_insert_id;
             if self.op.insert_id != 0 {
@@ -493,6 +510,34 @@ impl Session {
                 upstream,
                 self.owner,
             );
+        }
+    }
+}
+
+impl Session {
+    /// What the statement has made of FOUND_ROWS().
+    fn leave_found_rows(&mut self, upstream: &mut Upstream) {
+        let op = &self.op;
+        let has_run = op.status_seen || op.errno != Some(ER_PARSE_ERROR);
+        let found_rows = match op.effects.found_rows {
+            FoundRows::Kept => return,
+            _ if !has_run || op.command == com::STMT_PREPARE => return,
+            _ if op.errno.is_some() => FoundRows::Unclear,
+            FoundRows::Sent if !op.has_rows => FoundRows::Unclear,
+            other => other,
+        };
+        let mine = &mut self.found_rows_residue;
+        if found_rows == FoundRows::Sent {
+            return leave(Kind::FoundRows, false, mine, upstream, self.owner);
+        }
+        let is_here = upstream.last_rows == (self.owner, self.rows_serial);
+        if found_rows == FoundRows::Counted || is_here {
+            self.rows_serial = self.rows_serial.wrapping_add(1);
+            upstream.last_rows = (self.owner, self.rows_serial);
+            leave(Kind::FoundRows, true, mine, upstream, self.owner);
+        } else {
+            // It may have been kept, and what it was before is not on this connection.
+            self.lose_found_rows();
         }
     }
 }

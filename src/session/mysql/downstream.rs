@@ -11,7 +11,7 @@ use super::output::Output;
 use super::residue::{Place, Residue, reframe};
 use super::state::Vector;
 use super::statements::{Statement, Statements};
-use super::text::{self, LexMode};
+use super::text::{self, FoundRows, LexMode};
 use super::upstream::{Expected, Upstream};
 use crate::base::codes::{self, Event};
 use crate::base::pin::PinReason;
@@ -123,8 +123,8 @@ impl Session {
         Self {
             owner: facts.owner,
             capabilities: facts.capabilities,
-            lexing: lexing(&facts.vector),
-            wait_timeout: wait_timeout(&facts.vector),
+            lexing: facts.vector.lex_mode(),
+            wait_timeout: facts.vector.wait_timeout(),
             login_vector: facts.vector.clone(),
             vector: facts.vector,
             statements: Statements::default(),
@@ -207,8 +207,8 @@ impl Session {
 
     /// Takes over another state, and what it means for reading SQL text.
     pub(super) fn set_vector(&mut self, vector: Rc<Vector>) {
-        self.wait_timeout = wait_timeout(&vector);
-        self.lexing = lexing(&vector);
+        self.wait_timeout = vector.wait_timeout();
+        self.lexing = vector.lex_mode();
         self.vector = vector;
     }
 
@@ -256,8 +256,11 @@ impl Session {
         let code = payload.first();
         match Command::parse(payload) {
             Ok(Command::Quit) => Next::Quit,
-            // A prepared statement may ask for the ROW_COUNT() that it sets.
-            Ok(Command::Ping) if self.pins.has(PinReason::StatementState) => {
+            // A prepared statement may ask for the ROW_COUNT() that it sets, and after some errors
+            // only the server knows whether it is in a transaction.
+            Ok(Command::Ping)
+                if self.pins.has(PinReason::StatementState) || self.status_is_stale =>
+            {
                 Next::Lease { prefer_last: true }
             }
             Ok(Command::Ping) => self.answer_ok(out),
@@ -349,18 +352,28 @@ impl Session {
             return Next::Wait;
         }
         let is_lost = |residue: &Rc<Residue>| residue.place() == Place::Lost;
-        if effects.reads_found_rows && self.found_rows_residue.as_ref().is_some_and(is_lost) {
+        let is_lost_id =
+            !self.insert_id_is_known && self.insert_id_residue.as_ref().is_some_and(is_lost);
+        if effects.reads_found_rows && self.found_rows_residue.as_ref().is_some_and(is_lost)
+            || effects.reads_insert_id && is_lost_id
+        {
             return self.refuse(Event::LastStatementLost, "", out);
         }
         if effects.reads_conditions
             && let Some(residue) = &self.conditions
         {
             match residue.place() {
-                Place::Kept(reply) if text::is_show_warnings(sql) => {
+                // An EXECUTE would want its rows in the binary form.
+                Place::Kept(reply)
+                    if self.op.command == com::QUERY && text::is_show_warnings(sql) =>
+                {
                     let (capabilities, status) = (self.capabilities, self.visible_status());
                     let written = out.write(|own| reframe(&reply, capabilities, status, own));
                     return match written {
-                        Some(()) => Next::Answered,
+                        Some(()) => {
+                            self.count_own_reply(-1);
+                            Next::Answered
+                        }
                         None => self.refuse(Event::DiagnosticsMoved, "", out),
                     };
                 }
@@ -428,7 +441,8 @@ impl Session {
         };
         let has_state = statement.has_cursor
             || statement.has_long_data
-            || self.pins.has(PinReason::StatementState);
+            || self.pins.has(PinReason::StatementState)
+            || self.status_is_stale;
         if held.is_some() && has_state {
             return Next::Lease { prefer_last: true };
         }
@@ -464,7 +478,9 @@ impl Session {
             Rc::new(self.login_vector.with_schema(schema))
         };
         self.set_vector(vector);
+        self.status = 0;
         self.lose_lease();
+        self.conditions = None;
         self.statements.clear();
         self.insert_id = 0;
         self.insert_id_is_known = true;
@@ -476,13 +492,27 @@ impl Session {
     pub fn lose_lease(&mut self) {
         self.pins = PinSet::EMPTY;
         self.status_is_stale = false;
-        self.status = match self.vector.is_autocommit_off() {
-            true => 0,
-            false => status::AUTOCOMMIT,
-        };
-        self.conditions = None;
-        self.found_rows_residue = None;
-        self.row_count = -1;
+        // How text is read goes with the session, not with the connection.
+        self.status &= status::NO_BACKSLASH_ESCAPES | status::ANSI_QUOTES;
+        if !self.vector.is_autocommit_off() {
+            self.status |= status::AUTOCOMMIT;
+        }
+    }
+
+    /// The command in progress is answered with an error of the gateway's own. What the statement
+    /// before left is not what the client may ask for now.
+    pub fn told(&mut self, event: Event) {
+        if !matches!(event, Event::DiagnosticsMoved | Event::LastStatementLost) {
+            self.conditions = None;
+        }
+        let may_have_run = matches!(
+            event,
+            Event::OutcomeUnknown | Event::StatementDeadline | Event::Drain
+        );
+        if may_have_run && self.op.effects.found_rows != FoundRows::Kept {
+            self.lose_found_rows();
+        }
+        self.count_own_reply(-1);
     }
 
     /// The reply that the command in progress expects of the server; `None` if it has none.
@@ -498,8 +528,7 @@ impl Session {
 
     /// Answers with OK, which as from the server sets ROW_COUNT().
     fn answer_ok(&mut self, out: &mut Output) -> Next {
-        self.row_count = 0;
-        self.serial = self.serial.wrapping_add(1);
+        self.count_own_reply(0);
         let ok = OkPacket {
             status: self.visible_status(),
             ..OkPacket::default()
@@ -522,10 +551,15 @@ impl Session {
         let has_reply = !matches!(self.op.command, com::STMT_SEND_LONG_DATA | com::STMT_CLOSE);
         if has_reply {
             write_event(event, detail, self.owner, 1, out);
-            self.row_count = -1;
-            self.serial = self.serial.wrapping_add(1);
+            self.told(event);
         }
         Next::Answered
+    }
+
+    /// A reply of the gateway's own sets ROW_COUNT() as the server's would.
+    pub(super) fn count_own_reply(&mut self, row_count: i64) {
+        self.row_count = row_count;
+        self.serial = self.serial.wrapping_add(1);
     }
 
     /// Whether the client has agreed on `capability`.
@@ -560,25 +594,4 @@ pub(super) fn write_close(server_id: u32, out: &mut Vec<u8>) {
 /// The payload of a command's first packet.
 pub(super) fn payload_of(command: &[u8]) -> &[u8] {
     command.get(HEADER_LEN..).unwrap_or_default()
-}
-
-fn wait_timeout(vector: &Vector) -> Option<std::time::Duration> {
-    let seconds = std::str::from_utf8(vector.value("wait_timeout")?).ok()?;
-    seconds.parse().ok().map(std::time::Duration::from_secs)
-}
-
-fn lexing(vector: &Vector) -> LexMode {
-    let charset = vector.value("character_set_client").unwrap_or_default();
-    let charset = std::str::from_utf8(charset).unwrap_or_default();
-    let mode = vector.value("sql_mode").unwrap_or_default();
-    LexMode {
-        ansi_quotes: has_word(mode, b"ANSI_QUOTES"),
-        no_backslash_escapes: has_word(mode, b"NO_BACKSLASH_ESCAPES"),
-        multibyte_unsafe: crate::wire::mysql::charset::is_unsafe_to_lex(charset),
-    }
-}
-
-fn has_word(list: &[u8], word: &[u8]) -> bool {
-    list.split(|byte| *byte == b',')
-        .any(|item| item.eq_ignore_ascii_case(word))
 }

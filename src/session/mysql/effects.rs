@@ -1,6 +1,6 @@
 //! What a statement's text says about the session, reduced to what an exchange has to do.
 
-use super::text::{Flags, Kind, LexMode, scan};
+use super::text::{Flags, FoundRows, Kind, LexMode, scan};
 use crate::base::pin::PinReason;
 
 /// A set of pin reasons.
@@ -65,11 +65,8 @@ pub struct Effects {
     pub reads_row_count: bool,
     /// Reads FOUND_ROWS().
     pub reads_found_rows: bool,
-    /// FOUND_ROWS() after it is not the number of rows sent: it has SQL_CALC_FOUND_ROWS, or one of
-    /// several statements leaves the value as it is.
-    pub counts_found_rows: bool,
-    /// Gives rows but leaves FOUND_ROWS() as it is: SHOW WARNINGS and its kind.
-    pub keeps_found_rows: bool,
+    /// What becomes of FOUND_ROWS().
+    pub found_rows: FoundRows,
     /// Reads the diagnostics of the statement before: SHOW WARNINGS and its kind.
     pub reads_conditions: bool,
     /// Is a SET statement; SET TRANSACTION waits for the first that is not.
@@ -117,6 +114,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     let mut effects = Effects {
         is_set: traits.kind == Kind::Set,
         is_read_only: traits.is_read_only,
+        found_rows: traits.found_rows,
         ..Effects::default()
     };
     if flags.is_empty() {
@@ -132,11 +130,6 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     effects.reads_row_count = flags.has(Flags::READS_ROW_COUNT);
     effects.reads_found_rows = flags.has(Flags::READS_FOUND_ROWS);
     effects.reads_conditions = flags.has(Flags::READS_DIAGNOSTICS);
-    let is_one_of_several = flags.has(Flags::MULTI);
-    effects.counts_found_rows =
-        flags.has(Flags::SQL_CALC_FOUND_ROWS) || effects.reads_conditions && is_one_of_several;
-    effects.keeps_found_rows =
-        effects.reads_conditions && traits.kind == Kind::Show && !is_one_of_several;
     effects
 }
 

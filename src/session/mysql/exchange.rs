@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 
-use super::downstream::{Op, Session, payload_of, write_close};
+use super::downstream::{Op, Session, payload_of};
 use super::output::Output;
 use super::residue::{Kind, Place, Residue, read_number};
 use super::state::is_same;
@@ -23,7 +23,8 @@ use crate::wire::mysql::reply::{ReplyError, Step};
 
 /// Empties the list of conditions. MariaDB keeps the list until a statement uses a table, so that
 /// `DO 0` would not do (`mysql_execute_command`); MySQL empties it for every statement.
-const CLEAR_CONDITIONS: &[u8] = b"DO (SELECT 1 FROM (SELECT 1) t)";
+/// The subselect is not run, because that would set FOUND_ROWS().
+const CLEAR_CONDITIONS: &[u8] = b"DO 1 OR (SELECT 1 FROM (SELECT 1) t)";
 
 /// What to do with the command's bytes after [`Session::begin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +108,7 @@ impl Session {
             return Ok(Begin::Wait);
         }
         // The SET of an insert id counts as a statement of its own.
-        let has_moved_id = self.move_insert_id(upstream, upstream_out);
+        let has_moved_id = self.move_insert_id(upstream, upstream_out)?;
         let has_rows = upstream.last_rows == (self.owner, self.rows_serial);
         let ran_last = self.ran_last_on(upstream) && !has_moved_id;
         let counts_are_here = (ran_last || !self.op.effects.reads_row_count)
@@ -227,21 +228,27 @@ impl Session {
 
     /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it had
     /// to.
-    fn move_insert_id(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) -> bool {
+    fn move_insert_id(
+        &mut self,
+        upstream: &mut Upstream,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
         if !runs || !self.op.effects.reads_insert_id || self.op.status_seen {
-            return false;
+            return Ok(false);
         }
         let is_here =
             |residue: &Rc<Residue>| upstream.residues.iter().any(|r| Rc::ptr_eq(r, residue));
         if let Some(residue) = &self.insert_id_residue {
             if is_here(residue) {
-                return false;
+                return Ok(false);
             }
-            if let Place::Kept(reply) = residue.place()
-                && let Some(value) = read_number(&reply)
-            {
-                self.insert_id = value;
+            match residue.place() {
+                Place::Kept(reply) => {
+                    self.insert_id = read_number(&reply).ok_or(Fault::LastStatementLost)?;
+                }
+                _ if self.insert_id_is_known => {}
+                _ => return Err(Fault::LastStatementLost),
             }
         }
         let set = format!("SET LAST_INSERT_ID={}", self.insert_id);
@@ -249,7 +256,7 @@ impl Session {
             encode_text_command(out, com::QUERY, set.as_bytes());
         });
         upstream.expected.push(Expected::Moved);
-        true
+        Ok(true)
     }
 
     fn begin_query(
@@ -272,7 +279,8 @@ impl Session {
         }
         self.learn_found_rows()?;
         let sql = payload_of(command).get(1..).unwrap_or_default();
-        match text::substitute(sql, self.lex_mode(), self.row_count, self.found_rows) {
+        let replaced = text::substitute(sql, self.lex_mode(), self.row_count, self.found_rows);
+        match replaced.map_err(|_| Fault::LastStatementLost)? {
             Some(sql) => {
                 packet(out, 0, |out| encode_text_command(out, com::QUERY, &sql));
                 Ok(Begin::Replaced)
@@ -315,7 +323,7 @@ impl Session {
             .find(self.op.statement)
             .and_then(|statement| {
                 let text = &statement.text;
-                let sql = text::substitute(&text.sql, mode, row_count, found_rows)?;
+                let sql = text::substitute(&text.sql, mode, row_count, found_rows).ok()??;
                 Some(texts.intern(&sql, text.schema.as_deref()))
             });
         // Held until the command is over: a text that nobody holds gets another key, and would be
@@ -326,7 +334,13 @@ impl Session {
 
     fn begin_prepare(&mut self, texts: &mut Texts, command: &[u8]) -> Begin {
         let sql = payload_of(command).get(1..).unwrap_or_default();
-        self.op.text = Some(texts.intern(sql, self.vector.schema()));
+        let mut text = texts.intern(sql, self.vector.schema());
+        if self.statements.any_of(&text) {
+            // Two statements of one session are two on the server as well: each may have a cursor
+            // and long data of its own.
+            text = texts.unshared(sql, self.vector.schema());
+        }
+        self.op.text = Some(text);
         Begin::Send
     }
 
@@ -570,11 +584,4 @@ fn insert_types(
     out.extend_from_slice(types);
     out.extend_from_slice(after);
     Ok(Begin::Replaced)
-}
-
-/// Closes a statement that a connection had to give up.
-pub(super) fn close_evicted(evicted: Option<u32>, out: &mut Vec<u8>) {
-    if let Some(server_id) = evicted {
-        write_close(server_id, out);
-    }
 }

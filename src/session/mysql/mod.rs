@@ -8,6 +8,8 @@ pub mod effects;
 pub mod exchange;
 pub mod intake;
 pub mod kill;
+#[cfg(test)]
+mod last_statement;
 pub mod login;
 pub mod output;
 pub mod packed;

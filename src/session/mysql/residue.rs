@@ -21,7 +21,7 @@ pub enum Kind {
     InsertId,
     /// The conditions that SHOW WARNINGS would list.
     Diagnostics,
-    /// The value of FOUND_ROWS() after SQL_CALC_FOUND_ROWS.
+    /// The value of FOUND_ROWS() where it is not the number of rows sent.
     FoundRows,
 }
 
@@ -69,6 +69,13 @@ impl Residue {
             is_overlong: Cell::new(false),
             waiting: RefCell::default(),
         })
+    }
+
+    /// State that no connection has.
+    pub fn lost(kind: Kind, owner: u64) -> Rc<Self> {
+        let residue = Self::new(kind, owner);
+        *residue.place.borrow_mut() = Place::Lost;
+        residue
     }
 
     /// What it is.

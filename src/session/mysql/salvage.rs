@@ -42,6 +42,12 @@ impl Session {
         is_there(&self.found_rows_residue)
             || (!self.insert_id_is_known && is_there(&self.insert_id_residue))
     }
+
+    /// Nobody knows what FOUND_ROWS() is.
+    pub(super) fn lose_found_rows(&mut self) {
+        self.rows_serial = self.rows_serial.wrapping_add(1);
+        self.found_rows_residue = Some(Residue::lost(Kind::FoundRows, self.owner));
+    }
 }
 
 impl Upstream {

@@ -7,6 +7,8 @@
 
 use std::rc::Rc;
 
+use super::text::LexMode;
+
 /// How a variable is moved to another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -136,6 +138,24 @@ impl Vector {
         self.variables.get(at).map(|(_, value)| &**value)
     }
 
+    /// How long a client in this state may be idle, if it has set that.
+    pub fn wait_timeout(&self) -> Option<std::time::Duration> {
+        let seconds = std::str::from_utf8(self.value("wait_timeout")?).ok()?;
+        seconds.parse().ok().map(std::time::Duration::from_secs)
+    }
+
+    /// How SQL text is read in this state.
+    pub fn lex_mode(&self) -> LexMode {
+        let charset = self.value("character_set_client").unwrap_or_default();
+        let charset = std::str::from_utf8(charset).unwrap_or_default();
+        let mode = self.value("sql_mode").unwrap_or_default();
+        LexMode {
+            ansi_quotes: has_word(mode, b"ANSI_QUOTES"),
+            no_backslash_escapes: has_word(mode, b"NO_BACKSLASH_ESCAPES"),
+            multibyte_unsafe: crate::wire::mysql::charset::is_unsafe_to_lex(charset),
+        }
+    }
+
     /// The same vector in another schema; an empty name is no schema.
     pub fn with_schema(&self, schema: &[u8]) -> Self {
         let schema = (!schema.is_empty()).then(|| schema.into());
@@ -212,6 +232,11 @@ impl Vector {
         }
         out.len() > before
     }
+}
+
+fn has_word(list: &[u8], word: &[u8]) -> bool {
+    list.split(|byte| *byte == b',')
+        .any(|item| item.eq_ignore_ascii_case(word))
 }
 
 /// Whether two sessions are in the same state; cheap when they share the vector.

@@ -73,6 +73,19 @@ impl Statements {
         self.by_id.get_mut(&id)
     }
 
+    /// Whether one with this text's key has a cursor or long data, which live on the connection.
+    pub fn holds(&self, key: u64) -> bool {
+        self.by_id
+            .values()
+            .any(|s| s.text.key == key && (s.has_cursor || s.has_long_data))
+    }
+
+    /// Whether one of them has this very text.
+    pub fn any_of(&self, text: &Rc<StatementText>) -> bool {
+        let mut all = self.by_id.values();
+        Rc::strong_count(text) > 1 && all.any(|statement| Rc::ptr_eq(&statement.text, text))
+    }
+
     /// Forgets a statement.
     pub fn remove(&mut self, id: u32) -> Option<Statement> {
         self.by_id.remove(&id)
@@ -152,8 +165,7 @@ impl PreparedSet {
         Some(prepared)
     }
 
-    /// Adds a statement. Returns the server's id of one that must be closed: the one replaced, or
-    /// the least recently used where the set is full.
+    /// Adds a statement. Returns the server's id of the one replaced, which must be closed.
     pub fn add(&mut self, text: Rc<StatementText>, id: u32) -> Option<u32> {
         self.clock = self.clock.wrapping_add(1);
         let key = text.key;
@@ -163,18 +175,23 @@ impl PreparedSet {
             types: None,
             used_at: self.clock,
         };
-        if let Some(replaced) = self.by_key.insert(key, prepared) {
-            return Some(replaced.id);
-        }
+        self.by_key
+            .insert(key, prepared)
+            .map(|replaced| replaced.id)
+    }
+
+    /// Forgets the least recently used statement if there are too many, but none that `is_held` by
+    /// its key, nor the one used last. Returns the server's id, to be closed.
+    pub fn evict(&mut self, is_held: impl Fn(u64) -> bool) -> Option<u32> {
         if self.by_key.len() <= self.len_max {
             return None;
         }
-        let oldest = self
+        let free = self
             .by_key
             .iter()
-            .min_by_key(|(_, prepared)| prepared.used_at)?;
-        let oldest = *oldest.0;
-        self.by_key.remove(&oldest).map(|prepared| prepared.id)
+            .filter(|(key, prepared)| prepared.used_at != self.clock && !is_held(**key));
+        let key = *free.min_by_key(|(_, prepared)| prepared.used_at)?.0;
+        self.remove(key)
     }
 
     /// Forgets a statement; returns the server's id, to be closed.
@@ -199,7 +216,11 @@ impl PreparedSet {
     pub fn unpack(packed: Vec<PackedStatement>, len_max: usize, texts: &mut Texts) -> Self {
         let mut set = Self::new(len_max);
         for statement in packed {
-            let text = texts.intern(&statement.sql, statement.schema.as_deref());
+            let mut text = texts.intern(&statement.sql, statement.schema.as_deref());
+            if set.by_key.contains_key(&text.key) {
+                // Two statements of one session; see `Texts::unshared`.
+                text = texts.unshared(&statement.sql, statement.schema.as_deref());
+            }
             let key = text.key;
             set.add(text, statement.id);
             if let Some(prepared) = set.by_key.get_mut(&key) {
@@ -247,15 +268,20 @@ impl Texts {
         if self.by_hash.len() >= self.by_hash.capacity() {
             self.by_hash.retain(|_, text| text.strong_count() > 0);
         }
+        let text = self.unshared(sql, schema);
+        self.by_hash.insert(hash, Rc::downgrade(&text));
+        text
+    }
+
+    /// A text with a key of its own, which nobody else gets.
+    pub fn unshared(&mut self, sql: &[u8], schema: Option<&[u8]>) -> Rc<StatementText> {
         self.next_key = self.next_key.wrapping_add(1);
         let text = StatementText {
             key: self.next_key,
             sql: sql.into(),
             schema: schema.map(Into::into),
         };
-        let text = Rc::new(text);
-        self.by_hash.insert(hash, Rc::downgrade(&text));
-        text
+        Rc::new(text)
     }
 }
 
@@ -295,7 +321,9 @@ mod tests {
         assert_eq!(set.add(a.clone(), 10), None);
         assert_eq!(set.add(b, 20), None);
         assert!(set.touch(a.key).is_some());
-        assert_eq!(set.add(c.clone(), 30), Some(20));
+        assert_eq!(set.add(c.clone(), 30), None);
+        assert_eq!(set.evict(|_| false), Some(20));
+        assert_eq!(set.evict(|_| false), None);
         assert_eq!(set.add(c.clone(), 31), Some(30));
         assert_eq!((set.len(), set.remove(c.key)), (2, Some(31)));
     }
@@ -317,8 +345,9 @@ mod tests {
             (found.id, found.types.as_deref()),
             (10, Some([3, 0].as_slice()))
         );
+        assert_eq!(set.add(other, 30), None);
         assert_eq!(
-            set.add(other, 30),
+            set.evict(|_| false),
             Some(20),
             "`b` is the least recently used"
         );
@@ -326,6 +355,21 @@ mod tests {
             set.touch(there.intern(b"a", None).key).is_none(),
             "another schema"
         );
+    }
+
+    #[test]
+    fn a_statement_with_a_cursor_is_not_closed_for_want_of_room() {
+        let mut texts = Texts::default();
+        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| texts.intern(sql, None));
+        let mut set = PreparedSet::new(1);
+        for (text, id) in [(&a, 10), (&b, 20), (&c, 30)] {
+            assert_eq!(set.add(text.clone(), id), None);
+        }
+        let is_held = |key| key == a.key;
+        assert_eq!(set.evict(is_held), Some(20));
+        assert_eq!(set.evict(is_held), None, "the last one is in use");
+        assert!(set.touch(c.key).is_some());
+        assert_eq!(set.evict(|_| false), Some(10));
     }
 
     #[test]

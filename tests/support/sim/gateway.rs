@@ -14,7 +14,7 @@ use ringgate::session::mysql::output::{Output, Span};
 use ringgate::session::mysql::state::Vector;
 use ringgate::session::mysql::statements::Texts;
 use ringgate::session::mysql::upstream::{LoginFacts, Upstream};
-use ringgate::wire::mysql::flags::caps;
+use ringgate::wire::mysql::flags::{caps, com};
 use ringgate::wire::mysql::frame::HEADER_LEN;
 
 use super::mock::{Conn, Data};
@@ -265,6 +265,8 @@ pub struct Driver {
     was_pinned: bool,
     prefers_last: bool,
     is_skipping: bool,
+    /// An ERR that the client gets at its next command that has a reply.
+    pub owed: Option<Vec<u8>>,
     /// What the client has got for the request in progress.
     pub reply: Vec<u8>,
     /// Requests that have ended, in order.
@@ -287,6 +289,7 @@ impl Driver {
             was_pinned: false,
             prefers_last: false,
             is_skipping: false,
+            owed: None,
             reply: Vec::new(),
             ended: Vec::new(),
         }
@@ -433,6 +436,9 @@ impl Driver {
             self.tell(Event::SessionLost, 1);
             return self.close(pool, Ended::Failed(Event::SessionLost));
         }
+        if let Some(owed) = self.owed.take() {
+            return self.settle_owed(pool, owed, &command);
+        }
         let (mut out, mut upstream_out) = (Output::default(), Vec::new());
         let payload = command.bytes.get(HEADER_LEN..).unwrap_or_default().to_vec();
         let held = self
@@ -469,6 +475,19 @@ impl Driver {
                 self.end(Ended::Served);
             }
             Next::Quit => self.close(pool, Ended::Served),
+        }
+    }
+
+    fn settle_owed(&mut self, pool: &mut Pool, owed: Vec<u8>, command: &Command) {
+        match command.bytes.get(HEADER_LEN) {
+            Some(&(com::STMT_SEND_LONG_DATA | com::STMT_CLOSE)) => {
+                self.owed = Some(owed);
+                self.end(Ended::Served);
+            }
+            _ => {
+                self.reply = owed;
+                self.close(pool, Ended::Failed(Event::SessionLost));
+            }
         }
     }
 
@@ -638,6 +657,10 @@ impl Driver {
             }
             Failure::Fault(Fault::Refused) => {
                 self.discard(pool);
+                if !self.session.awaits_reply() {
+                    self.owed = Some(std::mem::take(&mut self.reply));
+                    return self.end(Ended::Failed(Event::OutcomeUnknown));
+                }
                 if self.was_pinned {
                     return self.close(pool, Ended::Served);
                 }
@@ -663,6 +686,15 @@ impl Driver {
         }
     }
 
+    /// A command without a reply has failed: the next one that has a reply is told, and the client
+    /// is closed.
+    fn owe(&mut self, event: Event) {
+        let mut out = Output::default();
+        write_event(event, "", self.session.owner(), 1, &mut out);
+        self.owed = Some(out.own().to_vec());
+        self.end(Ended::Failed(event));
+    }
+
     fn lose(&mut self, pool: &mut Pool, answered: bool) {
         if answered && self.reply_sequence.is_none() {
             return self.close(pool, Ended::Cut);
@@ -671,6 +703,9 @@ impl Driver {
             true => Event::SessionLost,
             false => Event::OutcomeUnknown,
         };
+        if !self.session.awaits_reply() {
+            return self.owe(event);
+        }
         self.tell(event, self.reply_sequence.unwrap_or(1));
         if event == Event::SessionLost {
             self.close(pool, Ended::Failed(event));
@@ -687,8 +722,11 @@ impl Driver {
         let Some(sequence) = self.reply_sequence else {
             return self.close(pool, Ended::Cut);
         };
-        self.tell(Event::StatementDeadline, sequence);
         let ended = Ended::Failed(Event::StatementDeadline);
+        if !self.session.awaits_reply() {
+            return self.owe(Event::StatementDeadline);
+        }
+        self.tell(Event::StatementDeadline, sequence);
         if codes::code(Event::StatementDeadline).keep && !loses_state {
             self.end(ended);
         } else {
@@ -699,6 +737,9 @@ impl Driver {
     /// The wait for a link takes too long.
     pub fn give_up_waiting(&mut self, pool: &mut Pool) {
         pool.waiters.retain(|number| *number != self.number);
+        if !self.session.awaits_reply() {
+            return self.owe(Event::PoolWait);
+        }
         self.tell(Event::PoolWait, 1);
         self.end(Ended::Failed(Event::PoolWait));
     }
@@ -707,7 +748,8 @@ impl Driver {
         self.has_answered = false;
         let id = self.lease.expect("leased");
         let link = pool.links.get_mut(&id).expect("the link lives");
-        match self.session.end(&mut link.session) {
+        let after = self.session.end(&mut link.session, &mut link.to_server);
+        match after {
             After::Return => {
                 self.lease = None;
                 pool.give_back(id, &self.session);
@@ -719,6 +761,7 @@ impl Driver {
     }
 
     fn tell(&mut self, event: Event, sequence: u8) {
+        self.session.told(event);
         let mut out = Output::default();
         write_event(event, "", self.session.owner(), sequence, &mut out);
         self.reply.extend_from_slice(out.own());

@@ -1,7 +1,7 @@
 //! From tokens to traits: which words stand where.
 
 use super::{
-    Flags, Kind, Traits,
+    Flags, FoundRows, Kind, Traits,
     keyword::Keyword,
     lexer::{Sink, Token},
 };
@@ -25,6 +25,28 @@ struct Statement {
     has_user_variable: bool,
     /// Something in it writes or locks.
     is_spoiled: bool,
+    /// What it says about FOUND_ROWS().
+    counting: Counting,
+}
+
+/// The words of a statement that decide what it does to FOUND_ROWS().
+#[derive(Clone, Copy, Debug, Default)]
+struct Counting {
+    /// UNION and its kind.
+    has_union: bool,
+    has_limit: bool,
+    /// SQL_CALC_FOUND_ROWS, PROCEDURE ANALYSE: not the rows sent.
+    is_special: bool,
+    /// VALUES and TABLE, which are no SELECT; a SHOW that is one in disguise.
+    is_list: bool,
+    /// A SELECT that is not the first word.
+    has_select: bool,
+    /// Of UPDATE and DELETE: several tables, which servers read like a SELECT.
+    has_join: bool,
+    /// SET was seen: the list of an UPDATE's tables is over.
+    has_set: bool,
+    /// SHOW WARNINGS and SHOW ERRORS, which leave it as it was.
+    shows_conditions: bool,
 }
 
 impl Default for Statement {
@@ -39,6 +61,53 @@ impl Default for Statement {
             has_into: false,
             has_user_variable: false,
             is_spoiled: false,
+            counting: Counting::default(),
+        }
+    }
+}
+
+impl Counting {
+    fn word(&mut self, keyword: Keyword) {
+        use Keyword as K;
+        match keyword {
+            K::Union | K::Except | K::Intersect => self.has_union = true,
+            K::Limit => self.has_limit = true,
+            K::SqlCalcFoundRows | K::Procedure => self.is_special = true,
+            K::Select => self.has_select = true,
+            K::Join | K::StraightJoin | K::Using => self.has_join = true,
+            K::Set => self.has_set = true,
+            _ => {}
+        }
+    }
+}
+
+impl Statement {
+    /// What becomes of FOUND_ROWS(). Seen on MariaDB 10.11: some SHOWs and EXPLAINs set it, others
+    /// do not; INSERT … SELECT does, and so do joins in UPDATE and DELETE; a subselect does unless
+    /// it was optimized away.
+    fn found_rows(&self) -> FoundRows {
+        let counting = self.counting;
+        let unclear_if = |is_unclear| match is_unclear {
+            true => FoundRows::Unclear,
+            false => FoundRows::Kept,
+        };
+        match self.kind {
+            Kind::Empty => FoundRows::Kept,
+            Kind::Select if counting.is_list => FoundRows::Unclear,
+            Kind::Select
+                if counting.is_special
+                    || counting.has_union && counting.has_limit
+                    || self.has_into =>
+            {
+                FoundRows::Counted
+            }
+            // CALL and EXECUTE keep the connection, where the server knows better.
+            Kind::Select | Kind::Call | Kind::Execute => FoundRows::Sent,
+            Kind::Show if counting.is_list => FoundRows::Sent,
+            Kind::Show => unclear_if(!counting.shows_conditions),
+            Kind::Explain => FoundRows::Unclear,
+            Kind::Update | Kind::Delete => unclear_if(counting.has_select || counting.has_join),
+            _ => unclear_if(counting.has_select),
         }
     }
 }
@@ -70,6 +139,8 @@ pub(super) struct Grammar {
     has_ended: bool,
     /// Some statement is not a mere reading one.
     writes: bool,
+    /// What becomes of FOUND_ROWS() by the statements so far.
+    found_rows: Option<FoundRows>,
     /// Where the last token ended, if it was in quotes: `'user'@'host'`.
     quoted_end: Option<usize>,
 }
@@ -117,6 +188,7 @@ impl Grammar {
             kind: self.kind,
             flags: self.flags,
             is_read_only: !self.writes && !is_uncertain,
+            found_rows: self.found_rows.unwrap_or_default(),
         }
     }
 
@@ -130,6 +202,12 @@ impl Grammar {
             Kind::Empty | Kind::Select | Kind::Show | Kind::Explain
         );
         self.writes |= !reads || statement.is_spoiled;
+        let found_rows = statement.found_rows();
+        self.found_rows = match self.found_rows {
+            before if statement.kind == Kind::Empty => before,
+            None => Some(found_rows),
+            Some(before) => Some(before.then(found_rows)),
+        };
         self.pending = Pending::Nothing;
     }
 
@@ -151,6 +229,9 @@ impl Grammar {
             b';' => {
                 self.has_ended |= statement.kind != Kind::Empty;
                 self.end_statement();
+            }
+            b',' if statement.depth == 0 => {
+                statement.counting.has_join |= !statement.counting.has_set;
             }
             // A label before a compound statement.
             b':' if statement.words == 1 => self.spoil(Flags::CALL),
@@ -289,6 +370,7 @@ impl Grammar {
             K::Flush => Kind::Flush,
             _ => verb(keyword).unwrap_or_else(|| self.pinning_first_word(keyword)),
         };
+        self.statement.counting.is_list = matches!(keyword, K::Table | K::Values);
         self.statement.kind = kind;
     }
 
@@ -343,6 +425,7 @@ impl Grammar {
     fn later_word(&mut self, words: u32, keyword: Keyword) {
         use Keyword as K;
         let last = self.statement.last;
+        self.statement.counting.word(keyword);
         match keyword {
             K::Into => {
                 self.statement.has_into = true;
@@ -351,7 +434,6 @@ impl Grammar {
             K::Update | K::Share | K::Lock | K::Procedure | K::Analyze => {
                 self.statement.is_spoiled = true;
             }
-            K::SqlCalcFoundRows => self.add(Flags::SQL_CALC_FOUND_ROWS),
             K::Value if last == K::Previous => self.add(Flags::SEQUENCE_STATE),
             K::Value if last == K::Next => self.statement.is_spoiled = true,
             _ => {}
@@ -393,7 +475,28 @@ impl Grammar {
         use Keyword as K;
         let last = self.statement.last;
         match keyword {
-            K::Warnings | K::Errors => self.add(Flags::READS_DIAGNOSTICS),
+            K::Warnings | K::Errors => {
+                self.add(Flags::READS_DIAGNOSTICS);
+                // Not SHOW COUNT(*) WARNINGS, which is a SELECT in disguise.
+                self.statement.counting.shows_conditions |= words == 1;
+            }
+            K::Collation
+            | K::Columns
+            | K::Databases
+            | K::Engines
+            | K::Fields
+            | K::Index
+            | K::Indexes
+            | K::Keys
+            | K::Plugins
+            | K::Schemas
+            | K::Tables
+            | K::Triggers
+            | K::Variables
+                if words <= 2 =>
+            {
+                self.statement.counting.is_list = true;
+            }
             K::Profile | K::Profiles if words == 1 => self.add(Flags::SESSION_STATUS),
             // Not SHOW TABLE STATUS, SHOW ENGINE … STATUS and the like.
             K::Status if words == 1 || matches!(last, K::Session | K::Local) => {

@@ -126,8 +126,6 @@ flags! {
     SET_ROLE = 9,
     /// SET STATEMENT … FOR (MariaDB): holds for this statement alone.
     SET_STATEMENT = 10,
-    /// SELECT SQL_CALC_FOUND_ROWS.
-    SQL_CALC_FOUND_ROWS = 11,
     /// `LAST_INSERT_ID()`.
     READS_LAST_INSERT_ID = 12,
     /// `LAST_INSERT_ID(expression)`.
@@ -197,6 +195,32 @@ impl std::fmt::Debug for Flags {
     }
 }
 
+/// What FOUND_ROWS() is after a statement that succeeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum FoundRows {
+    /// What it was before.
+    #[default]
+    Kept,
+    /// The number of rows sent.
+    Sent,
+    /// Another value that it sets.
+    Counted,
+    /// Kept or set: only the server knows.
+    Unclear,
+}
+
+impl FoundRows {
+    /// Both of two statements, the first of which gives `self`.
+    fn then(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::Kept, Self::Kept) => Self::Kept,
+            (Self::Kept | Self::Unclear, Self::Kept | Self::Unclear) => Self::Unclear,
+            // Whose rows were sent last is not followed.
+            _ => Self::Counted,
+        }
+    }
+}
+
 /// What a statement's text says about its session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
@@ -207,6 +231,8 @@ pub struct Traits {
     /// Whether no statement writes, locks or leaves anything in its session, as far as its words
     /// say: a stored function may still do all of that.
     pub is_read_only: bool,
+    /// What becomes of FOUND_ROWS().
+    pub found_rows: FoundRows,
 }
 
 /// A scan under way, for a statement that arrives in pieces. Allocates nothing.
@@ -261,6 +287,7 @@ mod tests {
             kind,
             flags: union(flags),
             is_read_only,
+            found_rows: scan(sql, mode).found_rows,
         };
         let name = String::from_utf8_lossy(sql);
         assert_eq!(scan(sql, mode), expect, "{name}");
@@ -628,7 +655,7 @@ mod tests {
         (
             "select sql_calc_found_rows * from t",
             Kind::Select,
-            &[F::SQL_CALC_FOUND_ROWS],
+            &[],
             true,
         ),
         (
@@ -746,6 +773,63 @@ mod tests {
     #[test]
     fn what_reads_the_statement_before_or_the_connection() {
         check(READING);
+    }
+
+    /// As seen on MariaDB 10.11.
+    #[test]
+    fn what_becomes_of_found_rows() {
+        use FoundRows::{Counted, Kept, Sent, Unclear};
+        for (sql, expect) in [
+            ("", Kept),
+            ("select 1 from t limit 1", Sent),
+            ("(select 1) union (select 2)", Sent),
+            ("with a as (select 1) select * from a", Sent),
+            ("select (select 1), a from (select 2) b limit 1", Sent),
+            ("select 1 union select 2 limit 1", Counted),
+            ("(select 1 limit 1) except select 2", Counted),
+            ("select sql_calc_found_rows 1 from t limit 1", Counted),
+            ("select 1 into outfile 'x'", Counted),
+            ("select a from t procedure analyse()", Counted),
+            ("values (1), (2)", Unclear),
+            ("show tables", Sent),
+            ("show full columns from t", Sent),
+            ("show global variables like 'x'", Sent),
+            ("show warnings limit 5", Kept),
+            ("show errors", Kept),
+            ("show count(*) warnings", Unclear),
+            ("show create table tables", Unclear),
+            ("show grants for keys", Unclear),
+            ("explain select 1", Unclear),
+            ("set names utf8mb4", Kept),
+            ("set a = (select 1)", Unclear),
+            ("do 1", Kept),
+            ("do (select 1)", Unclear),
+            ("begin", Kept),
+            ("insert into t (a, b) values (1, 2), (3, 4)", Kept),
+            ("insert into t (a, b) select 1, 2", Unclear),
+            ("insert into t values ((select 1))", Unclear),
+            ("create table t as select 1", Unclear),
+            ("create table t (a int, b int)", Kept),
+            ("update t set a = 1, b = 2 where c = 3 order by d, e", Kept),
+            ("update t set a = (select 1)", Unclear),
+            ("update t, u set t.a = u.a", Unclear),
+            ("update t join u using (a) set t.b = u.b", Unclear),
+            ("delete from t where a in (1, 2)", Kept),
+            ("delete t from t join u", Unclear),
+            ("delete from t using t, u", Unclear),
+            ("with a as (select 1) delete from t", Unclear),
+            ("call p()", Sent),
+            ("commit; set a = 1", Kept),
+            ("select 1; select 2", Counted),
+            ("commit; select 1", Counted),
+            (";; select 1;;", Sent),
+            ("select 1; show warnings", Counted),
+            ("commit; explain t", Unclear),
+            ("select 1; explain t", Counted),
+        ] {
+            let found_rows = scan(sql.as_bytes(), LexMode::default()).found_rows;
+            assert_eq!(found_rows, expect, "{sql}");
+        }
     }
 
     #[test]

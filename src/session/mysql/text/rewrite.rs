@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    Kind, LexMode,
+    FoundRows, Kind, LexMode,
     keyword::Keyword,
     lexer::{Lexer, Sink, Token},
     scan,
@@ -99,31 +99,80 @@ pub fn kill_target(sql: &[u8], mode: LexMode) -> Option<Kill> {
 ///
 /// A value is written as `CAST(n AS SIGNED)`, which has the functions' own type, BIGINT, where a
 /// bare number may be an INT. A column of the outermost select list keeps its name through an
-/// alias. Only the first of several statements is touched, for the later ones ask about the first.
+/// alias. Of several statements, later ones ask about those before them: `ROW_COUNT()` is replaced
+/// in the first alone, `FOUND_ROWS()` also behind statements that leave it as it is.
 /// `None` when there is nothing to replace: no call outside strings and comments, a statement of a
 /// kind that stores its text instead of running it, or text that servers may cut differently.
-pub fn substitute(sql: &[u8], mode: LexMode, row_count: i64, found_rows: u64) -> Option<Vec<u8>> {
-    let runs = matches!(
-        scan(sql, mode).kind,
-        Kind::Select
-            | Kind::Insert
-            | Kind::Update
-            | Kind::Delete
-            | Kind::Replace
-            | Kind::Set
-            | Kind::Do
-    );
-    let tokens = tokens(sql, mode).filter(|_| runs)?;
-    let (statement, _) = first_statement(&tokens);
-    let calls = calls(statement);
+///
+/// # Errors
+/// `FOUND_ROWS()` is asked for behind a statement that may set it or not.
+pub fn substitute(
+    sql: &[u8],
+    mode: LexMode,
+    row_count: i64,
+    found_rows: u64,
+) -> Result<Option<Vec<u8>>, Unclear> {
+    let Some(tokens) = tokens(sql, mode) else {
+        return Ok(None);
+    };
+    let (calls, aliases) = replaceable(sql, &tokens, mode)?;
+    Ok(replace(sql, &calls, &aliases, row_count, found_rows))
+}
+
+/// The value of `FOUND_ROWS()` cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unclear;
+
+/// A place in the text, and the alias to be put there.
+type Alias<'a> = (usize, &'a [u8]);
+
+/// The calls that ask about what was before the text.
+fn replaceable<'a>(
+    sql: &'a [u8],
+    tokens: &[Placed],
+    mode: LexMode,
+) -> Result<(Vec<Call>, Vec<Alias<'a>>), Unclear> {
+    let (mut calls, mut aliases) = (Vec::new(), Vec::new());
+    let (mut is_first, mut is_unclear) = (true, false);
+    for statement in tokens.split(|(token, _)| *token == Token::Punct(b';')) {
+        let (Some((_, head)), Some((_, tail))) = (statement.first(), statement.last()) else {
+            continue;
+        };
+        let text = sql.get(head.start..tail.end).unwrap_or_default();
+        let traits = scan(text, mode);
+        if runs(traits.kind) {
+            let mut found = calls_of(statement);
+            found.retain(|call| is_first || call.name == Keyword::FoundRows);
+            if is_unclear && !found.is_empty() {
+                return Err(Unclear);
+            }
+            aliases.extend(aliases_of(sql, statement, &found));
+            calls.extend(found);
+        }
+        is_first = false;
+        match traits.found_rows {
+            FoundRows::Kept => {}
+            FoundRows::Unclear => is_unclear = true,
+            FoundRows::Sent | FoundRows::Counted => break,
+        }
+    }
+    Ok((calls, aliases))
+}
+
+fn replace(
+    sql: &[u8],
+    calls: &[Call],
+    aliases: &[Alias<'_>],
+    row_count: i64,
+    found_rows: u64,
+) -> Option<Vec<u8>> {
     if calls.is_empty() {
         return None;
     }
-    let aliases = aliases(sql, statement, &calls);
     let mut out = Vec::with_capacity(sql.len() + 32 * (calls.len() + aliases.len()));
     let mut copied = 0;
     let mut aliases = aliases.iter().peekable();
-    for call in &calls {
+    for call in calls {
         while let Some((at, name)) = aliases.next_if(|(at, _)| *at <= call.text.start) {
             out.extend_from_slice(sql.get(copied..*at)?);
             push_alias(&mut out, name);
@@ -146,6 +195,20 @@ pub fn substitute(sql: &[u8], mode: LexMode, row_count: i64, found_rows: u64) ->
     Some(out)
 }
 
+/// Whether a statement of this kind is run, not stored.
+fn runs(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Select
+            | Kind::Insert
+            | Kind::Update
+            | Kind::Delete
+            | Kind::Replace
+            | Kind::Set
+            | Kind::Do
+    )
+}
+
 fn push_alias(out: &mut Vec<u8>, name: &[u8]) {
     out.extend_from_slice(b" AS `");
     for byte in name {
@@ -164,7 +227,7 @@ struct Call {
     text: Range<usize>,
 }
 
-fn calls(statement: &[Placed]) -> Vec<Call> {
+fn calls_of(statement: &[Placed]) -> Vec<Call> {
     let mut calls = Vec::new();
     let mut before = None;
     for window in statement.windows(3) {
@@ -187,7 +250,7 @@ fn calls(statement: &[Placed]) -> Vec<Call> {
 const ALIAS_LEN_MAX: usize = 255;
 
 /// Where aliases go, and which, so that the columns of the outermost select list keep their names.
-fn aliases<'a>(sql: &'a [u8], statement: &[Placed], calls: &[Call]) -> Vec<(usize, &'a [u8])> {
+fn aliases_of<'a>(sql: &'a [u8], statement: &[Placed], calls: &[Call]) -> Vec<Alias<'a>> {
     let mut aliases = Vec::new();
     for item in select_items(statement) {
         let (Some((_, first)), Some((_, last))) = (item.first(), item.last()) else {
@@ -350,7 +413,7 @@ mod tests {
     }
 
     fn check(sql: &str, expect: Option<&str>) {
-        let out = substitute(sql.as_bytes(), LexMode::default(), -1, 42);
+        let out = substitute(sql.as_bytes(), LexMode::default(), -1, 42).unwrap();
         let out = out.map(|out| String::from_utf8(out).unwrap());
         assert_eq!(out.as_deref(), expect, "{sql}");
     }
@@ -424,6 +487,24 @@ mod tests {
         ] {
             check(sql, Some(expect));
         }
+    }
+
+    #[test]
+    fn a_call_behind_statements_that_keep_the_value_is_replaced() {
+        check(
+            "ROLLBACK; ; SELECT ROW_COUNT(), FOUND_ROWS(); SELECT FOUND_ROWS()",
+            Some(
+                "ROLLBACK; ; SELECT ROW_COUNT(), CAST(42 AS SIGNED) AS `FOUND_ROWS()`; \
+                 SELECT FOUND_ROWS()",
+            ),
+        );
+    }
+
+    #[test]
+    fn a_call_behind_a_statement_that_may_set_the_value_is_refused() {
+        let run = |sql: &str| substitute(sql.as_bytes(), LexMode::default(), -1, 42);
+        assert_eq!(run("EXPLAIN t; SELECT FOUND_ROWS()"), Err(Unclear));
+        assert_eq!(run("EXPLAIN t; SELECT 1; SELECT FOUND_ROWS()"), Ok(None));
     }
 
     #[test]
