@@ -59,6 +59,8 @@ impl State {
 pub struct Prepared {
     pub sql: String,
     pub schema: Option<String>,
+    /// The schema is not the one that it was prepared in.
+    pub was_moved: bool,
     pub params: usize,
     types: Option<Vec<u8>>,
     long: BTreeMap<u16, Vec<u8>>,
@@ -398,7 +400,10 @@ impl Conn {
     ) -> Result<Reply, Refusal> {
         self.changes.clear();
         self.warnings = 0;
-        let is_diagnostic = fold(sql).starts_with("show ");
+        let folded = fold(sql);
+        let is_diagnostic = ["show warnings", "show errors"]
+            .iter()
+            .any(|start| folded.starts_with(start));
         if !is_diagnostic {
             self.has_fresh_conditions = false;
         }
@@ -455,6 +460,7 @@ impl Conn {
         let statement = Prepared {
             sql: sql.to_owned(),
             schema: self.state.schema.clone(),
+            was_moved: false,
             params,
             types: None,
             long: BTreeMap::new(),

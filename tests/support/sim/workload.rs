@@ -201,6 +201,8 @@ impl Workload {
                     "select found_rows()",
                     "select row_count(), '{}'",
                     "select row_count(), found_rows()",
+                    "show tables",
+                    "show privileges",
                 ],
             )
             .replace("{}", tag),

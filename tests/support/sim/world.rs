@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use ringgate::base::prng::Prng;
-use ringgate::session::mysql::downstream::{Session, SessionFacts};
 use ringgate::session::mysql::statements::Texts;
 use ringgate::wire::mysql::flags::caps;
 
-use super::gateway::{Driver, Ended, Phase, Pool, believed, login_vector};
-use super::mock::{Conn, Data};
-use super::workload::{Known, Reads, Request, Workload, pick};
+use super::client::{Client, show};
+use super::gateway::{Phase, Pool};
+use super::mock::Data;
+use super::workload::pick;
 
 /// What goes wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -18,22 +18,6 @@ pub struct Faults {
     pub losses: bool,
     /// A schema may be dropped under its users.
     pub drops: bool,
-}
-
-/// One client, with a connection of its own to a server of its own as the reference.
-struct Client {
-    driver: Driver,
-    workload: Workload,
-    reference: Conn,
-    data: Data,
-    left: u32,
-    sent: VecDeque<Request>,
-    /// On its way to the gateway.
-    wire: Vec<u8>,
-    depth: usize,
-    /// What was lost with a link and not set anew since.
-    lost: Reads,
-    seen_ends: u64,
 }
 
 pub struct World {
@@ -189,7 +173,8 @@ impl World {
         if client.wire.is_empty() || !client.driver.pending.is_empty() {
             return false;
         }
-        let len = len.min(client.wire.len());
+        // A long command in short pieces would take all the time.
+        let len = len.max(client.wire.len() / 64).min(client.wire.len());
         client.driver.pending.extend(client.wire.drain(..len));
         true
     }
@@ -206,7 +191,8 @@ impl World {
             return false;
         }
         let id = pick(&mut self.prng, &busy);
-        let len = len.min(self.pool.links[&id].to_server.len());
+        let waiting = self.pool.links[&id].to_server.len();
+        let len = len.max(waiting / 64).min(waiting);
         self.pool.serve(id, len);
         true
     }
@@ -215,7 +201,7 @@ impl World {
         if self.faults.drops && self.prng.below(200) == 0 {
             self.pool.data.dropped_schemas.insert("s3".to_owned());
             for client in &mut self.clients {
-                client.data.dropped_schemas.insert("s3".to_owned());
+                client.see_drop();
             }
         }
         if !self.faults.losses || self.losses >= 4 || self.prng.below(12) > 0 {
@@ -308,271 +294,4 @@ fn check_foreign(reply: &[u8], number: usize, count: usize) {
             show(reply)
         );
     }
-}
-
-fn show(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .take(3000)
-        .flat_map(|byte| byte.escape_ascii())
-        .map(char::from)
-        .collect()
-}
-
-impl Client {
-    fn new(number: usize, capabilities: u32, prng: &mut Prng) -> Self {
-        let schema = pick(prng, &[None, Some("s1"), Some("s2"), Some("s3")]);
-        let facts = SessionFacts {
-            owner: number as u64,
-            capabilities,
-            vector: login_vector(schema),
-            statements_max: 100,
-        };
-        Self {
-            driver: Driver::new(number, Session::new(facts)),
-            workload: Workload::new(number, capabilities, prng),
-            reference: Conn::new(capabilities, false, schema),
-            data: Data::default(),
-            left: 6 + u32::try_from(prng.below(20)).unwrap(),
-            sent: VecDeque::new(),
-            wire: Vec::new(),
-            depth: pick(prng, &[1, 1, 2, 5]),
-            // FOUND_ROWS() before the first SELECT means nothing.
-            lost: Reads {
-                counts: true,
-                ..Reads::default()
-            },
-            seen_ends: 0,
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.driver.is_closed()
-    }
-
-    fn table(&self) -> String {
-        format!("t{}", self.driver.number)
-    }
-
-    fn check(&mut self, pool: &Pool, request: &Request, reply: &[u8], ended: Ended) {
-        if pool.ended != self.seen_ends {
-            // Whatever was left on a link is lost with it.
-            self.seen_ends = pool.ended;
-            self.lost = Reads {
-                insert_id: true,
-                counts: true,
-                conditions: true,
-            };
-        }
-        self.lost.conditions |= !pool.data.dropped_schemas.is_empty();
-        match ended {
-            Ended::Served => self.check_served(pool, request, reply),
-            Ended::Failed(_) | Ended::Cut => self.check_failed(pool, request, reply),
-        }
-    }
-
-    /// The reply must be the one that a connection of its own would have given.
-    fn check_served(&mut self, pool: &Pool, request: &Request, reply: &[u8]) {
-        if self.is_dropped(pool, reply) {
-            return self.follow(pool);
-        }
-        let own = own_error(reply);
-        if let Some("diagnostics_moved" | "last_statement_lost") = own {
-            // It was not run.
-            assert!(
-                self.may_refuse(own.unwrap_or_default(), request, &[]),
-                "refused {}",
-                request.text
-            );
-            return self.follow(pool);
-        }
-        // An old list of conditions may be gone: servers differ in when they clear it.
-        let mut cleared = self.reference.clone();
-        cleared.conditions.clear();
-        let was_fresh = self.reference.has_fresh_conditions;
-        cleared.feed(&mut self.data.clone(), &request.raw);
-        self.reference.feed(&mut self.data, &request.raw);
-        let expected = std::mem::take(&mut self.reference.outbox);
-        let is_lost = |lost: Reads, reads: Reads| {
-            lost.insert_id && reads.insert_id
-                || lost.counts && reads.counts
-                || lost.conditions && reads.conditions
-        };
-        let is_right = reply == expected
-            || request.reads.conditions && !was_fresh && reply == cleared.outbox
-            || is_lost(self.lost, request.reads)
-            || own.is_some_and(|reason| self.may_refuse(reason, request, &expected))
-            || self.is_without_schema(request);
-        assert!(
-            is_right,
-            "client {} asked {}\n   got {}\nexpect {}",
-            self.driver.number,
-            request.text,
-            show(reply),
-            show(&expected)
-        );
-        if self.reference.sets_insert_id {
-            self.lost.insert_id = false;
-        }
-        // A refused move to a dropped schema is an error that only the gateway's link knows of.
-        if self.reference.sets_conditions && pool.data.dropped_schemas.is_empty() {
-            self.lost.conditions = false;
-        }
-        let has_rows = expected
-            .get(4)
-            .is_some_and(|first| (1..0xfb).contains(first));
-        if has_rows
-            && request.executes.is_none()
-            && !request.reads.conditions
-            && request.prepares.is_none()
-        {
-            self.lost.counts = false;
-        }
-        if own.is_some() {
-            // The server does not know of the gateway's own errors.
-            self.lost.conditions = true;
-            self.lost.counts = true;
-        }
-        if request.text.ends_with("cursor 1") || request.text.starts_with("fetch ") {
-            // What FOUND_ROWS() says of a cursor nobody relies on.
-            self.lost.counts = true;
-        }
-        self.learn(request, &expected);
-        let is_dying = |id: u64| pool.links.get(&id).is_some_and(|link| link.is_dead);
-        if self.driver.lease.is_some_and(is_dying) {
-            // Its transaction is undone already, which the client learns of next.
-            return;
-        }
-        let shared = pool.data.tables.get(&self.table());
-        assert_eq!(
-            shared,
-            self.data.tables.get(&self.table()),
-            "the table differs"
-        );
-    }
-
-    fn learn(&mut self, request: &Request, expected: &[u8]) {
-        if let Some(sql) = &request.prepares
-            && expected.get(4) == Some(&0)
-        {
-            let id = self.reference.next_statement;
-            let params = self.reference.statements[&id].params;
-            self.workload.known.push(Known {
-                id,
-                sql: sql.clone(),
-                params,
-                is_bound: false,
-                has_long_data: false,
-                types: Vec::new(),
-            });
-        }
-        if let Some(id) = request.binds
-            && let Some(known) = self.workload.known.iter_mut().find(|known| known.id == id)
-        {
-            known.is_bound = true;
-        }
-        if request.text == "reset connection" {
-            self.workload.known.clear();
-        }
-    }
-
-    /// Whether the code policy gives a good reason for an error of the gateway's own.
-    fn may_refuse(&self, reason: &str, request: &Request, expected: &[u8]) -> bool {
-        let errno = (expected.get(4) == Some(&0xff))
-            .then(|| expected.get(5..7).map(|b| u16::from_le_bytes([b[0], b[1]])))
-            .flatten();
-        match reason {
-            "unknown_statement" => matches!(errno, Some(1243 | 1421)),
-            "diagnostics_moved" => request.reads.conditions && request.text != "show warnings",
-            "last_statement_lost" => {
-                let (lost, reads) = (self.lost, request.reads);
-                lost.conditions && reads.conditions || lost.counts && reads.counts
-            }
-            "empty_query" => errno == Some(1065),
-            _ => false,
-        }
-    }
-
-    /// A statement that was prepared without a schema runs in the current one: connections cannot
-    /// leave their schema for none.
-    fn is_without_schema(&self, request: &Request) -> bool {
-        let statement = request
-            .executes
-            .and_then(|id| self.reference.statements.get(&id));
-        statement.is_some_and(|statement| statement.schema.is_none())
-            && self.reference.state.schema.is_some()
-    }
-
-    /// The client's schema was dropped, and the server said so.
-    fn is_dropped(&self, pool: &Pool, reply: &[u8]) -> bool {
-        let schema = self.reference.state.schema.as_deref().unwrap_or_default();
-        let is_unknown = reply.get(4..7) == Some(&[0xff, 0x19, 0x04]);
-        pool.data.dropped_schemas.contains(schema) && is_unknown
-    }
-
-    /// Whatever the request did, it may not look complete.
-    fn check_failed(&mut self, pool: &Pool, request: &Request, reply: &[u8]) {
-        let mut probe = self.reference.clone();
-        probe.feed(&mut self.data.clone(), &request.raw);
-        let expected = probe.outbox;
-        let is_exact = !self.lost.insert_id && !self.lost.conditions && !self.lost.counts;
-        assert!(
-            expected.is_empty() || !reply.starts_with(&expected) || !is_exact,
-            "a lost reply to {} looks complete: {}",
-            request.text,
-            show(reply)
-        );
-        self.follow(pool);
-    }
-
-    /// Takes over what a request whose outcome is unknown has done to the client's table and to
-    /// its session.
-    fn follow(&mut self, pool: &Pool) {
-        self.lost = Reads {
-            insert_id: true,
-            counts: true,
-            conditions: true,
-        };
-        for known in &mut self.workload.known {
-            known.is_bound = false;
-        }
-        let name = self.table();
-        match pool.data.tables.get(&name) {
-            Some(table) => self.data.tables.insert(name, table.clone()),
-            None => self.data.tables.remove(&name),
-        };
-        let vector = self.driver.session.vector().clone();
-        let names: Vec<_> = self
-            .reference
-            .state
-            .variables
-            .all()
-            .map(|(name, _)| name)
-            .collect();
-        for name in names.iter().filter(|name| **name != "collation_connection") {
-            self.reference
-                .state
-                .variables
-                .set(name, Some(&believed(&vector, name)));
-        }
-        let collation = believed(&vector, "collation_connection");
-        self.reference
-            .state
-            .variables
-            .set("collation_connection", Some(&collation));
-        let schema = vector
-            .schema()
-            .map(|schema| String::from_utf8_lossy(schema).into_owned());
-        self.reference.state.schema = schema;
-    }
-}
-
-/// The reason word of an error that the gateway made itself, if the reply is one.
-fn own_error(reply: &[u8]) -> Option<&str> {
-    if reply.get(4) != Some(&0xff) {
-        return None;
-    }
-    let text = std::str::from_utf8(reply.get(7..)?).ok()?;
-    let (_, tail) = text.rsplit_once("[ringgate ")?;
-    tail.split(' ').next()
 }
