@@ -39,7 +39,7 @@ pub struct Request {
     pub prepares: Option<String>,
     /// The statement of an EXECUTE that carries types.
     pub binds: Option<u32>,
-    /// The statement of an EXECUTE or a FETCH.
+    /// The statement of an EXECUTE, a FETCH or a RESET.
     pub executes: Option<u32>,
 }
 
@@ -278,10 +278,14 @@ impl Workload {
                     encode_statement_command(out, com::STMT_CLOSE, id);
                 })
             }
-            1 => plain(&format!("reset {id}"), |out| {
-                known.has_long_data = false;
-                encode_statement_command(out, com::STMT_RESET, id);
-            }),
+            1 => {
+                let mut request = plain(&format!("reset {id}"), |out| {
+                    known.has_long_data = false;
+                    encode_statement_command(out, com::STMT_RESET, id);
+                });
+                request.executes = Some(id);
+                request
+            }
             2 | 3 => {
                 let rows = 1 + u32::try_from(prng.below(9)).unwrap();
                 let mut request = plain(&format!("fetch {rows} of {id}"), |out| {
