@@ -8,7 +8,7 @@ use super::record::{Failure, Record};
 use super::result::{GroupResult, RunResult, SCHEMA, Step};
 use super::run::Outcome;
 use super::scenario::{Group, Scenario};
-use super::validity::judge;
+use super::validity::{is_overloaded, judge};
 
 /// What the command line adds.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,7 @@ pub fn assemble(scenario: &Scenario, outcome: &Outcome, about: About) -> RunResu
             offered_rate: stretch.law.rate(),
             began_s: seconds(stretch.began),
             seconds: seconds(stretch.length),
+            overloaded: is_overloaded(records),
             groups: groups.map(|(group, record)| of(group, record)).collect(),
         });
     }

@@ -89,6 +89,10 @@ pub struct Step {
     pub began_s: f64,
     /// Its length in seconds.
     pub seconds: f64,
+    /// Operations were planned that no connection was free for until their callers had given up: the
+    /// target cannot carry this rate, or the connections are too few.
+    #[serde(default)]
+    pub overloaded: bool,
     /// What each group did.
     pub groups: Vec<GroupResult>,
 }

@@ -58,6 +58,7 @@ pub fn run(system: &System, rates: &[f64], factor: f64, seed: u64) -> RunResult 
         offered_rate: Some(*rate),
         began_s: 10.0 * index as f64,
         seconds: 10.0,
+        overloaded: false,
         groups: vec![group(system, *rate, factor)],
     });
     RunResult {

@@ -1,0 +1,129 @@
+"""The systems that benchmarks compare: the server itself, and what stands in front of it.
+
+All listen on loopback and forward to one MariaDB server.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+
+import servers
+
+
+class System:
+    """One way from the client to the server: the port to connect to and the proxy, if any."""
+
+    def __init__(self, name, port, process=None):
+        self.name, self.port, self.process = name, port, process
+
+    def cpu_seconds(self):
+        return self.process.cpu_seconds() if self.process else 0.0
+
+    def rss_kib(self):
+        return self.process.rss_kib() if self.process else 0
+
+
+def start(stage, server, options):
+    """Starts the systems asked for, in the order asked for."""
+    makers = {"direct": lambda: System("direct", server.port),
+              "haproxy": lambda: start_haproxy(stage, server),
+              "nginx": lambda: start_nginx(stage, server),
+              "relay": lambda: start_relay(stage, server, options),
+              "ringgate": lambda: start_ringgate(stage, server, options)}
+    return [makers[name]() for name in options.systems]
+
+
+def start_haproxy(stage, server):
+    port, config = servers.free_port(), stage.folder / "haproxy.cfg"
+    config.write_text(
+        "global\n  nbthread 1\n  maxconn 6000\n"
+        "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"
+        f"listen mysql\n  bind 127.0.0.1:{port}\n  server mariadb 127.0.0.1:{server.port}\n")
+    process = stage.add(servers.Process(
+        "haproxy", [servers.need("haproxy"), "-db", "-f", config], stage.folder / "haproxy.log"))
+    process.wait_until(lambda: servers.accepts(port), limit=10)
+    return System("haproxy", port, process)
+
+
+def start_nginx(stage, server):
+    port, folder, program = servers.free_port(), stage.folder / "nginx", nginx_files()
+    folder.mkdir()
+    (folder / "nginx.conf").write_text(
+        f"load_module {program}/usr/lib/nginx/modules/ngx_stream_module.so;\n"
+        f"daemon off;\nworker_processes 1;\npid {folder}/pid;\nerror_log {folder}/error.log;\n"
+        "worker_rlimit_nofile 20000;\nevents { worker_connections 10000; }\n"
+        f"stream {{ server {{ listen 127.0.0.1:{port} backlog=4096; tcp_nodelay on; "
+        f"proxy_pass 127.0.0.1:{server.port}; proxy_timeout 1h; }} }}\n")
+    process = stage.add(Nginx(
+        "nginx", [program / "usr/sbin/nginx", "-p", folder, "-c", folder / "nginx.conf",
+                  "-e", folder / "error.log"], stage.folder / "nginx.log"))
+    process.wait_until(lambda: servers.accepts(port), limit=10)
+    return System("nginx", port, process)
+
+
+def nginx_files():
+    """Debian's nginx with its stream module, unpacked below target/: to install the package would
+    start a service on port 80."""
+    folder = servers.TARGET / "bench" / "nginx"
+    if not (folder / "usr/sbin/nginx").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        packages = ["nginx", "libnginx-mod-stream"]
+        fetched = subprocess.run(["apt-get", "download", "-qq", *packages], cwd=folder,
+                                 capture_output=True, text=True)
+        if fetched.returncode:
+            raise servers.StartError(f"apt-get download {' '.join(packages)}: {fetched.stderr}")
+        for package in folder.glob("*.deb"):
+            subprocess.run(["dpkg", "-x", package, folder], check=True)
+    return folder
+
+
+class Nginx(servers.Process):
+    """nginx, of which the one worker is measured."""
+
+    @property
+    def pid(self):
+        children = pathlib.Path(f"/proc/{self.child.pid}/task/{self.child.pid}/children")
+        found = children.read_text().split()
+        return int(found[0]) if found else self.child.pid
+
+    def stop(self, grace=0):
+        return super().stop(grace or 2)
+
+
+def start_relay(stage, server, options):
+    binary = binary_at(options.relay, "cargo build --release --example relay")
+    port = servers.free_port()
+    process = stage.add(servers.Process(
+        "relay", [binary, f"127.0.0.1:{port}", f"127.0.0.1:{server.port}"],
+        stage.folder / "relay.log"))
+    process.wait_until(lambda: servers.accepts(port), limit=10)
+    return System("relay", port, process)
+
+
+def start_ringgate(stage, server, options):
+    binary = binary_at(options.gateway, "cargo build --release")
+    process = stage.add(servers.Gateway(binary, stage.folder, [server.port],
+                                        budget=options.budget))
+    return System("ringgate", process.port, process)
+
+
+def binary_at(path, remedy):
+    if not os.access(path, os.X_OK):
+        raise servers.StartError(f"no program at {path}: run `{remedy}`, or leave it out with "
+                                 "--systems")
+    return path
+
+
+def versions():
+    """Name and version of everything that is compared, one a line."""
+    def first_line(command):
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        return (done.stdout or done.stderr).splitlines()[0].strip()
+
+    commit = first_line(["git", "-C", servers.ROOT, "log", "-1", "--format=%h %cs"])
+    return [f"Ringgate and its relay at {commit}",
+            re.sub(r"^\S*/", "", first_line([servers.need("mariadbd"), "--version"])),
+            first_line([servers.need("haproxy"), "-v"]),
+            first_line([nginx_files() / "usr/sbin/nginx", "-v"]),
+            first_line([servers.need("sysbench"), "--version"])]
