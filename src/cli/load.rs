@@ -4,6 +4,7 @@ mod find;
 mod flags;
 mod overhead;
 mod serve;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,14 +17,13 @@ use clap::{Args, Subcommand};
 
 use super::{EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE};
 use crate::load::assemble::{About, assemble};
-use crate::load::files::Files;
 use crate::load::histogram::Latencies;
 use crate::load::live;
 use crate::load::result::RunResult;
-use crate::load::run::{self, Outcome, Progress, RunError, RunOptions};
+use crate::load::run::{self, Outcome, RunError, RunOptions};
 use crate::load::scenario::Scenario;
-use crate::load::series::{Series, Tick};
 use crate::load::validity::STOPPED;
+use watch::Watch;
 
 /// A run whose generator lagged: its figures are of the generator.
 pub const EXIT_INVALID: u8 = 3;
@@ -85,6 +85,9 @@ pub(super) struct Common {
     /// Print nothing while the run goes on.
     #[arg(short, long)]
     quiet: bool,
+    /// Print a line a second on a terminal too, instead of the live view.
+    #[arg(long)]
+    plain: bool,
 }
 
 /// Runs `ringgate load`.
@@ -153,46 +156,26 @@ pub(super) fn measure(
     };
     let cpus = cpus(common).map_err(|why| fail(EXIT_USAGE, &why))?;
     let began = SystemTime::now();
-    let names = scenario.groups.iter().map(|group| group.name.clone());
-    let mut files = match &common.out {
-        Some(directory) => Some(open(directory, names.collect(), began)?),
-        None => None,
-    };
     let stop = stop_on_signals().map_err(|error| fail(EXIT_RUNTIME, &error))?;
-    let cores = match cpus.len() {
-        0 => scenario.cores,
-        given => given,
-    };
-    let mut series = Series::new(cores, scenario.groups.len());
-    let mut unwritten = None;
-    let mut show = |tick: &Tick| {
-        if !common.quiet {
-            print(&(live::line(tick) + "\n"));
-        }
-        if let Some(files) = &mut files
-            && let Err(error) = files.tick(tick)
-        {
-            unwritten = Some(error);
-        }
-    };
-    let mut watch = |progress: &Progress<'_>| series.add(progress).iter().for_each(&mut show);
+    let mut watch = Watch::open(scenario, common, &cpus, began, &stop)
+        .map_err(|error| fail(EXIT_RUNTIME, &error))?;
     let options = RunOptions {
         cpus,
         pid: common.pid,
         stop,
-        watch: &mut watch,
+        watch: &mut |progress| watch.take(progress),
     };
-    let outcome = run::run(scenario, options).map_err(|error| {
+    let outcome = run::run(scenario, options);
+    // Before anything is said: it gives the terminal back.
+    let files = watch.end();
+    let outcome = outcome.map_err(|error| {
         let code = match error {
             RunError::Resolve { .. } => EXIT_CONFIG,
             _ => EXIT_RUNTIME,
         };
         fail(code, &error)
     })?;
-    series.rest().for_each(|tick| show(&tick));
-    if let Some(error) = unwritten {
-        return Err(fail(EXIT_RUNTIME, &error));
-    }
+    let files = files.map_err(|error| fail(EXIT_RUNTIME, &error))?;
     let about = About {
         system: common.system.clone(),
         command: std::env::args()
@@ -202,10 +185,8 @@ pub(super) fn measure(
         began: Some(began),
     };
     let result = assemble(scenario, &outcome, about);
-    if let Some(files) = files {
-        let written = files.finish(&result, &response(&outcome));
-        written.map_err(|error| fail(EXIT_RUNTIME, &error))?;
-    }
+    watch::finish(files, &result, &response(&outcome))
+        .map_err(|error| fail(EXIT_RUNTIME, &error))?;
     Ok(result)
 }
 
@@ -224,13 +205,6 @@ fn stop_on_signals() -> std::io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
-}
-
-fn open(directory: &Path, groups: Vec<String>, began: SystemTime) -> Result<Files, Failed> {
-    Files::create(directory, groups, began).map_err(|error| {
-        complain(&error.to_string());
-        Failed(EXIT_RUNTIME)
-    })
 }
 
 /// All response times that count.

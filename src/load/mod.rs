@@ -8,6 +8,7 @@
 mod answer;
 pub mod assemble;
 mod connection;
+pub mod dashboard;
 pub mod dialogue;
 pub mod engine;
 pub mod files;
@@ -28,6 +29,7 @@ pub mod run;
 pub mod scenario;
 pub mod scenario_file;
 pub mod schedule;
+pub mod screen;
 pub mod series;
 pub mod serve;
 pub mod target;

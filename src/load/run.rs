@@ -173,7 +173,10 @@ fn resolve(scenario: &Scenario) -> Result<Arc<Vec<SocketAddr>>, RunError> {
 
 /// The CPUs named, or the last `cores` that the process may use: what is under test usually has the
 /// first.
-fn choose_cpus(wanted: &[usize], cores: usize) -> Result<Vec<usize>, Unfit> {
+///
+/// # Errors
+/// When the process may not run on them, or on so many.
+pub fn choose_cpus(wanted: &[usize], cores: usize) -> Result<Vec<usize>, Unfit> {
     let allowed = allowed_cpus()?;
     if let Some(cpu) = wanted.iter().find(|cpu| !allowed.contains(cpu)) {
         return Err(Unfit(format!(

@@ -22,6 +22,12 @@ pub fn is_overloaded(records: &[Record]) -> bool {
 /// The reason of a run that a signal ended.
 pub const STOPPED: &str = "stopped before its end";
 
+/// The generator's own lag in nanoseconds that is allowed at p99, where the median response takes
+/// `median` nanoseconds.
+pub fn lag_allowed(median: u64) -> u64 {
+    LAG_FLOOR_NS.max((median as f64 * LAG_SHARE) as u64)
+}
+
 /// Judges a run.
 pub fn judge(outcome: &Outcome) -> Validity {
     let mut total = Record::default();
@@ -36,8 +42,7 @@ pub fn judge(outcome: &Outcome) -> Validity {
         reasons.push("no operation completed".to_owned());
     }
     let lag = total.own_lag.quantile(0.99);
-    let median = total.response.quantile(0.5);
-    let allowed = LAG_FLOOR_NS.max((median as f64 * LAG_SHARE) as u64);
+    let allowed = lag_allowed(total.response.quantile(0.5));
     if lag > allowed {
         generator_lagged = true;
         reasons.push(format!(

@@ -167,7 +167,7 @@ impl Drop for MariaDb {
 }
 
 /// Sends a signal by name to a process this test started.
-pub(super) fn signal(pid: u32, name: &str) {
+pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
         .arg(format!("-{name}"))
         .arg(pid.to_string())

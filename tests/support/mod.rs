@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod mariadb;
 pub mod null;
 pub mod packet;
+pub mod terminal;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
@@ -25,6 +26,7 @@ pub use client::{Answer, Client, ClientError, Login, Statement};
 pub use gateway::{Gateway, Ports, Shape};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use null::NullServer;
+pub use terminal::Terminal;
 
 /// The account that servers started here give the gateway and direct clients, with all privileges.
 pub const ACCOUNT: &str = "rg";
