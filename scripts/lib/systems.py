@@ -3,6 +3,7 @@
 All listen on loopback and forward to one MariaDB server.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -113,6 +114,23 @@ def binary_at(path, remedy):
         raise servers.StartError(f"no program at {path}: run `{remedy}`, or leave it out with "
                                  "--systems")
     return path
+
+
+@contextlib.contextmanager
+def on_one_cpu(processes, cpu):
+    """Puts every thread of the processes on one CPU and puts them back afterwards."""
+    before = []
+    for process in processes:
+        for task in os.listdir(f"/proc/{process.pid}/task"):
+            with contextlib.suppress(ProcessLookupError):
+                before.append((int(task), os.sched_getaffinity(int(task))))
+                os.sched_setaffinity(int(task), {cpu})
+    try:
+        yield
+    finally:
+        for task, cpus in before:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(task, cpus)
 
 
 def versions():

@@ -352,7 +352,7 @@ impl Engine {
 
     /// Counts arrivals that never found a connection: their callers have waited in vain, for the
     /// timeout at least.
-    fn give_up_backlog(&self) {
+    pub(super) fn give_up_backlog(&self) {
         if self.is_stopped.get() {
             return;
         }

@@ -40,6 +40,7 @@ async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
     let schedule = Schedule::new(plan, engine.core, engine.cores, seed);
     let mut choice = Choice::new(engine);
     let mut burst = 0;
+    let mut stretch = 0;
     for arrival in schedule {
         let due = engine.instant(arrival.at);
         if !due.is_over(clock()) {
@@ -48,6 +49,17 @@ async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
         }
         if engine.is_over.get() {
             return;
+        }
+        if stretch != arrival.stretch {
+            // What one step could not carry is not for the next one to carry.
+            let is_new_step = engine
+                .plan
+                .get(arrival.stretch)
+                .is_some_and(|new| !new.counts);
+            if is_new_step {
+                engine.give_up_backlog();
+            }
+            stretch = arrival.stretch;
         }
         let Some(group) = choice.next() else { return };
         engine.record(arrival.stretch, group, |record| record.planned += 1);
