@@ -291,6 +291,28 @@ fn a_run_that_fails_gives_the_terminal_back_before_it_says_why() {
     has_all(after, &["ringgate load: "]);
 }
 
+/// Neither the cores nor the files wait for a terminal.
+#[test]
+fn a_terminal_that_takes_nothing_holds_nothing_up() {
+    let server = NullServer::start(&["mysql"]);
+    let out = tempfile::tempdir().expect("a folder");
+    let mut terminal = support::Terminal::start(long_run(&server, out.path()));
+    terminal.wait_for("achieved");
+    terminal.stall(true);
+    // A key would be read after the frame that cannot be written.
+    signal(terminal.id(), "INT");
+    let is_written = || RunResult::read(out.path()).is_ok();
+    assert!(support::wait_for(
+        std::time::Duration::from_secs(30),
+        is_written
+    ));
+    assert!(!terminal.has_ended(), "it waits to give the terminal back");
+    terminal.stall(false);
+    let (status, shown) = terminal.end();
+    assert_eq!(status.code(), Some(3), "{shown}");
+    check_stopped(&shown, out.path());
+}
+
 #[test]
 fn plain_lines_on_a_terminal_when_asked_for() {
     let server = NullServer::start(&["mysql"]);

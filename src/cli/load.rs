@@ -17,6 +17,7 @@ use clap::{Args, Subcommand};
 
 use super::{EXIT_CONFIG, EXIT_RUNTIME, EXIT_USAGE};
 use crate::load::assemble::{About, assemble};
+use crate::load::files::{Files, WriteError};
 use crate::load::histogram::Latencies;
 use crate::load::live;
 use crate::load::result::RunResult;
@@ -166,16 +167,7 @@ pub(super) fn measure(
         watch: &mut |progress| watch.take(progress),
     };
     let outcome = run::run(scenario, options);
-    // Before anything is said: it gives the terminal back.
-    let files = watch.end();
-    let outcome = outcome.map_err(|error| {
-        let code = match error {
-            RunError::Resolve { .. } => EXIT_CONFIG,
-            _ => EXIT_RUNTIME,
-        };
-        fail(code, &error)
-    })?;
-    let files = files.map_err(|error| fail(EXIT_RUNTIME, &error))?;
+    let (view, files) = watch.end();
     let about = About {
         system: common.system.clone(),
         command: std::env::args()
@@ -184,9 +176,29 @@ pub(super) fn measure(
         scenario: text.to_owned(),
         began: Some(began),
     };
-    let result = assemble(scenario, &outcome, about);
-    watch::finish(files, &result, &response(&outcome))
-        .map_err(|error| fail(EXIT_RUNTIME, &error))?;
+    let result = outcome.map(|outcome| conclude(scenario, &outcome, about, files));
+    // After everything is written, for a terminal may keep one waiting; before anything is said.
+    drop(view);
+    match result {
+        Ok(Ok(result)) => Ok(result),
+        Ok(Err(error)) => Err(fail(EXIT_RUNTIME, &error)),
+        Err(error @ RunError::Resolve { .. }) => Err(fail(EXIT_CONFIG, &error)),
+        Err(error) => Err(fail(EXIT_RUNTIME, &error)),
+    }
+}
+
+/// Judges a run and writes what is written at its end.
+fn conclude(
+    scenario: &Scenario,
+    outcome: &Outcome,
+    about: About,
+    files: Result<Option<Files>, WriteError>,
+) -> Result<RunResult, WriteError> {
+    let files = files?;
+    let result = assemble(scenario, outcome, about);
+    if let Some(files) = files {
+        files.finish(&result, &response(outcome))?;
+    }
     Ok(result)
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{Action, LocalModes, Termios, Winsize, tcflow, tcgetattr, tcsetwinsize};
 
 use super::wait_for;
 
@@ -94,6 +94,20 @@ impl Terminal {
     pub fn is_raw(&self) -> bool {
         let modes = tcgetattr(&self.own).expect("its settings").local_modes;
         !modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    }
+
+    /// Makes the terminal take nothing any more, or again.
+    pub fn stall(&self, is_stalled: bool) {
+        let action = match is_stalled {
+            true => Action::OOff,
+            false => Action::OOn,
+        };
+        tcflow(&self.own, action).expect("flow control");
+    }
+
+    /// Whether the program has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.program.try_wait().expect("its state").is_some()
     }
 
     /// Presses keys.

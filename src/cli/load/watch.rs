@@ -8,16 +8,14 @@ use std::time::SystemTime;
 use super::{Common, print};
 use crate::load::dashboard::{Dashboard, Meter};
 use crate::load::files::{Files, WriteError};
-use crate::load::histogram::Latencies;
 use crate::load::live;
-use crate::load::result::RunResult;
 use crate::load::run::{Progress, choose_cpus};
 use crate::load::scenario::Scenario;
 use crate::load::screen::{self, Screen};
 use crate::load::series::{Series, Tick};
 
 /// Where a person sees the run.
-enum View {
+pub(super) enum View {
     Nowhere,
     Lines,
     Screen(Box<Meter>, Screen),
@@ -69,19 +67,17 @@ impl Watch {
         }
     }
 
-    /// Gives the terminal back, and takes the intervals that were never complete.
+    /// Takes the intervals that were never complete. The view is given back as it is: whoever drops it
+    /// waits for the terminal, and files need not.
     ///
-    /// # Errors
-    /// The last interval that could not be written.
-    pub(super) fn end(mut self) -> Result<Option<Files>, WriteError> {
-        if matches!(self.sink.view, View::Screen(..)) {
-            self.sink.view = View::Nowhere;
-        }
+    /// The files come with the last interval that could not be written.
+    pub(super) fn end(mut self) -> (View, Result<Option<Files>, WriteError>) {
         self.series.rest().for_each(|tick| self.sink.show(&tick));
-        match self.sink.unwritten {
+        let files = match self.sink.unwritten {
             Some(error) => Err(error),
             None => Ok(self.sink.files),
-        }
+        };
+        (self.sink.view, files)
     }
 }
 
@@ -115,17 +111,5 @@ impl Sink {
         {
             self.unwritten = Some(error);
         }
-    }
-}
-
-/// Writes what is written at the end.
-pub(super) fn finish(
-    files: Option<Files>,
-    result: &RunResult,
-    response: &Latencies,
-) -> Result<(), WriteError> {
-    match files {
-        Some(files) => files.finish(result, response),
-        None => Ok(()),
     }
 }
