@@ -133,12 +133,10 @@ impl Session {
         self.op.status_seen = true;
         self.op.warnings = warnings;
         self.op.had_warnings |= warnings > 0;
-        let statement = self.statements.find(self.op.statement);
-        if let Some(statement) = statement
-            && matches!(self.op.command, com::STMT_EXECUTE | com::STMT_FETCH)
-        {
+        if matches!(self.op.command, com::STMT_EXECUTE | com::STMT_FETCH) {
             let is_over = self.op.command == com::STMT_FETCH && status & status::LAST_ROW_SENT != 0;
-            statement.has_cursor = status & status::CURSOR_EXISTS != 0 && !is_over;
+            let is_open = status & status::CURSOR_EXISTS != 0 && !is_over;
+            self.statements.set_cursor(self.op.statement, is_open);
         }
     }
 
@@ -307,15 +305,8 @@ impl Session {
             self.pins.add(PinReason::StatementState);
         }
         self.op.effects = super::effects::Effects::default();
-        self.op.statement = self.statements.add(Statement {
-            text,
-            params,
-            columns,
-            types: None,
-            has_cursor: false,
-            has_long_data: false,
-            effects,
-        });
+        let statement = Statement::new(text, params, columns, effects);
+        self.op.statement = self.statements.add(statement);
     }
 
     /// The connection has prepared a statement, for which others may have to go.
@@ -463,11 +454,11 @@ impl Session {
 
     fn end_pins(&mut self) {
         let effects = self.op.effects;
-        if let Some(statement) = self.statements.find(self.op.statement)
-            && matches!(self.op.command, com::STMT_EXECUTE | com::STMT_RESET)
-        {
-            statement.has_long_data = false;
-            statement.has_cursor &= self.op.command == com::STMT_EXECUTE && self.op.errno.is_none();
+        if matches!(self.op.command, com::STMT_EXECUTE | com::STMT_RESET) {
+            self.statements.set_long_data(self.op.statement, false);
+            if self.op.command == com::STMT_RESET || self.op.errno.is_some() {
+                self.statements.set_cursor(self.op.statement, false);
+            }
         }
         if effects.unlocks_tables && self.op.errno.is_none() {
             self.pins.remove(PinReason::LockTables);

@@ -272,7 +272,7 @@ impl Session {
                 self.accept_statement(execute.statement, out, |_| true)
             }
             Ok(Command::StmtFetch { statement, .. }) => {
-                self.accept_statement(statement, out, |statement| statement.has_cursor)
+                self.accept_statement(statement, out, Statement::has_cursor)
             }
             Ok(Command::StmtSendLongData(chunk)) => self.accept_long_data(chunk.statement),
             Ok(Command::StmtReset(id)) => self.accept_statement_reset(id, held, out),
@@ -419,13 +419,11 @@ impl Session {
     fn accept_long_data(&mut self, id: u32) -> Next {
         let id = self.statements.resolve(id);
         self.op.statement = id;
-        match self.statements.find(id) {
-            Some(statement) => {
-                statement.has_long_data = true;
-                Next::Lease { prefer_last: false }
-            }
-            None => Next::Answered,
+        if self.statements.find(id).is_none() {
+            return Next::Answered;
         }
+        self.statements.set_long_data(id, true);
+        Next::Lease { prefer_last: false }
     }
 
     /// Only a cursor or long data on the held connection has anything to reset.
@@ -439,8 +437,8 @@ impl Session {
         let Some(statement) = self.statements.find(self.op.statement) else {
             return self.refuse(Event::UnknownStatement, "", out);
         };
-        let has_state = statement.has_cursor
-            || statement.has_long_data
+        let has_state = statement.has_cursor()
+            || statement.has_long_data()
             || self.pins.has(PinReason::StatementState)
             || self.status_is_stale;
         if held.is_some() && has_state {
@@ -457,10 +455,14 @@ impl Session {
         upstream_out: &mut Vec<u8>,
     ) {
         let id = self.statements.resolve(id);
+        let Some(statement) = self.statements.find(id) else {
+            return;
+        };
+        let has_state = statement.has_cursor() || statement.has_long_data();
         let Some(statement) = self.statements.remove(id) else {
             return;
         };
-        if (statement.has_cursor || statement.has_long_data)
+        if has_state
             && let Some(upstream) = held
             && let Some(server_id) = upstream.prepared.remove(statement.text.key)
         {

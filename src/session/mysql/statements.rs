@@ -34,18 +34,45 @@ pub struct Statement {
     /// The parameter types last bound, two bytes each; servers remember them per connection, so
     /// the gateway must remember them per session (trap 9).
     pub types: Option<Rc<[u8]>>,
-    /// A cursor is open on the pinned connection.
-    pub has_cursor: bool,
-    /// COM_STMT_SEND_LONG_DATA chunks wait on the pinned connection.
-    pub has_long_data: bool,
     /// What its text does to the session at every execution.
     pub effects: Effects,
+    has_cursor: bool,
+    has_long_data: bool,
+}
+
+impl Statement {
+    /// A statement just prepared.
+    pub fn new(text: Rc<StatementText>, params: u16, columns: u16, effects: Effects) -> Self {
+        Self {
+            text,
+            params,
+            columns,
+            types: None,
+            effects,
+            has_cursor: false,
+            has_long_data: false,
+        }
+    }
+
+    /// A cursor is open on the pinned connection.
+    pub fn has_cursor(&self) -> bool {
+        self.has_cursor
+    }
+
+    /// COM_STMT_SEND_LONG_DATA chunks wait on the pinned connection.
+    pub fn has_long_data(&self) -> bool {
+        self.has_long_data
+    }
 }
 
 /// The statements of one downstream session.
 #[derive(Debug, Default)]
 pub struct Statements {
     next_id: u32,
+    /// How many have an open cursor: every exchange asks whether any has.
+    cursors: u32,
+    /// How many have long data.
+    long_data: u32,
     by_id: HashMap<u32, Statement, FixedState>,
 }
 
@@ -88,12 +115,31 @@ impl Statements {
 
     /// Forgets a statement.
     pub fn remove(&mut self, id: u32) -> Option<Statement> {
+        self.set_cursor(id, false);
+        self.set_long_data(id, false);
         self.by_id.remove(&id)
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.by_id.clear();
+        *self = Self {
+            next_id: self.next_id,
+            ..Self::default()
+        };
+    }
+
+    /// Notes that a statement's cursor was opened, or has ended.
+    pub fn set_cursor(&mut self, id: u32, is_open: bool) {
+        if let Some(statement) = self.by_id.get_mut(&id) {
+            set_counted(&mut statement.has_cursor, is_open, &mut self.cursors);
+        }
+    }
+
+    /// Notes that a statement was sent long data, or that it has used it.
+    pub fn set_long_data(&mut self, id: u32, is_there: bool) {
+        if let Some(statement) = self.by_id.get_mut(&id) {
+            set_counted(&mut statement.has_long_data, is_there, &mut self.long_data);
+        }
     }
 
     /// How many there are.
@@ -108,12 +154,21 @@ impl Statements {
 
     /// Whether any has an open cursor.
     pub fn any_cursor(&self) -> bool {
-        self.by_id.values().any(|statement| statement.has_cursor)
+        self.cursors > 0
     }
 
     /// Whether any waits with long data.
     pub fn any_long_data(&self) -> bool {
-        self.by_id.values().any(|statement| statement.has_long_data)
+        self.long_data > 0
+    }
+}
+
+/// Sets a flag and counts how many of its kind are set.
+fn set_counted(flag: &mut bool, value: bool, count: &mut u32) {
+    match (std::mem::replace(flag, value), value) {
+        (false, true) => *count = count.saturating_add(1),
+        (true, false) => *count = count.saturating_sub(1),
+        (false, false) | (true, true) => {}
     }
 }
 
@@ -293,15 +348,7 @@ mod tests {
     fn ids_are_never_the_reserved_ones_and_the_last_is_remembered() {
         let mut texts = Texts::default();
         let text = texts.intern(b"select ?", None);
-        let make = || Statement {
-            text: text.clone(),
-            params: 1,
-            columns: 1,
-            types: None,
-            has_cursor: false,
-            has_long_data: false,
-            effects: Effects::default(),
-        };
+        let make = || Statement::new(text.clone(), 1, 1, Effects::default());
         let mut statements = Statements {
             next_id: u32::MAX - 1,
             ..Statements::default()
@@ -311,6 +358,37 @@ mod tests {
         statements.next_id = 0;
         assert_eq!(statements.add(make()), 2);
         assert!(statements.remove(1).is_some() && statements.find(1).is_none());
+    }
+
+    #[test]
+    fn any_cursor_and_any_long_data_are_those_of_the_statements_there_are() {
+        let text = Texts::default().intern(b"select ?", None);
+        let mut statements = Statements::default();
+        let [a, b] =
+            [1, 2].map(|_| statements.add(Statement::new(text.clone(), 1, 1, Effects::default())));
+        let check = |statements: &Statements, cursor: bool, long_data: bool| {
+            let any = |has: fn(&Statement) -> bool| statements.by_id.values().any(has);
+            assert_eq!(statements.any_cursor(), cursor);
+            assert_eq!(any(Statement::has_cursor), cursor);
+            assert_eq!(statements.any_long_data(), long_data);
+            assert_eq!(any(Statement::has_long_data), long_data);
+        };
+        check(&statements, false, false);
+        for _ in 0..2 {
+            statements.set_cursor(a, true);
+            statements.set_long_data(b, true);
+        }
+        statements.set_cursor(b, true);
+        check(&statements, true, true);
+        statements.set_cursor(a, false);
+        check(&statements, true, true);
+        statements.remove(b);
+        check(&statements, false, false);
+        statements.set_cursor(b, true);
+        statements.set_long_data(a, true);
+        check(&statements, false, true);
+        statements.clear();
+        check(&statements, false, false);
     }
 
     #[test]
