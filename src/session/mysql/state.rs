@@ -80,6 +80,9 @@ const MOVABLE: &[(&str, Kind)] = &[
     ("windowing_use_high_precision", Kind::Plain),
 ];
 
+/// `autocommit` in [`MOVABLE`]: every statement asks for it.
+const AUTOCOMMIT: u8 = 2;
+
 /// Reported, but a consequence of something else that is moved.
 const DERIVED: &[&str] = &["character_set_database", "collation_database"];
 
@@ -124,13 +127,17 @@ impl Vector {
 
     /// Whether the vector says `autocommit=0`.
     pub fn is_autocommit_off(&self) -> bool {
-        self.value("autocommit")
+        self.value_of(AUTOCOMMIT)
             .is_some_and(|value| value == b"OFF" || value == b"0")
     }
 
     /// A variable's value, if it differs from a fresh session's.
     pub fn value(&self, name: &str) -> Option<&[u8]> {
-        let number = number_of(name.as_bytes())?;
+        self.value_of(number_of(name.as_bytes())?)
+    }
+
+    /// The value of the variable at this position of [`MOVABLE`].
+    fn value_of(&self, number: u8) -> Option<&[u8]> {
         let at = self
             .variables
             .binary_search_by_key(&number, |(n, _)| *n)
@@ -217,7 +224,7 @@ impl Vector {
             let is_collation = *name == "collation_connection";
             // Setting the character set resets the collation, so that one must follow.
             let forced = is_charset && collation_falls_back || is_collation && charset_changed;
-            if forced || from.value(name) != Some(value) {
+            if forced || from.value_of(number) != Some(value) {
                 item(name, Some(value));
                 charset_changed |= is_charset;
             }
@@ -226,7 +233,7 @@ impl Vector {
             let Some((name, kind)) = MOVABLE.get(usize::from(number)) else {
                 continue;
             };
-            if *kind == Kind::Plain && self.value(name).is_none() {
+            if *kind == Kind::Plain && self.value_of(number).is_none() {
                 item(name, None);
             }
         }
@@ -297,6 +304,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_so_that_it_can_be_searched() {
         assert!(MOVABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert_eq!(number_of(b"autocommit"), Some(AUTOCOMMIT));
     }
 
     #[test]
