@@ -196,6 +196,8 @@ impl Session {
     /// Brings the connection into the session's state.
     fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
         if is_same(&self.vector, &upstream.vector) {
+            // Shared from now on: the next look compares two pointers.
+            upstream.vector = self.vector.clone();
             return Begin::Send;
         }
         let mut begin = Begin::Send;
