@@ -17,7 +17,7 @@ const BANNED: &[&str] = &[
 ];
 
 fn rust_files() -> Vec<source::Source> {
-    ["src", "tests", "examples"]
+    ["src", "tests", "examples", "benches"]
         .into_iter()
         .filter(|folder| source::root().join(folder).is_dir())
         .filter(|folder| !source::files(folder, "rs").is_empty())
