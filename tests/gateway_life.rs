@@ -352,6 +352,8 @@ fn the_command_line_has_its_own_codes() {
 #[test]
 fn the_start_says_how_long_it_took() {
     let (_server, gateway) = pair("");
+    // It serves a moment before it says so.
+    assert!(wait_for(PATIENCE, || gateway.log().contains("after_ms=")));
     let log = gateway.log();
     let after = log.split("after_ms=").nth(1).expect("the ready line");
     let digits: String = after.chars().take_while(char::is_ascii_digit).collect();

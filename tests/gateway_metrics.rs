@@ -33,6 +33,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "ringgate_upstream_permits_moved_total",
     ),
     (
+        "ringgate_upstream_connections_lent_total",
+        "tests/gateway_pools.rs",
+        "ringgate_upstream_connections_lent_total",
+    ),
+    (
         "ringgate_upstream_kill_failures_total",
         "tests/gateway_kill.rs",
         "ringgate_upstream_kill_failures_total",
