@@ -3,7 +3,8 @@
 //! must be, byte for byte, the one that the client would have got on a connection of its own; links
 //! die, clients vanish and deadlines pass at every wait.
 //!
-//! `SEEDS=100000` runs more worlds, `SEED=n` a single one with its trace.
+//! `SEEDS=100000` runs more worlds, `SEED=n` a single one with its trace, and `SEED=n WAIT=k` only
+//! those in which a client vanishes at its wait `k`.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,10 +18,18 @@
 #[path = "support/sim/mod.rs"]
 mod sim;
 
+use sim::cancel;
 use sim::world::{Faults, run};
 
 /// Worlds per test and run.
 const SEEDS: u64 = 300;
+
+/// Seeds of worlds in which a client vanishes at every wait; they are run some hundred times each.
+/// The first ones are long commands, state that is read out for another, and waits for it: few have
+/// those.
+const CANCEL_SEEDS: &[u64] = &[
+    26, 5845, 811, 1095, 979, 1493, 4349, 0, 1, 3, 4, 5, 6, 7, 8, 9,
+];
 
 /// Failures after which a test stops.
 const FAILURES_MAX: u32 = 10;
@@ -35,6 +44,15 @@ const REGRESSIONS: &[u64] = &[
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// What happened in a world that failed: all of it if it was asked for.
+fn show_end(trace: &[String], is_whole: bool) {
+    let from = match is_whole {
+        true => 0,
+        false => trace.len().saturating_sub(12),
+    };
+    eprintln!("{}", trace[from..].join("\n"));
 }
 
 fn simulate(name: &str, faults: Faults) {
@@ -55,11 +73,7 @@ fn simulate(name: &str, faults: Faults) {
         }));
         if result.is_err() {
             failures += 1;
-            let from = match only {
-                Some(_) => 0,
-                None => trace.len().saturating_sub(12),
-            };
-            eprintln!("{}", trace[from..].join("\n"));
+            show_end(&trace, only.is_some());
             eprintln!("SEED={seed} cargo test --test session_sim -- {name}\n");
         }
         if failures == FAILURES_MAX {
@@ -100,4 +114,50 @@ fn a_schema_that_is_dropped_misleads_no_statement() {
             drops: true,
         },
     );
+}
+
+/// Runs a world of each seed for every wait of one client, which vanishes there.
+fn cancel_at_every_wait(seeds: &[u64], name: &str) {
+    let only = number("WAIT");
+    let mut failures = 0;
+    let (mut missed, mut leaves_waiting) = (cancel::KINDS.to_vec(), false);
+    for &seed in seeds {
+        let mut trace = Vec::new();
+        let (client, waits) = cancel::waits(seed, &mut trace);
+        for (k, wait) in (0_u64..).zip(&waits) {
+            if only.is_some_and(|only| only != k) {
+                continue;
+            }
+            missed.retain(|kind| *kind != wait.kind);
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                leaves_waiting |= cancel::run(seed, client, wait, &mut trace);
+            }));
+            if result.is_err() {
+                failures += 1;
+                show_end(&trace, only.is_some());
+                let (client, kind) = (client + 1, wait.kind);
+                eprintln!("client {client} of seed {seed} left at wait {k}, for {kind}");
+                eprintln!("SEED={seed} WAIT={k} cargo test --test session_sim -- {name}\n");
+            }
+            assert!(failures < FAILURES_MAX, "worlds failed; see above");
+        }
+    }
+    assert_eq!(failures, 0, "worlds failed; seeds and waits are above");
+    if seeds == CANCEL_SEEDS {
+        assert!(missed.is_empty(), "nobody vanished waiting for {missed:?}");
+        assert!(leaves_waiting, "nobody waited for one that vanished");
+    }
+}
+
+#[test]
+fn a_client_may_vanish_at_every_wait() {
+    let seeds = match (number("SEED"), number("SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(count)) => {
+            let first = number("FIRST").unwrap_or(0);
+            (first..first + count).collect()
+        }
+        (None, None) => CANCEL_SEEDS.to_vec(),
+    };
+    cancel_at_every_wait(&seeds, "a_client_may_vanish_at_every_wait");
 }

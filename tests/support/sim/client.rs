@@ -22,6 +22,8 @@ pub struct Client {
     pub sent: VecDeque<Request>,
     /// On its way to the gateway.
     pub wire: Vec<u8>,
+    /// Its end comes behind what is on its way.
+    pub is_leaving: bool,
     pub depth: usize,
     /// What may be lost with a link and was not set anew since: the gateway may refuse to answer,
     /// but not say anything else.
@@ -59,6 +61,7 @@ impl Client {
             left: 6 + u32::try_from(prng.below(20)).unwrap(),
             sent: VecDeque::new(),
             wire: Vec::new(),
+            is_leaving: false,
             depth: pick(prng, &[1, 1, 2, 5]),
             // FOUND_ROWS() before the first SELECT means nothing.
             lost: Reads {

@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use ringgate::base::codes::{self, Event};
 use ringgate::base::prng::Prng;
-use ringgate::session::mysql::downstream::{Next, Session, write_event};
+use ringgate::session::mysql::downstream::{Next, Session, SessionFacts, write_event};
 use ringgate::session::mysql::exchange::{After, Begin, Fault, Progress};
 use ringgate::session::mysql::intake::{Intake, Taken};
 use ringgate::session::mysql::output::{Output, Span};
@@ -264,7 +264,9 @@ pub struct Driver {
     pub has_answered: bool,
     was_pinned: bool,
     prefers_last: bool,
-    is_skipping: bool,
+    pub is_skipping: bool,
+    /// The client's end was seen behind `pending`.
+    pub sees_end: bool,
     /// An ERR that the client gets at its next command that has a reply.
     pub owed: Option<Vec<u8>>,
     /// What the client has got for the request in progress.
@@ -289,6 +291,7 @@ impl Driver {
             was_pinned: false,
             prefers_last: false,
             is_skipping: false,
+            sees_end: false,
             owed: None,
             reply: Vec::new(),
             ended: Vec::new(),
@@ -302,6 +305,14 @@ impl Driver {
     /// Does what can be done; returns whether anything was. `len` bounds the bytes taken from the
     /// link.
     pub fn poll(&mut self, pool: &mut Pool, len: usize) -> bool {
+        let reads = matches!(
+            self.phase,
+            Phase::Idle | Phase::Queued(..) | Phase::Streaming
+        );
+        if reads && self.sees_end && self.pending.is_empty() {
+            self.vanish(pool);
+            return true;
+        }
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => self.poll_idle(pool),
             Phase::Settling(command) => {
@@ -796,6 +807,16 @@ impl Driver {
         }
         self.reply.clear();
         self.phase = Phase::Closed;
+    }
+
+    /// Drops the session of a client that is gone.
+    pub fn forget(&mut self) {
+        self.session = Session::new(SessionFacts {
+            owner: self.number as u64,
+            capabilities: 0,
+            vector: login_vector(None),
+            statements_max: 1,
+        });
     }
 }
 

@@ -1,5 +1,6 @@
 //! A seeded simulation of clients, gateway and servers, without sockets and clocks.
 
+pub mod cancel;
 pub mod client;
 pub mod gateway;
 pub mod mock;

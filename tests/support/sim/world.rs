@@ -6,10 +6,11 @@ use ringgate::base::prng::Prng;
 use ringgate::session::mysql::statements::Texts;
 use ringgate::wire::mysql::flags::caps;
 
+use super::cancel::{self, Cut, Ending};
 use super::client::{Client, show};
-use super::gateway::{Phase, Pool};
+use super::gateway::{Ended, Phase, Pool};
 use super::mock::Data;
-use super::workload::pick;
+use super::workload::{Reads, pick};
 
 /// What goes wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -28,20 +29,24 @@ pub struct World {
     /// Largest pieces in which bytes travel.
     piece: u64,
     losses: u32,
+    steps: u32,
+    /// The client whose waits are noted.
+    watched: Option<usize>,
+    /// Steps after which the watched client waited anew, and for what.
+    pub waits: Vec<(u32, Option<&'static str>)>,
+    /// When a client leaves.
+    pub cut: Option<Cut>,
+    /// The client that left was reading out what another waited for.
+    pub leaves_waiting: bool,
 }
 
 /// Runs one world to its end. `trace` keeps what happened, for the report of a failure.
 pub fn run(seed: u64, faults: Faults, trace: &mut Vec<String>) {
-    let mut world = World::new(seed, faults);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
-    *trace = std::mem::take(&mut world.pool.trace);
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
+    World::new(seed, faults).run_traced(trace);
 }
 
 impl World {
-    fn new(seed: u64, faults: Faults) -> Self {
+    pub fn new(seed: u64, faults: Faults) -> Self {
         let mut prng = Prng::new(seed);
         let mut shared = caps::PROTOCOL_41 | caps::TRANSACTIONS | caps::MULTI_RESULTS;
         if prng.below(2) == 0 {
@@ -92,29 +97,134 @@ impl World {
             faults,
             piece,
             losses: 0,
+            steps: 0,
+            watched: None,
+            waits: Vec::new(),
+            cut: None,
+            leaves_waiting: false,
+        }
+    }
+
+    /// Makes a world that takes little time: a few clients and requests, in larger pieces.
+    pub fn shrink(&mut self) {
+        self.clients.truncate(3);
+        for client in &mut self.clients {
+            client.left = client.left.min(7);
+        }
+        self.piece = self.piece.max(64);
+        self.pool.links_max = self.pool.links_max.min(2);
+    }
+
+    /// Notes the waits of one client, and gives its number.
+    pub fn watch(&mut self, seed: u64) -> usize {
+        let count = self.clients.len() as u64;
+        let watched = usize::try_from(seed / 2 % count).unwrap();
+        self.watched = Some(watched);
+        watched
+    }
+
+    /// Runs to the end. `trace` gets what happened.
+    pub fn run_traced(&mut self, trace: &mut Vec<String>) {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run()));
+        *trace = std::mem::take(&mut self.pool.trace);
+        if let Err(panic) = result {
+            if let Some(cut) = self.cut {
+                trace.push(format!("{cut:?}"));
+            }
+            std::panic::resume_unwind(panic);
         }
     }
 
     fn run(&mut self) {
-        let (mut idle_rounds, mut rounds) = (0, 0_u32);
+        let mut idle_rounds = 0;
         while !self.clients.iter().all(Client::is_over) {
+            if let Some(cut) = self.cut
+                && cut.step == self.steps
+            {
+                self.cut(cut);
+            }
             let moved = self.step();
-            rounds += 1;
-            assert!(rounds < 100_000_000, "no end: {}", self.standing());
+            if moved {
+                self.check_conserved();
+            }
+            self.steps += 1;
+            assert!(self.steps < 100_000_000, "no end: {}", self.standing());
             idle_rounds = if moved { 0 } else { idle_rounds + 1 };
             assert!(idle_rounds < 10_000, "nothing moves: {}", self.standing());
         }
         for number in 0..self.clients.len() {
             self.clients[number].driver.vanish(&mut self.pool);
+            self.clients[number].driver.forget();
         }
         let data = &self.pool.data;
         for (tag, times) in &data.ran {
             assert!(*times == 1, "{tag} ran {times} times");
         }
-        assert!(
-            self.pool.links.len() <= self.pool.links_max,
-            "too many links"
-        );
+        self.check_conserved();
+        let busy = self.pool.links.len() - self.pool.idle.len();
+        assert_eq!(busy, 0, "connections that nobody has given back");
+        for (id, link) in &self.pool.links {
+            // Nothing of the sessions that are gone holds on to it.
+            assert!(link.session.pack().is_some(), "link {id} is held");
+        }
+    }
+
+    /// A client leaves.
+    fn cut(&mut self, cut: Cut) {
+        let line = format!("client {} leaves with a {:?}", cut.client + 1, cut.ending);
+        self.pool.trace.push(line);
+        self.leaves_waiting = self.reads_for_another(cut.client);
+        let client = &mut self.clients[cut.client];
+        client.left = 0;
+        match cut.ending {
+            Ending::Fin => {
+                client.is_leaving = true;
+                // It may have come no further than the middle of a command.
+                let mut prng = Prng::new(u64::from(cut.step));
+                if prng.below(2) == 0 {
+                    let len = prng.below(client.wire.len() as u64 + 1);
+                    client.wire.truncate(usize::try_from(len).unwrap());
+                }
+            }
+            Ending::Reset => {
+                client.driver.vanish(&mut self.pool);
+                client.driver.forget();
+                client.wire.clear();
+                client.sent.clear();
+            }
+        }
+        self.check_conserved();
+    }
+
+    /// Whether what a client reads out is waited for by another.
+    fn reads_for_another(&self, client: usize) -> bool {
+        let settles = |client: &Client| matches!(client.driver.phase, Phase::Settling(_));
+        matches!(self.clients[client].driver.phase, Phase::Ahead(_))
+            && self.clients.iter().any(settles)
+    }
+
+    /// Every connection is in the pool or leased once; those in the pool are owed nothing and
+    /// owe nothing; who waits for one is known, and nobody else.
+    fn check_conserved(&self) {
+        let pool = &self.pool;
+        assert!(pool.links.len() <= pool.links_max, "too many links");
+        let leased = self.clients.iter().filter_map(|client| client.driver.lease);
+        let mut held: Vec<u64> = leased.chain(pool.idle.iter().copied()).collect();
+        held.sort_unstable();
+        let is_conserved = held.iter().eq(pool.links.keys());
+        assert!(is_conserved, "links {held:?} are held: {}", self.standing());
+        for id in &pool.idle {
+            let link = &pool.links[id];
+            let is_awaited = !link.session.is_idle() || !link.to_server.is_empty();
+            assert!(!is_awaited, "link {id} is idle and awaits replies");
+            assert!(link.to_gateway.is_empty(), "link {id} holds a reply");
+        }
+        let mut waiting: Vec<usize> = pool.waiters.iter().copied().collect();
+        waiting.sort_unstable();
+        let is_queued = |client: &&Client| matches!(client.driver.phase, Phase::Queued(..));
+        let queued = self.clients.iter().filter(is_queued);
+        let is_known = queued.map(|client| client.driver.number).eq(waiting);
+        assert!(is_known, "others are queued: {}", self.standing());
     }
 
     fn standing(&self) -> String {
@@ -143,6 +253,11 @@ impl World {
             4..=6 => self.arrive(number, len),
             7..=10 => {
                 let moved = self.clients[number].driver.poll(&mut self.pool, len);
+                if moved && self.watched == Some(number) {
+                    let driver = &self.clients[number].driver;
+                    let kind = cancel::kind(&driver.phase, driver.is_skipping);
+                    self.waits.push((self.steps, kind));
+                }
                 self.settle(number);
                 moved
             }
@@ -170,6 +285,10 @@ impl World {
     /// Bytes of a client come to the gateway.
     fn arrive(&mut self, number: usize, len: usize) -> bool {
         let client = &mut self.clients[number];
+        if client.wire.is_empty() && client.is_leaving && !client.driver.sees_end {
+            client.driver.sees_end = true;
+            return true;
+        }
         if client.wire.is_empty() || !client.driver.pending.is_empty() {
             return false;
         }
@@ -203,6 +322,16 @@ impl World {
             for client in &mut self.clients {
                 client.see_drop();
             }
+        }
+        let driver = &mut self.clients[number].driver;
+        if driver.sees_end
+            && matches!(driver.phase, Phase::Ahead(_) | Phase::Main)
+            && self.prng.below(8) == 0
+        {
+            // Nobody waits for the reply any more.
+            driver.vanish(&mut self.pool);
+            self.settle(number);
+            return true;
         }
         if !self.faults.losses || self.losses >= 4 || self.prng.below(12) > 0 {
             return false;
@@ -269,6 +398,13 @@ impl World {
                 request.text
             ));
             check_foreign(&reply, number + 1, others);
+            // What a statement reads may be gone with a connection, and then a pinned session is.
+            let may_fail = self.faults.losses || request.reads != Reads::default();
+            assert!(
+                may_fail || ended == Ended::Served,
+                "client {} suffers from what others did: {ended:?}",
+                number + 1
+            );
             client.check(&self.pool, &request, &reply, ended);
         }
         if client.left == 0 && client.sent.is_empty() && !client.driver.is_closed() {
@@ -277,6 +413,9 @@ impl World {
         if client.driver.is_closed() {
             assert!(client.driver.reply.is_empty(), "said after the end");
             client.sent.clear();
+            if self.cut.is_some() {
+                client.driver.forget();
+            }
         }
     }
 }

@@ -1,0 +1,111 @@
+//! A client that vanishes at every wait of its driver in turn, and what must hold for all others.
+
+use super::gateway::Phase;
+use super::world::{Faults, World};
+
+/// How a client leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It sends no more, and may still read: what it has sent is served as far as nobody waits.
+    Fin,
+    /// Its connection is gone at once.
+    Reset,
+}
+
+/// A moment at which one client leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    pub client: usize,
+    /// Before this step of the world.
+    pub step: u32,
+    pub ending: Ending,
+}
+
+/// A wait of the client that is to vanish.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    pub kind: &'static str,
+    /// The first step that finds it waiting, and the one that would go on: what it waits for has
+    /// come by then, and the client vanishes without having taken it.
+    steps: (u32, Option<u32>),
+}
+
+/// What a driver can wait for. Room to send is none of them: a client that does not read holds up
+/// the same states as a server that does not answer, and vanishes there once the answer has come.
+pub const KINDS: [&str; 7] = [
+    "its next command",
+    "the rest of a command that was answered",
+    "state that another session reads out",
+    "a lease",
+    "replies to what goes ahead",
+    "the rest of a command",
+    "its reply",
+];
+
+/// What a driver in this phase waits for; nothing if it is closed.
+pub fn kind(phase: &Phase, is_skipping: bool) -> Option<&'static str> {
+    let [command, skipped, settled, lease, ahead, rest, reply] = KINDS;
+    match phase {
+        Phase::Idle if is_skipping => Some(skipped),
+        Phase::Idle => Some(command),
+        Phase::Settling(_) => Some(settled),
+        Phase::Queued(..) => Some(lease),
+        Phase::Ahead(_) => Some(ahead),
+        Phase::Streaming => Some(rest),
+        Phase::Main => Some(reply),
+        Phase::Closed => None,
+    }
+}
+
+/// The world of a seed, small enough to be run for each of its waits. Every second one knows other
+/// faults too.
+fn world(seed: u64) -> World {
+    let faults = Faults {
+        losses: seed % 2 == 1,
+        drops: false,
+    };
+    let mut world = World::new(seed, faults);
+    world.shrink();
+    world
+}
+
+/// Runs the world of a seed as it is, and gives the client that is to vanish with its waits.
+pub fn waits(seed: u64, trace: &mut Vec<String>) -> (usize, Vec<Wait>) {
+    let mut world = world(seed);
+    let client = world.watch(seed);
+    world.run_traced(trace);
+    let seen = std::mem::take(&mut world.waits);
+    // Nothing has moved before the first of them.
+    let ends = seen.iter().map(|(step, _)| Some(*step));
+    let begins = std::iter::once((0, Some(KINDS[0]))).chain(seen.iter().map(|(s, k)| (s + 1, *k)));
+    let waits = begins
+        .zip(ends.chain([None]))
+        .filter_map(|((from, kind), to)| {
+            let to = to.filter(|to| *to != from);
+            Some(Wait {
+                kind: kind?,
+                steps: (from, to),
+            })
+        });
+    (client, waits.collect())
+}
+
+/// Runs the world of a seed again with a client that vanishes at one of its waits: at its begin
+/// and when it is over, with a FIN and with a reset. Returns whether another waited for what the
+/// client was reading out.
+pub fn run(seed: u64, client: usize, wait: &Wait, trace: &mut Vec<String>) -> bool {
+    let mut leaves_waiting = false;
+    for step in [Some(wait.steps.0), wait.steps.1].into_iter().flatten() {
+        for ending in [Ending::Fin, Ending::Reset] {
+            let mut world = world(seed);
+            world.cut = Some(Cut {
+                client,
+                step,
+                ending,
+            });
+            world.run_traced(trace);
+            leaves_waiting |= world.leaves_waiting;
+        }
+    }
+    leaves_waiting
+}
