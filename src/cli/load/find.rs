@@ -26,7 +26,7 @@ const SPOILT_MAX: usize = 3;
 pub(super) struct FindArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// What must hold, like p99=2ms or p99=2ms,p999=10ms,errors=0.001; else the scenario's [slo].
+    /// What must hold, like p99=2ms or p99=2ms,p999=10ms,errors=0.001; else the scenario's own objective.
     #[arg(long)]
     slo: Option<String>,
     /// The rate to begin with, in operations per second.
