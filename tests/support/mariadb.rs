@@ -152,6 +152,9 @@ impl MariaDb {
     /// Stops the process without ending it: connections stay open and nothing answers.
     pub fn pause(&self) {
         signal(self.pid(), "STOP");
+        // A thread that runs on another CPU stops a moment later, and may answer until then.
+        let is_stopped = super::wait_for(Duration::from_secs(10), || all_stopped(self.pid()));
+        assert!(is_stopped, "the server does not stop");
     }
 
     /// Lets a paused process go on.
@@ -176,6 +179,17 @@ pub fn signal(pid: u32, name: &str) {
         status.is_ok_and(|status| status.success()),
         "kill -{name} {pid}"
     );
+}
+
+/// Whether every thread of the process is stopped (state `T` of proc(5)).
+fn all_stopped(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
+    tasks.flatten().all(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // The name before it may hold anything.
+        let after = stat.rsplit_once(')').map(|(_, after)| after.trim_start());
+        after.is_none_or(|after| after.starts_with('T'))
+    })
 }
 
 fn socket(folder: &Path) -> PathBuf {
