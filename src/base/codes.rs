@@ -56,6 +56,8 @@ events! {
     BadHandshake = 1043 b"08S01" "bad_handshake" close "Bad handshake";
     /// The command's framing is broken by a wrong sequence id.
     OutOfOrder = 1156 b"08S01" "out_of_order" close "Got packets out of order";
+    /// The client stopped in the middle of a command.
+    CommandStalled = 1159 b"08S01" "command_stalled" close "Got timeout reading communication packets";
     /// The command is longer than any server accepts.
     TooLarge = 1153 b"08S01" "too_large" close "Got a packet bigger than 'max_allowed_packet' bytes";
     /// The command's body does not fit its kind; the framing is intact.
@@ -117,6 +119,7 @@ mod tests {
             (Event::TenantLimit, 1203, b"42000", false),
             (Event::BadHandshake, 1043, b"08S01", false),
             (Event::OutOfOrder, 1156, b"08S01", false),
+            (Event::CommandStalled, 1159, b"08S01", false),
             (Event::TooLarge, 1153, b"08S01", false),
             (Event::MalformedCommand, 1835, b"HY000", true),
             (Event::UnknownCommand, 1047, b"08S01", true),

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod close;
 pub mod codes;
 pub mod credential;
+pub mod drain;
 pub mod ident;
 pub mod pin;
 pub mod prng;

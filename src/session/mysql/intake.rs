@@ -57,6 +57,18 @@ impl Intake {
         &mut self.head
     }
 
+    /// Forgets a head that was handed over: an idle client does not hold the memory of its last long
+    /// command.
+    pub fn forget_head(&mut self) {
+        if std::mem::take(&mut self.head_is_over) {
+            if self.head.capacity() > 1024 {
+                self.head = Vec::new();
+            } else {
+                self.head.clear();
+            }
+        }
+    }
+
     /// Whether a command has begun and is not complete.
     pub fn is_mid_command(&self) -> bool {
         self.is_streaming() || (!self.head.is_empty() && !self.head_is_over)
@@ -77,14 +89,7 @@ impl Intake {
     /// # Errors
     /// The framing is broken.
     pub fn next(&mut self, bytes: &[u8]) -> Result<Taken, IntakeError> {
-        if self.head_is_over {
-            self.head_is_over = false;
-            if self.head.capacity() > 1024 {
-                self.head = Vec::new();
-            } else {
-                self.head.clear();
-            }
-        }
+        self.forget_head();
         if self.head.is_empty()
             && let Some(header) = Header::parse(bytes)
         {

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod collation;
 pub mod connect;
+pub mod conversation;
 pub mod downstream;
 pub mod effects;
 pub mod exchange;

@@ -32,6 +32,20 @@ impl Session {
         Poll::Ready(())
     }
 
+    /// TEMP
+    pub fn is_settled(&self) -> bool {
+        let residues = [
+            &self.insert_id_residue,
+            &self.conditions,
+            &self.found_rows_residue,
+        ];
+        let residues = residues.into_iter().flatten();
+        residues.into_iter().all(|r| r.place() != Place::Leaving)
+    }
+
+    /// TEMP
+    pub fn await_settled(&self) {}
+
     /// Whether something that this session may read is known to its connection only.
     pub(super) fn leaves_unknown(&self) -> bool {
         let is_there = |residue: &Option<Rc<Residue>>| {

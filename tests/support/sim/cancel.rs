@@ -1,6 +1,5 @@
 //! A client that vanishes at every wait of its driver in turn, and what must hold for all others.
 
-use super::gateway::Phase;
 use super::world::{Faults, World};
 
 /// How a client leaves.
@@ -42,18 +41,18 @@ pub const KINDS: [&str; 7] = [
     "its reply",
 ];
 
-/// What a driver in this phase waits for; nothing if it is closed.
-pub fn kind(phase: &Phase, is_skipping: bool) -> Option<&'static str> {
+/// What a driver at this stage waits for; nothing if it is closed.
+pub fn kind(stage: &str) -> Option<&'static str> {
     let [command, skipped, settled, lease, ahead, rest, reply] = KINDS;
-    match phase {
-        Phase::Idle if is_skipping => Some(skipped),
-        Phase::Idle => Some(command),
-        Phase::Settling(_) => Some(settled),
-        Phase::Queued(..) => Some(lease),
-        Phase::Ahead(_) => Some(ahead),
-        Phase::Streaming => Some(rest),
-        Phase::Main => Some(reply),
-        Phase::Closed => None,
+    match stage {
+        "skipping" => Some(skipped),
+        "idle" => Some(command),
+        "settling" => Some(settled),
+        "leasing" => Some(lease),
+        "ahead" => Some(ahead),
+        "streaming" => Some(rest),
+        "replying" => Some(reply),
+        _ => None,
     }
 }
 

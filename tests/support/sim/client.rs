@@ -6,8 +6,9 @@ use ringgate::base::prng::Prng;
 use ringgate::session::mysql::downstream::{Session, SessionFacts};
 use ringgate::wire::mysql::flags::com;
 
-use super::gateway::{Driver, Ended, Pool, believed, login_vector};
+use super::gateway::{Driver, Ended};
 use super::mock::{Conn, Data};
+use super::site::{Leased, Site, believed, login_vector};
 use super::workload::{Known, Reads, Request, Workload, pick};
 
 /// One client, with a connection of its own to a server of its own as the reference.
@@ -100,9 +101,9 @@ impl Client {
     }
 
     /// Judges a reply.
-    pub fn check(&mut self, pool: &Pool, request: &Request, reply: &[u8], ended: Ended) {
-        let has_lost = pool.ended != self.seen_ends;
-        self.seen_ends = pool.ended;
+    pub fn check(&mut self, site: &Site, request: &Request, reply: &[u8], ended: Ended) {
+        let has_lost = site.ended != self.seen_ends;
+        self.seen_ends = site.ended;
         if has_lost {
             // Whatever was left on a link is lost with it.
             self.lost = ALL;
@@ -123,7 +124,7 @@ impl Client {
             request.raw.get(4),
             Some(&(com::STMT_SEND_LONG_DATA | com::STMT_CLOSE))
         );
-        if self.driver.owed.is_some() || self.is_owed {
+        if self.driver.owes || self.is_owed {
             // The data of a command without a reply is lost, and no EXECUTE may run without it.
             assert!(!has_reply || self.is_over(), "no word of a lost command");
             self.is_owed = true;
@@ -132,13 +133,13 @@ impl Client {
         let is_silent = has_reply || reply.is_empty() || self.is_over();
         assert!(is_silent, "a reply to {}", request.text);
         match ended {
-            Ended::Served => self.check_served(pool, request, reply),
-            Ended::Failed(_) | Ended::Cut => {
+            Ended::Served => self.check_served(site, request, reply),
+            Ended::Failed | Ended::Cut => {
                 assert!(has_reply || self.is_over(), "{} was lost", request.text);
-                self.check_failed(pool, request, reply);
+                self.check_failed(site, request, reply);
             }
         }
-        if !pool.data.dropped_schemas.is_empty() {
+        if !site.data.dropped_schemas.is_empty() {
             self.learn_of_drop();
         }
         if has_lost {
@@ -148,8 +149,8 @@ impl Client {
     }
 
     /// The reply must be the one that a connection of its own would have given.
-    fn check_served(&mut self, pool: &Pool, request: &Request, reply: &[u8]) {
-        let may_be_moved = self.is_dropped(pool, request, reply);
+    fn check_served(&mut self, site: &Site, request: &Request, reply: &[u8]) {
+        let may_be_moved = self.is_dropped(site, request, reply);
         let own = own_error(reply);
         if let Some(reason @ ("diagnostics_moved" | "last_statement_lost")) = own {
             // It was not run.
@@ -159,7 +160,7 @@ impl Client {
         }
         let Some(expected) = self.compare(request, reply, own) else {
             assert!(may_be_moved, "{}", self.difference(request, reply));
-            return self.follow(pool);
+            return self.follow(site);
         };
         if may_be_moved {
             self.doubt();
@@ -176,12 +177,12 @@ impl Client {
             self.doubt();
         }
         self.learn(request, &expected);
-        let is_dying = |id: u64| pool.links.get(&id).is_some_and(|link| link.is_dead);
-        if self.driver.lease.is_some_and(is_dying) {
+        let is_dying = |id: u64| site.links.get(&id).is_some_and(|link| link.is_dead);
+        if self.driver.lease.as_ref().map(Leased::link).is_some_and(is_dying) {
             // Its transaction is undone already, which the client learns of next.
             return;
         }
-        let shared = pool.data.tables.get(&self.table());
+        let shared = site.data.tables.get(&self.table());
         assert_eq!(
             shared,
             self.data.tables.get(&self.table()),
@@ -327,7 +328,7 @@ impl Client {
 
     /// The schema of the client, or of the statement it executes, was dropped, and the server said
     /// so when the gateway moved there.
-    fn is_dropped(&self, pool: &Pool, request: &Request, reply: &[u8]) -> bool {
+    fn is_dropped(&self, site: &Site, request: &Request, reply: &[u8]) -> bool {
         let current = self.references[0].state.schema.as_deref();
         let own = request
             .executes
@@ -336,13 +337,13 @@ impl Client {
         let is_unknown = reply.get(4..7) == Some(&[0xff, 0x19, 0x04]);
         let is_gone = |schema: &str| {
             let is_named = show(reply).contains(&format!("'{schema}'").escape_debug().to_string());
-            is_named && pool.data.dropped_schemas.contains(schema)
+            is_named && site.data.dropped_schemas.contains(schema)
         };
         is_unknown && [current, own].into_iter().flatten().any(is_gone)
     }
 
     /// Whatever the request did, it may not look complete.
-    fn check_failed(&mut self, pool: &Pool, request: &Request, reply: &[u8]) {
+    fn check_failed(&mut self, site: &Site, request: &Request, reply: &[u8]) {
         if let [reference] = &self.references[..] {
             let mut probe = reference.clone();
             probe.feed(&mut self.data.clone(), &request.raw);
@@ -355,7 +356,7 @@ impl Client {
                 show(reply)
             );
         }
-        self.follow(pool);
+        self.follow(site);
     }
 
     /// The last request was not answered by a server: ROW_COUNT() and the conditions may be those of
@@ -390,17 +391,17 @@ impl Client {
 
     /// Takes over what a request whose outcome is unknown has done to the client's table and to
     /// its session.
-    fn follow(&mut self, pool: &Pool) {
+    fn follow(&mut self, site: &Site) {
         self.lost = ALL;
         for known in &mut self.workload.known {
             known.is_bound = false;
         }
         let name = self.table();
-        match pool.data.tables.get(&name) {
+        match site.data.tables.get(&name) {
             Some(table) => self.data.tables.insert(name, table.clone()),
             None => self.data.tables.remove(&name),
         };
-        let vector = self.driver.session.vector().clone();
+        let vector = self.driver.session().vector().clone();
         for reference in &mut self.references {
             let state = &mut reference.state;
             let names: Vec<_> = state.variables.all().map(|(name, _)| name).collect();

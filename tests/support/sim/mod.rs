@@ -5,6 +5,7 @@ pub mod client;
 pub mod gateway;
 pub mod mock;
 pub mod reply;
+pub mod site;
 pub mod sql;
 pub mod variables;
 pub mod workload;

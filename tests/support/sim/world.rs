@@ -1,16 +1,16 @@
 //! One simulated world: clients, gateway, server, faults, and the oracles that watch them.
 
-use std::collections::VecDeque;
-
 use ringgate::base::prng::Prng;
-use ringgate::session::mysql::statements::Texts;
 use ringgate::wire::mysql::flags::caps;
 
 use super::cancel::{self, Cut, Ending};
 use super::client::{Client, show};
-use super::gateway::{Ended, Phase, Pool};
-use super::mock::Data;
+use super::gateway::Ended;
+use super::site::{Leased, Site};
 use super::workload::{Reads, pick};
+
+/// The time that a step takes.
+const STEP_NANOS: u64 = 20_000;
 
 /// What goes wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ pub struct Faults {
 
 pub struct World {
     clients: Vec<Client>,
-    pool: Pool,
+    site: Site,
     prng: Prng,
     faults: Faults,
     /// Largest pieces in which bytes travel.
@@ -77,22 +77,10 @@ impl World {
             .collect();
         let links_max = usize::try_from(1 + prng.below(3)).unwrap();
         let piece = pick(&mut prng, &[1, 7, 64, 4096, 1 << 20]);
-        let pool = Pool {
-            links: std::collections::BTreeMap::new(),
-            idle: Vec::new(),
-            waiters: VecDeque::new(),
-            texts: Texts::default(),
-            data: Data::default(),
-            prng: Prng::new(seed ^ 0x5eed),
-            capabilities: server,
-            links_max,
-            next_link: 0,
-            ended: 0,
-            trace: Vec::new(),
-        };
+        let site = Site::new(seed, server, links_max);
         Self {
             clients,
-            pool,
+            site,
             prng,
             faults,
             piece,
@@ -112,7 +100,7 @@ impl World {
             client.left = client.left.min(7);
         }
         self.piece = self.piece.max(64);
-        self.pool.links_max = self.pool.links_max.min(2);
+        self.site.shrink(2);
     }
 
     /// Notes the waits of one client, and gives its number.
@@ -126,7 +114,7 @@ impl World {
     /// Runs to the end. `trace` gets what happened.
     pub fn run_traced(&mut self, trace: &mut Vec<String>) {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run()));
-        *trace = std::mem::take(&mut self.pool.trace);
+        *trace = std::mem::take(&mut self.site.trace);
         if let Err(panic) = result {
             if let Some(cut) = self.cut {
                 trace.push(format!("{cut:?}"));
@@ -153,26 +141,21 @@ impl World {
             assert!(idle_rounds < 10_000, "nothing moves: {}", self.standing());
         }
         for number in 0..self.clients.len() {
-            self.clients[number].driver.vanish(&mut self.pool);
+            self.clients[number].driver.vanish(&mut self.site);
             self.clients[number].driver.forget();
         }
-        let data = &self.pool.data;
+        let data = &self.site.data;
         for (tag, times) in &data.ran {
             assert!(*times == 1, "{tag} ran {times} times");
         }
         self.check_conserved();
-        let busy = self.pool.links.len() - self.pool.idle.len();
-        assert_eq!(busy, 0, "connections that nobody has given back");
-        for (id, link) in &self.pool.links {
-            // Nothing of the sessions that are gone holds on to it.
-            assert!(link.session.pack().is_some(), "link {id} is held");
-        }
+        self.site.check_left();
     }
 
     /// A client leaves.
     fn cut(&mut self, cut: Cut) {
         let line = format!("client {} leaves with a {:?}", cut.client + 1, cut.ending);
-        self.pool.trace.push(line);
+        self.site.trace.push(line);
         self.leaves_waiting = self.reads_for_another(cut.client);
         let client = &mut self.clients[cut.client];
         client.left = 0;
@@ -187,7 +170,7 @@ impl World {
                 }
             }
             Ending::Reset => {
-                client.driver.vanish(&mut self.pool);
+                client.driver.vanish(&mut self.site);
                 client.driver.forget();
                 client.wire.clear();
                 client.sent.clear();
@@ -198,70 +181,49 @@ impl World {
 
     /// Whether what a client reads out is waited for by another.
     fn reads_for_another(&self, client: usize) -> bool {
-        let settles = |client: &Client| matches!(client.driver.phase, Phase::Settling(_));
-        matches!(self.clients[client].driver.phase, Phase::Ahead(_))
-            && self.clients.iter().any(settles)
+        let settles = |client: &Client| client.driver.stage() == "settling";
+        self.clients[client].driver.stage() == "ahead" && self.clients.iter().any(settles)
     }
 
     /// Every connection is in the pool or leased once; those in the pool are owed nothing and
     /// owe nothing; who waits for one is known, and nobody else.
     fn check_conserved(&self) {
-        let pool = &self.pool;
-        assert!(pool.links.len() <= pool.links_max, "too many links");
-        let leased = self.clients.iter().filter_map(|client| client.driver.lease);
-        let mut held: Vec<u64> = leased.chain(pool.idle.iter().copied()).collect();
-        held.sort_unstable();
-        let is_conserved = held.iter().eq(pool.links.keys());
-        assert!(is_conserved, "links {held:?} are held: {}", self.standing());
-        for id in &pool.idle {
-            let link = &pool.links[id];
-            let is_awaited = !link.session.is_idle() || !link.to_server.is_empty();
-            assert!(!is_awaited, "link {id} is idle and awaits replies");
-            assert!(link.to_gateway.is_empty(), "link {id} holds a reply");
-        }
-        let mut waiting: Vec<usize> = pool.waiters.iter().copied().collect();
-        waiting.sort_unstable();
-        let is_queued = |client: &&Client| matches!(client.driver.phase, Phase::Queued(..));
-        let queued = self.clients.iter().filter(is_queued);
-        let is_known = queued.map(|client| client.driver.number).eq(waiting);
-        assert!(is_known, "others are queued: {}", self.standing());
+        let drivers = self.clients.iter().map(|client| &client.driver);
+        let leased = drivers.clone().filter_map(|driver| driver.lease.as_ref());
+        self.site.check_conserved(leased.map(Leased::link));
+        let waiting = drivers.filter(|driver| driver.waiting.is_some()).count();
+        let queued = self.site.waiting() as usize + self.site.on_their_way().count();
+        assert_eq!(waiting, queued, "others are queued: {}", self.standing());
     }
 
     fn standing(&self) -> String {
-        let phases = self.clients.iter().map(|client| {
-            let phase = match client.driver.phase {
-                Phase::Idle => "idle",
-                Phase::Settling(_) => "settling",
-                Phase::Queued(..) => "queued",
-                Phase::Ahead(_) => "ahead",
-                Phase::Streaming => "streaming",
-                Phase::Main => "main",
-                Phase::Closed => "closed",
-            };
+        let stages = self.clients.iter().map(|client| {
+            let lease = client.driver.lease.as_ref().map(Leased::link);
             let sent = client.sent.front().map(|request| request.text.clone());
-            format!("{phase} lease {:?} {sent:?}", client.driver.lease)
+            format!("{} lease {lease:?} {sent:?}", client.driver.stage())
         });
-        phases.collect::<Vec<_>>().join("; ")
+        stages.collect::<Vec<_>>().join("; ")
     }
 
     /// Lets one of all that may move move.
     fn step(&mut self) -> bool {
+        self.site.now.0 += STEP_NANOS;
         let number = usize::try_from(self.prng.below(self.clients.len() as u64)).unwrap();
         let len = usize::try_from(1 + self.prng.below(self.piece)).unwrap();
         match self.prng.below(16) {
             0..=3 => self.send(number),
             4..=6 => self.arrive(number, len),
             7..=10 => {
-                let moved = self.clients[number].driver.poll(&mut self.pool, len);
+                let moved = self.clients[number].driver.poll(&mut self.site, len);
                 if moved && self.watched == Some(number) {
                     let driver = &self.clients[number].driver;
-                    let kind = cancel::kind(&driver.phase, driver.is_skipping);
+                    let kind = cancel::kind(driver.stage());
                     self.waits.push((self.steps, kind));
                 }
                 self.settle(number);
                 moved
             }
-            11..=14 => self.serve(len),
+            11..=14 => self.serve(len) | self.site.connect(),
             _ => self.fault(number),
         }
     }
@@ -274,7 +236,7 @@ impl World {
         }
         client.left -= 1;
         let request = client.workload.next(&mut self.prng);
-        self.pool
+        self.site
             .trace
             .push(format!("client {} sends {}", number + 1, request.text));
         client.wire.extend_from_slice(&request.raw);
@@ -300,7 +262,7 @@ impl World {
 
     fn serve(&mut self, len: usize) -> bool {
         let busy: Vec<u64> = self
-            .pool
+            .site
             .links
             .iter()
             .filter(|(_, link)| !link.to_server.is_empty() && !link.is_dead)
@@ -310,26 +272,27 @@ impl World {
             return false;
         }
         let id = pick(&mut self.prng, &busy);
-        let waiting = self.pool.links[&id].to_server.len();
+        let waiting = self.site.links[&id].to_server.len();
         let len = len.max(waiting / 64).min(waiting);
-        self.pool.serve(id, len);
+        self.site.serve(id, len);
         true
     }
 
     fn fault(&mut self, number: usize) -> bool {
+        self.site.sweep();
         if self.faults.drops && self.prng.below(200) == 0 {
-            self.pool.data.dropped_schemas.insert("s3".to_owned());
+            self.site.data.dropped_schemas.insert("s3".to_owned());
             for client in &mut self.clients {
                 client.see_drop();
             }
         }
         let driver = &mut self.clients[number].driver;
-        if driver.sees_end
-            && matches!(driver.phase, Phase::Ahead(_) | Phase::Main)
+        if driver.knows_end
+            && matches!(driver.stage(), "ahead" | "replying")
             && self.prng.below(8) == 0
         {
-            // Nobody waits for the reply any more.
-            driver.vanish(&mut self.pool);
+            // The grace in which the reply was still of use is over.
+            driver.pass_deadline(&mut self.site);
             self.settle(number);
             return true;
         }
@@ -340,7 +303,7 @@ impl World {
         match self.prng.below(4) {
             0 | 1 => {
                 let alive: Vec<u64> = self
-                    .pool
+                    .site
                     .links
                     .iter()
                     .filter(|(_, link)| !link.is_dead)
@@ -350,14 +313,14 @@ impl World {
                     return false;
                 }
                 let id = pick(&mut self.prng, &alive);
-                self.pool.kill(id);
+                self.site.kill(id);
             }
             2 => {
-                self.pool
+                self.site
                     .trace
                     .push(format!("client {} vanishes", number + 1));
                 let client = &mut self.clients[number];
-                client.driver.vanish(&mut self.pool);
+                client.driver.vanish(&mut self.site);
                 client.sent.clear();
             }
             _ => self.pass_deadline(number),
@@ -372,14 +335,13 @@ impl World {
             .sent
             .front()
             .is_some_and(|request| request.prepares.is_some());
-        match client.driver.phase {
-            Phase::Queued(..) => client.driver.give_up_waiting(&mut self.pool),
-            Phase::Ahead(_) | Phase::Main if !(prepares && client.driver.has_answered) => {
-                client.driver.interrupt(&mut self.pool);
-            }
+        match client.driver.stage() {
+            "leasing" | "settling" | "streaming" => {}
+            "ahead" | "replying" if !(prepares && !client.driver.reply.is_empty()) => {}
             _ => return,
         }
-        self.pool
+        client.driver.pass_deadline(&mut self.site);
+        self.site
             .trace
             .push(format!("a deadline of client {} passes", number + 1));
         self.settle(number);
@@ -391,7 +353,7 @@ impl World {
         let client = &mut self.clients[number];
         for (reply, ended) in std::mem::take(&mut client.driver.ended) {
             let request = client.sent.pop_front().expect("an answer to nothing");
-            self.pool.trace.push(format!(
+            self.site.trace.push(format!(
                 "client {} has {ended:?}, {} bytes, to {}",
                 number + 1,
                 reply.len(),
@@ -405,10 +367,10 @@ impl World {
                 "client {} suffers from what others did: {ended:?}",
                 number + 1
             );
-            client.check(&self.pool, &request, &reply, ended);
+            client.check(&self.site, &request, &reply, ended);
         }
         if client.left == 0 && client.sent.is_empty() && !client.driver.is_closed() {
-            client.driver.vanish(&mut self.pool);
+            client.driver.vanish(&mut self.site);
         }
         if client.driver.is_closed() {
             assert!(client.driver.reply.is_empty(), "said after the end");

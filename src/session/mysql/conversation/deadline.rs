@@ -1,0 +1,117 @@
+//! When a conversation's wait ends by time, and what happens then.
+
+use std::time::Duration;
+
+use super::{Action, Conversation, Io, Kept, Limits, Skipped, Stage};
+use crate::base::clock::{Deadline, Now};
+use crate::base::close::CloseReason;
+use crate::base::codes::Event;
+use crate::base::drain::Drain;
+
+/// How long a statement may still run after its client has closed its side: a client may do so
+/// after its last statement and read the answer. What is left of a second is for the KILL.
+const GONE_GRACE: Duration = Duration::from_millis(500);
+
+/// How often the pace of a long command is looked at, and the bytes in such a time with which it
+/// keeps its connection while others wait for one.
+const PACE: Duration = Duration::from_secs(1);
+const PACE_BYTES: usize = 16 * 1024;
+
+impl Conversation {
+    /// Until when a statement that began at `began` must be answered, its wait for a connection
+    /// included.
+    pub(super) fn statement_deadline(began: Now, limits: &Limits) -> Deadline {
+        let limit = limits.statement.map(|limit| began.plus(limit));
+        limit.unwrap_or(Deadline::NEVER)
+    }
+
+    /// When the present wait ends at the latest: [`super::Input::Deadline`] then.
+    pub fn deadline(&self, limits: &Limits) -> Deadline {
+        let stalled = self.since.plus(limits.write_stall);
+        match self.stage {
+            Stage::Idle if self.intake.is_mid_command() => stalled,
+            Stage::Idle => {
+                let limits = [limits.idle_client, self.session.wait_timeout()];
+                let idle = limits.into_iter().flatten().min();
+                idle.map_or(Deadline::NEVER, |idle| self.since.plus(idle))
+            }
+            Stage::Leasing { .. } | Stage::Settling => self.waited(limits).min(self.statement),
+            Stage::Ahead if self.kept == Kept::Entry => self.waited(limits),
+            Stage::Ahead | Stage::Replying => self.statement.min(self.grace()),
+            Stage::Streaming => self.statement.min(stalled).min(self.looked.plus(PACE)),
+            Stage::Skipping(_) => stalled,
+        }
+    }
+
+    /// The limit of a wait for others.
+    fn waited(&self, limits: &Limits) -> Deadline {
+        self.since.plus(limits.pool_wait)
+    }
+
+    fn grace(&self) -> Deadline {
+        self.gone_at
+            .map_or(Deadline::NEVER, |since| since.plus(GONE_GRACE))
+    }
+
+    /// Something is over by time.
+    pub(super) fn deadline_over(&mut self, is_wanted: bool, io: &mut Io<'_>) -> Action {
+        if !self.deadline(io.limits).is_over(io.now) {
+            return Action::Wait;
+        }
+        match self.stage {
+            Stage::Idle if self.intake.is_mid_command() => self.stalled(io),
+            Stage::Idle => self.say_goodbye(Event::IdleClient, CloseReason::ClientIdle, io),
+            Stage::Leasing { .. } | Stage::Settling => {
+                let event = match self.statement.is_over(io.now) {
+                    true => Event::StatementDeadline,
+                    false => Event::PoolWait,
+                };
+                self.refused_lease(event, io)
+            }
+            Stage::Ahead if self.kept == Kept::Entry => self.entry_refused(Event::PoolWait, io),
+            Stage::Ahead | Stage::Replying if self.grace().is_over(io.now) => {
+                self.gone(CloseReason::ClientGone, false, io)
+            }
+            Stage::Streaming if !self.statement.is_over(io.now) => self.pace(is_wanted, io),
+            Stage::Ahead | Stage::Replying | Stage::Streaming => {
+                let reason = CloseReason::StatementTimeout;
+                self.interrupt(Event::StatementDeadline, reason, io)
+            }
+            Stage::Skipping(_) => self.stalled(io),
+        }
+    }
+
+    /// Looks at how fast a long command comes. A client that stops in the middle of one must not
+    /// keep from others the connection that it has.
+    fn pace(&mut self, is_wanted: bool, io: &mut Io<'_>) -> Action {
+        let is_stalled = self.since.plus(io.limits.write_stall).is_over(io.now);
+        let is_slow = self.passed < PACE_BYTES && !self.was_pinned;
+        if is_stalled || is_wanted && is_slow {
+            return self.stalled(io);
+        }
+        (self.passed, self.looked) = (0, io.now);
+        Action::Wait
+    }
+
+    /// The client does not go on with a command that it has begun.
+    fn stalled(&mut self, io: &mut Io<'_>) -> Action {
+        if !matches!(self.stage, Stage::Skipping(Skipped::Answered)) {
+            let sequence = self.intake.last_sequence().wrapping_add(1);
+            self.tell(Event::CommandStalled, sequence, io);
+        }
+        self.gone(CloseReason::ClientStalled, false, io)
+    }
+
+    /// The drain has gone on.
+    pub(super) fn drained(&mut self, io: &mut Io<'_>) -> Action {
+        match self.stage {
+            Stage::Idle | Stage::Skipping(_) => self.go(io),
+            _ if io.drain != Drain::Now => Action::Wait,
+            Stage::Leasing { .. } | Stage::Settling => self.refused_lease(Event::Drain, io),
+            Stage::Ahead if self.kept == Kept::Entry => self.entry_refused(Event::Drain, io),
+            Stage::Ahead | Stage::Replying | Stage::Streaming => {
+                self.interrupt(Event::Drain, CloseReason::Drain, io)
+            }
+        }
+    }
+}

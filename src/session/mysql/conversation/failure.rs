@@ -1,0 +1,319 @@
+//! How a command fails: what may be repeated, what the client is told and where in its packets, and
+//! whether the client is kept. One way for refused leases, deadlines, drains, lost upstreams and
+//! refused state.
+
+use super::{Action, Conversation, Io, Kept, Skipped, Stage};
+use crate::base::close::CloseReason;
+use crate::base::codes::{self, Event};
+use crate::session::mysql::downstream::write_event;
+use crate::session::mysql::exchange::Fault;
+use crate::session::mysql::output::Output;
+use crate::wire::mysql::flags::com;
+use crate::wire::mysql::frame::HEADER_LEN;
+
+/// Where an ERR packet has its sequence id.
+const SEQUENCE_AT: usize = HEADER_LEN - 1;
+
+/// Why a command has no answer of the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What the client is told.
+    event: Event,
+    /// What is counted, and why the client's connection ends if it does.
+    reason: CloseReason,
+    /// State of the session is gone too, so that the client cannot be kept whatever the event says.
+    loses_state: bool,
+}
+
+impl Failure {
+    /// A failure that leaves the session's state as it was.
+    fn new(event: Event, reason: CloseReason) -> Self {
+        Self {
+            event,
+            reason,
+            loses_state: false,
+        }
+    }
+
+    /// No connection was leased.
+    fn without_lease(event: Event) -> Self {
+        let reason = match event {
+            Event::StatementDeadline => CloseReason::StatementTimeout,
+            Event::Drain => CloseReason::Drain,
+            Event::NoEndpoint => CloseReason::UpstreamConnect,
+            _ => CloseReason::PoolWait,
+        };
+        Self::new(event, reason)
+    }
+}
+
+/// An error that the client is told at its next command: the one that failed has no reply.
+#[derive(Debug)]
+pub(super) struct Owed {
+    /// An ERR packet.
+    packet: Vec<u8>,
+    reason: CloseReason,
+}
+
+impl Conversation {
+    /// No connection is to be had for the command.
+    pub(super) fn refused_lease(&mut self, event: Event, io: &mut Io<'_>) -> Action {
+        if self.kept == Kept::Entry {
+            return self.entry_refused(event, io);
+        }
+        self.fail(Failure::without_lease(event), io)
+    }
+
+    /// Fails the command in progress.
+    fn fail(&mut self, failure: Failure, io: &mut Io<'_>) -> Action {
+        io.notes.failed = Some(failure.reason);
+        self.pass_over(io);
+        if self.intake.is_streaming() {
+            // The error stands behind the command's last packet.
+            self.enter(Stage::Skipping(Skipped::Failed(failure)), io.now);
+            return Action::Go;
+        }
+        self.tell_failure(failure, io)
+    }
+
+    /// Says that the command has failed.
+    pub(super) fn tell_failure(&mut self, failure: Failure, io: &mut Io<'_>) -> Action {
+        let Failure { event, reason, .. } = failure;
+        if !self.session.awaits_reply() {
+            self.owe(event, reason);
+            return self.over(io);
+        }
+        let Some(sequence) = self.reply_sequence else {
+            // In the middle of a packet no error can be said: the client must not take what it has
+            // for the whole.
+            return Action::Close {
+                reason,
+                is_cut: true,
+            };
+        };
+        self.tell(event, sequence, io);
+        if codes::code(event).keep && !failure.loses_state {
+            return self.over(io);
+        }
+        Action::Close {
+            reason,
+            is_cut: false,
+        }
+    }
+
+    /// Sends an ERR packet for `event`.
+    pub(super) fn tell(&mut self, event: Event, sequence: u8, io: &mut Io<'_>) {
+        self.session.told(event);
+        write_event(event, "", u64::from(self.id), sequence, io.down);
+    }
+
+    /// Ends the client's connection between two commands.
+    pub(super) fn say_goodbye(
+        &mut self,
+        event: Event,
+        reason: CloseReason,
+        io: &mut Io<'_>,
+    ) -> Action {
+        // Nobody asked, so the packet stands where the next reply would begin.
+        self.tell(event, 0, io);
+        Action::Close {
+            reason,
+            is_cut: false,
+        }
+    }
+
+    /// The client's connection is over, whatever it waited for.
+    pub(super) fn gone(&mut self, reason: CloseReason, is_cut: bool, io: &mut Io<'_>) -> Action {
+        if !matches!(self.stage, Stage::Idle | Stage::Skipping(_)) {
+            io.notes.failed = Some(reason);
+        }
+        Action::Close { reason, is_cut }
+    }
+
+    /// The client has sent its last byte.
+    pub(super) fn leaving(&mut self, io: &mut Io<'_>) -> Action {
+        match self.stage {
+            // Nothing runs yet for which it could wait.
+            Stage::Leasing { .. } | Stage::Settling => {
+                self.gone(CloseReason::ClientGone, false, io)
+            }
+            _ => {
+                self.gone_at.get_or_insert(io.now);
+                Action::Wait
+            }
+        }
+    }
+
+    /// Another session has read out what the command wants to know.
+    pub(super) fn settled(&mut self, io: &mut Io<'_>) -> Action {
+        match self.stage {
+            Stage::Settling => self.run(io),
+            _ => Action::Wait,
+        }
+    }
+
+    /// Has the client told at its next command, and closed: what the command carried is lost, and an
+    /// EXECUTE must not run without it.
+    pub(super) fn owe(&mut self, event: Event, reason: CloseReason) {
+        let mut out = Output::default();
+        write_event(event, "", u64::from(self.id), 1, &mut out);
+        self.owe_packet(out.own().to_vec(), reason);
+    }
+
+    fn owe_packet(&mut self, packet: Vec<u8>, reason: CloseReason) {
+        self.owed = Some(Box::new(Owed { packet, reason }));
+    }
+
+    /// A command comes while an error is owed: it is answered with that, if it has a reply.
+    pub(super) fn meet_debt(&mut self, io: &mut Io<'_>) -> Action {
+        let rest = io.unread.get_mut(io.used..).unwrap_or_default();
+        let command = self.kept.bytes(&mut self.intake, &mut self.again, rest);
+        let code = command.get(HEADER_LEN).copied();
+        self.pass_over(io);
+        let skipped = match code {
+            Some(com::STMT_SEND_LONG_DATA | com::STMT_CLOSE) => Skipped::Answered,
+            Some(com::QUIT) => return self.gone(CloseReason::ClientQuit, false, io),
+            _ => Skipped::Owed,
+        };
+        match (self.intake.is_streaming(), skipped) {
+            (true, skipped) => {
+                self.enter(Stage::Skipping(skipped), io.now);
+                Action::Go
+            }
+            (false, Skipped::Owed) => self.pay(io),
+            (false, _) => self.over(io),
+        }
+    }
+
+    /// Says what is owed.
+    pub(super) fn pay(&mut self, io: &mut Io<'_>) -> Action {
+        let Some(mut owed) = self.owed.take() else {
+            return self.over(io);
+        };
+        if let Some(sequence) = owed.packet.get_mut(SEQUENCE_AT) {
+            *sequence = self.intake.last_sequence().wrapping_add(1);
+        }
+        io.down.bytes(&owed.packet);
+        Action::Close {
+            reason: owed.reason,
+            is_cut: false,
+        }
+    }
+
+    /// The leased connection is gone.
+    pub(super) fn upstream_gone(&mut self, io: &mut Io<'_>) -> Action {
+        let reason = CloseReason::UpstreamLost;
+        match self.stage {
+            _ if self.kept == Kept::Entry => self.entry_lost(io),
+            Stage::Ahead | Stage::Replying | Stage::Streaming => {
+                let is_answered = self.note_sequence(io) || self.has_answered;
+                self.discard(reason, io);
+                if is_answered || self.was_pinned || self.again.is_empty() {
+                    let failure = self.lost(is_answered, reason);
+                    return self.fail(failure, io);
+                }
+                self.pass_over(io);
+                self.kept = Kept::Again;
+                self.enter(Stage::Leasing { is_asked: false }, io.now);
+                Action::Go
+            }
+            Stage::Idle | Stage::Skipping(_) if io.held.is_some() => {
+                self.discard(reason, io);
+                self.owe(Event::SessionLost, reason);
+                Action::Go
+            }
+            Stage::Idle | Stage::Leasing { .. } | Stage::Settling | Stage::Skipping(_) => {
+                Action::Wait
+            }
+        }
+    }
+
+    /// The upstream is gone in the middle of an exchange.
+    fn lost(&self, is_answered: bool, reason: CloseReason) -> Failure {
+        let event = match is_answered || self.was_pinned {
+            true => Event::SessionLost,
+            false => Event::OutcomeUnknown,
+        };
+        Failure::new(event, reason)
+    }
+
+    /// Ends a statement that must not go on.
+    pub(super) fn interrupt(
+        &mut self,
+        event: Event,
+        reason: CloseReason,
+        io: &mut Io<'_>,
+    ) -> Action {
+        let loses_state = !self.session.pins().is_empty();
+        self.note_sequence(io);
+        self.discard(reason, io);
+        let failure = Failure {
+            event,
+            reason,
+            loses_state,
+        };
+        self.fail(failure, io)
+    }
+
+    /// Remembers where an ERR could stand in the reply; whether any of it has passed.
+    fn note_sequence(&mut self, io: &Io<'_>) -> bool {
+        let Some(held) = io.held.as_deref() else {
+            return false;
+        };
+        if held.is_unanswered() {
+            self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
+            return false;
+        }
+        self.reply_sequence = held.is_at_boundary().then(|| held.next_sequence());
+        true
+    }
+
+    /// The upstream session cannot go on with the exchange.
+    pub(super) fn failed_upstream(&mut self, fault: Fault, io: &mut Io<'_>) -> Action {
+        self.note_sequence(io);
+        io.notes.fault = Some(fault);
+        match fault {
+            Fault::Refused => self.refused_state(io),
+            Fault::Unmovable | Fault::LastStatementLost => {
+                let event = match fault {
+                    _ if self.was_pinned => Event::SessionLost,
+                    Fault::LastStatementLost => Event::LastStatementLost,
+                    _ => Event::Unmovable,
+                };
+                self.discard(CloseReason::StateLost, io);
+                self.fail(Failure::new(event, CloseReason::StateLost), io)
+            }
+            Fault::StateLost | Fault::Protocol(_) => {
+                if self.has_answered {
+                    // What was refused may have been counted and not sent: no ERR can be numbered.
+                    self.reply_sequence = None;
+                }
+                let reason = CloseReason::UpstreamProtocol;
+                self.discard(reason, io);
+                let failure = self.lost(self.has_answered, reason);
+                self.fail(failure, io)
+            }
+        }
+    }
+
+    /// The server has refused the session's state, and its own error stands for the answer.
+    fn refused_state(&mut self, io: &mut Io<'_>) -> Action {
+        let reason = CloseReason::StateLost;
+        io.notes.doubts_schema = true;
+        io.notes.has_server_error = true;
+        io.notes.failed = Some(reason);
+        self.discard(reason, io);
+        if !self.session.awaits_reply() {
+            let packet = io.down.own().to_vec();
+            io.down.clear();
+            self.owe_packet(packet, reason);
+        } else if self.was_pinned {
+            // A transaction may have ended with the connection, unseen by the client.
+            return Action::Close {
+                reason,
+                is_cut: false,
+            };
+        }
+        self.answered(io)
+    }
+}
