@@ -7,15 +7,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::admission::Admitted;
-use super::endpoint::UpstreamConnection;
 use super::failure::Owed;
+use super::fault;
+use super::lease::{Ending, Leased};
 use super::login::Registered;
 use super::world::{Drain, World};
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::net::{Buf, Stream, Timer};
-use crate::pool::{Lease, LeaseEnd};
 use crate::session::mysql::downstream::{Next, Session, write_event};
 use crate::session::mysql::effects::PinSet;
 use crate::session::mysql::intake::{Intake, IntakeError, Taken};
@@ -38,7 +38,7 @@ pub(super) struct Client {
     pub(super) pending: Option<Buf>,
     /// Bytes that came with the login's last packet, before `pending`.
     pub(super) early: Vec<u8>,
-    pub(super) lease: Option<Lease<Box<UpstreamConnection>>>,
+    pub(super) lease: Option<Leased>,
     /// Counted while the lease outlives its exchange.
     pub(super) kept: Option<Kept>,
     /// What the client's next command is told, as what it relies on is lost already.
@@ -147,7 +147,7 @@ impl Client {
             return Poll::Ready(Idle::Drain);
         }
         if let Some(lease) = &mut self.lease
-            && lease.connection.stream.poll_receive(cx).is_ready()
+            && lease.connection_mut().stream.poll_receive(cx).is_ready()
         {
             // Nothing was asked, so whatever came is the server's goodbye.
             return Poll::Ready(Idle::LeaseLost);
@@ -244,7 +244,7 @@ impl Client {
                 let held = self
                     .lease
                     .as_mut()
-                    .map(|lease| &mut lease.connection.session);
+                    .map(|lease| &mut lease.connection_mut().session);
                 let out = &mut scratch.out;
                 let next = self
                     .session
@@ -253,7 +253,7 @@ impl Client {
                 if let Some(lease) = &mut self.lease
                     && !scratch.upstream.is_empty()
                 {
-                    lease.connection.stream.send_bytes(&scratch.upstream);
+                    lease.connection_mut().stream.send_bytes(&scratch.upstream);
                 }
                 next
             };
@@ -373,48 +373,31 @@ impl Client {
     }
 
     /// Returns a clean connection to its pool.
-    pub(super) fn give_back(&mut self, lease: Lease<Box<UpstreamConnection>>) {
+    pub(super) fn give_back(&mut self, lease: Leased) {
         self.kept = None;
-        let owner = self.session.owner();
-        let connection = &lease.connection;
+        fault::point("exchange.return");
+        let connection = lease.connection();
         if connection.stream.is_disturbed() || !connection.session.is_idle() {
-            let end = LeaseEnd::Discard(CloseReason::UpstreamLost);
-            return self.admitted.pool.end(&self.world, lease, owner, end);
+            return lease.end(Ending::Discard(CloseReason::UpstreamLost));
         }
         let Some(pool) = self.admitted.pool_for(connection.session.has_schema()) else {
-            return self
-                .admitted
-                .pool
-                .end(&self.world, lease, owner, LeaseEnd::Return);
+            return lease.end(Ending::Return);
         };
-        let held = std::mem::replace(&mut self.admitted.pool, pool);
-        held.end_into(&self.world, &self.admitted.pool, lease, owner);
+        self.admitted.pool = Rc::clone(&pool);
+        lease.end(Ending::Move(pool));
     }
 
     /// Closes the leased connection, if there is one, and forgets what lived on it.
     pub(super) fn discard(&mut self, reason: CloseReason) {
         self.kept = None;
         if let Some(lease) = self.lease.take() {
-            let owner = self.session.owner();
-            self.admitted
-                .pool
-                .end(&self.world, lease, owner, LeaseEnd::Discard(reason));
+            lease.end(Ending::Discard(reason));
         }
         self.session.lose_lease();
     }
 
     pub(super) fn now(&self) -> Now {
         self.world.net.now()
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            let owner = self.session.owner();
-            let end = LeaseEnd::Discard(CloseReason::ClientGone);
-            self.admitted.pool.end(&self.world, lease, owner, end);
-        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::endpoint::{EndpointState, PoolState, UpstreamConnection};
+use super::fault;
+use super::permit::Permit;
 use super::world::World;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
@@ -52,90 +54,109 @@ impl DialError {
     }
 }
 
-/// Starts a connect for `pool`, which has taken a permit and counted it.
-pub(super) fn start(world: &Rc<World>, pool: &Rc<PoolState>) {
-    let (world, pool) = (Rc::clone(world), Rc::clone(pool));
-    let guard = Guard {
-        world: Rc::clone(&world),
-        pool: Rc::clone(&pool),
-        is_done: false,
-    };
+/// Starts a connect for `pool` with a permit for it.
+pub(super) fn start(world: &Rc<World>, pool: &Rc<PoolState>, permit: Permit) {
+    let world = Rc::clone(world);
+    let connecting = Connecting::new(pool);
     net::spawn("upstream connect", async move {
-        let mut guard = guard;
         let began = world.net.now();
-        let result = dial(&world, &pool).await;
-        guard.is_done = true;
-        finish(&world, &pool, began, result);
+        let result = dial(&world, &connecting.pool).await;
+        fault::point("dial.done");
+        match result {
+            Ok(opened) => joined(&world, connecting, began, opened, permit),
+            Err(error) => failed(&world, connecting, &error, permit),
+        }
     })
     .detach();
 }
 
-/// Frees the permit should the connect end by a panic.
-struct Guard {
-    world: Rc<World>,
+/// A connect that its pool counts until it is over, by a panic too.
+struct Connecting {
     pool: Rc<PoolState>,
-    is_done: bool,
+    is_joining: bool,
 }
 
-impl Drop for Guard {
+impl Connecting {
+    fn new(pool: &Rc<PoolState>) -> Self {
+        pool.pool.borrow_mut().connect_started();
+        Self {
+            pool: Rc::clone(pool),
+            is_joining: false,
+        }
+    }
+}
+
+impl Drop for Connecting {
     fn drop(&mut self) {
-        if !self.is_done {
+        if !self.is_joining {
             self.pool.pool.borrow_mut().connect_failed();
-            self.pool.endpoint.released(&self.world);
         }
     }
 }
 
-fn finish(
+/// What a connect gives.
+pub(super) struct Opened {
+    stream: Stream,
+    session: Upstream,
+}
+
+impl Opened {
+    /// With the permit that it was opened with.
+    pub(super) fn with(self, permit: Permit) -> Box<UpstreamConnection> {
+        UpstreamConnection::new(self.stream, self.session, permit)
+    }
+}
+
+fn joined(
     world: &Rc<World>,
-    pool: &Rc<PoolState>,
+    mut connecting: Connecting,
     began: Now,
-    result: Result<UpstreamConnection, DialError>,
+    opened: Opened,
+    permit: Permit,
 ) {
-    let endpoint = &pool.endpoint;
     let now = world.net.now();
-    match result {
-        Ok(connection) => {
-            endpoint.backoff.borrow_mut().on_success();
-            endpoint.metrics.connects.inc();
-            endpoint.metrics.connect_time.record(now.since(began));
-            let ended = pool.pool.borrow_mut().connected(
-                Box::new(connection),
-                now,
-                &mut world.prng.borrow_mut(),
-            );
-            pool.place(world, ended);
-            endpoint.settle(world);
-        }
-        Err(error) => {
-            endpoint.metrics.connect_failures.inc();
-            crate::log!(
-                Warn,
-                "upstream connect failed",
-                endpoint = endpoint.name,
-                reason = error.reason.label(),
-                error = error.text
-            );
-            pool.pool.borrow_mut().connect_failed();
-            endpoint
-                .backoff
-                .borrow_mut()
-                .on_failure(now, &mut world.prng.borrow_mut());
-            endpoint.fail_hopeless(now);
-            endpoint.released(world);
-            world.kick();
-        }
-    }
+    let pool = Rc::clone(&connecting.pool);
+    let endpoint = &pool.endpoint;
+    endpoint.backoff.borrow_mut().on_success();
+    endpoint.metrics.connects.inc();
+    endpoint.metrics.connect_time.record(now.since(began));
+    let connection = opened.with(permit);
+    let ended = {
+        let mut inner = pool.pool.borrow_mut();
+        connecting.is_joining = true;
+        inner.connected(connection, now, &mut world.prng.borrow_mut())
+    };
+    pool.place(world, ended);
+    endpoint.settle(world);
 }
 
-/// Makes a connection for `pool`; the caller has taken a permit for it.
+fn failed(world: &Rc<World>, connecting: Connecting, error: &DialError, permit: Permit) {
+    let now = world.net.now();
+    let pool = Rc::clone(&connecting.pool);
+    let endpoint = &pool.endpoint;
+    endpoint.metrics.connect_failures.inc();
+    crate::log!(
+        Warn,
+        "upstream connect failed",
+        endpoint = endpoint.name,
+        reason = error.reason.label(),
+        error = error.text
+    );
+    drop(connecting);
+    let mut prng = world.prng.borrow_mut();
+    endpoint.backoff.borrow_mut().on_failure(now, &mut prng);
+    drop(prng);
+    endpoint.fail_hopeless(now);
+    // Not before: what it lets begin has to know of the failure.
+    drop(permit);
+    world.kick();
+}
+
+/// Makes a connection for `pool`; the caller holds the permit for it.
 ///
 /// # Errors
 /// Why none of the endpoint's addresses gave one.
-pub(super) async fn dial(
-    world: &Rc<World>,
-    pool: &Rc<PoolState>,
-) -> Result<UpstreamConnection, DialError> {
+pub(super) async fn dial(world: &Rc<World>, pool: &Rc<PoolState>) -> Result<Opened, DialError> {
     let deadlines = world.replica().snapshot.deadlines.clone();
     let began = world.net.now();
     let total = began.plus(deadlines.connect_total);
@@ -190,7 +211,7 @@ async fn login(
     pool: &PoolState,
     stream: Stream,
     deadline: Deadline,
-) -> Result<UpstreamConnection, DialError> {
+) -> Result<Opened, DialError> {
     let mut timer = world.net.timer();
     timer.set(deadline);
     let mut packets = Packets {
@@ -228,7 +249,7 @@ async fn login(
     let session = Upstream::new(login_facts(pool, &facts));
     let mut stream = packets.stream;
     stream.start_receiving();
-    Ok(UpstreamConnection { stream, session })
+    Ok(Opened { stream, session })
 }
 
 fn login_facts(pool: &PoolState, facts: &ServerFacts) -> LoginFacts {
@@ -313,24 +334,26 @@ pub(super) fn close(
     connection: Box<UpstreamConnection>,
     reason: CloseReason,
 ) {
-    let permit = Permit::held(world, endpoint);
-    close_with(world, endpoint, connection, reason, Some(permit));
+    let UpstreamConnection {
+        stream,
+        session,
+        permit,
+        ..
+    } = *connection;
+    close_with(world, endpoint, stream, session, reason, Some(permit));
 }
 
-/// As [`close`], of a connection whose permit is told apart from it.
+/// As [`close`], of a connection whose permit another may have got.
 pub(super) fn close_with(
     world: &Rc<World>,
     endpoint: &Rc<EndpointState>,
-    connection: Box<UpstreamConnection>,
+    mut stream: Stream,
+    mut session: Upstream,
     reason: CloseReason,
     permit: Option<Permit>,
 ) {
     endpoint.metrics.closed.inc(reason);
     let world = Rc::clone(world);
-    let UpstreamConnection {
-        mut stream,
-        mut session,
-    } = *connection;
     if session.is_idle() {
         let mut out = Vec::new();
         session.read_out_all(&mut out);
@@ -350,6 +373,7 @@ pub(super) fn close_with(
         drop(stream);
         timer.set(world.net.now().plus(CLOSE_SETTLE));
         poll_fn(|cx| timer.poll(cx)).await;
+        fault::point("close.done");
         drop(permit);
     })
     .detach();
@@ -371,37 +395,6 @@ pub(super) fn poll_end(
             }
             Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
             Poll::Pending => return Poll::Pending,
-        }
-    }
-}
-
-/// A permit that a connection uses; free when this is dropped.
-pub(super) struct Permit {
-    world: Rc<World>,
-    endpoint: Rc<EndpointState>,
-    is_passed_on: bool,
-}
-
-impl Permit {
-    /// Of a connection that is open or about to be opened.
-    pub(super) fn held(world: &Rc<World>, endpoint: &Rc<EndpointState>) -> Self {
-        Self {
-            world: Rc::clone(world),
-            endpoint: Rc::clone(endpoint),
-            is_passed_on: false,
-        }
-    }
-
-    /// Whoever has the connection now answers for it.
-    pub(super) fn pass_on(mut self) {
-        self.is_passed_on = true;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if !self.is_passed_on {
-            self.endpoint.released(&self.world);
         }
     }
 }

@@ -12,8 +12,10 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use super::dial;
+use super::fault;
 use super::kill::{self, Reaper};
-use super::lend;
+use super::lease::{Ending, LeaseQueue, Leased};
+use super::permit::Permit;
 use super::world::World;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
@@ -21,8 +23,8 @@ use crate::base::codes::Event;
 use crate::base::ident::{CoreId, EndpointId};
 use crate::net::{SocketOptions, Stream};
 use crate::pool::{
-    Backoff, Counts, Demand, Effect, Ended, Key, Lease, LeaseEnd, OnReturn, Patience, Permits,
-    Pool, PoolLimits, WaiterId,
+    Backoff, Counts, Demand, Effect, Ended, Key, OnReturn, Patience, Permits, Pool, PoolLimits,
+    WaiterId,
 };
 use crate::session::mysql::connect::ConnectConfig;
 use crate::session::mysql::upstream::{Tally, Upstream};
@@ -36,14 +38,30 @@ pub(super) const WITHOUT_SCHEMA: u64 = 1 << 63;
 /// within two seconds, however long it was away.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1_500));
 
-/// An upstream connection: its socket and its session.
+/// An upstream connection: its socket, its session and its permit.
 pub(super) struct UpstreamConnection {
     pub(super) stream: Stream,
     pub(super) session: Upstream,
+    /// Free when all else is gone.
+    pub(super) permit: Permit,
+    /// Who has it.
+    pub(super) leases: LeaseQueue,
+}
+
+impl UpstreamConnection {
+    /// A connection that nobody has leased.
+    pub(super) fn new(stream: Stream, session: Upstream, permit: Permit) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            session,
+            permit,
+            leases: LeaseQueue::default(),
+        })
+    }
 }
 
 /// What a waiting session is given in the end.
-type Delivery = Result<Lease<Box<UpstreamConnection>>, Event>;
+type Delivery = Result<Leased, Event>;
 
 /// One core's side of one endpoint.
 pub(super) struct EndpointState {
@@ -174,11 +192,13 @@ impl EndpointState {
                     .borrow()
                     .connects_wanted(self.permits.borrow().spare());
                 let may_try = self.backoff.borrow().may_try(now, counts.connecting);
-                if wanted == 0 || !may_try || !self.permits.borrow_mut().try_take() {
+                if wanted == 0 || !may_try {
                     break;
                 }
-                pool.pool.borrow_mut().connect_started();
-                dial::start(world, pool);
+                let Some(permit) = Permit::take(world, self) else {
+                    break;
+                };
+                dial::start(world, pool, permit);
             }
         }
     }
@@ -291,11 +311,8 @@ impl PoolState {
         prefer_last: bool,
         deadline: Deadline,
     ) -> Result<Acquired, Event> {
-        // Only a statement that reads what the last one left minds which connection it gets.
-        let wanted = if prefer_last { owner } else { 0 };
-        if let Some(lease) = self.take_idle(world, wanted) {
-            lease.connection.session.claimed_by(owner);
-            return Ok(Acquired::Now(lease));
+        if let Some(leased) = self.take_idle(world, owner, prefer_last) {
+            return Ok(Acquired::Now(leased));
         }
         let now = world.net.now();
         if self
@@ -328,17 +345,20 @@ impl PoolState {
         Ok(Acquired::Later(wait))
     }
 
-    /// Leases an idle connection: the one that `wanted` used last, else the one used last by anybody.
+    /// Leases an idle connection to `owner`: with `prefer_last` the one on which it has left
+    /// something, else the one used last by anybody.
     pub(super) fn take_idle(
         self: &Rc<Self>,
         world: &Rc<World>,
-        wanted: u64,
-    ) -> Option<Lease<Box<UpstreamConnection>>> {
+        owner: u64,
+        prefer_last: bool,
+    ) -> Option<Leased> {
+        // Only a statement that reads what the last one left minds which connection it gets.
+        let wanted = if prefer_last { owner } else { 0 };
         loop {
             let lease = self.pool.borrow_mut().take(wanted)?;
             if !lease.connection.stream.is_disturbed() {
-                self.lease_counts(1);
-                return Some(lease);
+                return Some(Leased::new(world, self, lease, owner));
             }
             // A readable byte on an idle connection: the server has ended it (trap 22).
             let lease = self.pool.borrow_mut().give_up(lease, 0);
@@ -357,85 +377,13 @@ impl PoolState {
         self.place(world, ended);
     }
 
-    pub(super) fn lease_counts(&self, by: i32) {
-        let leased = &self.endpoint.leased;
-        leased.set(leased.get().saturating_add_signed(by));
-        if by > 0 {
-            self.endpoint.metrics.leases.inc();
-        }
-    }
-
-    /// Ends a lease.
-    pub(super) fn end(
-        self: &Rc<Self>,
-        world: &Rc<World>,
-        lease: Lease<Box<UpstreamConnection>>,
-        owner: u64,
-        end: LeaseEnd,
-    ) {
-        self.lease_counts(-1);
-        lease.connection.session.unclaimed();
-        let now = world.net.now();
-        let lease = match end {
-            LeaseEnd::Return => match self.reaper.take(lease) {
-                Some(lease) => lease,
-                None => return,
-            },
-            LeaseEnd::Discard(_) => lease,
-        };
-        if end == LeaseEnd::Return {
-            let given = self.on_return(now);
-            if given != OnReturn::Keep {
-                let lease = self.pool.borrow_mut().give_up(lease, owner);
-                return lend::give_returned(world, self, lease, &given);
-            }
-        }
-        // Only a session that left something on the connection wants this very one back.
-        let mark = if lease.connection.session.holds_for(owner) {
-            owner
-        } else {
-            0
-        };
-        let ended = self.pool.borrow_mut().end(lease, mark, end, now);
-        self.place(world, ended);
-    }
-
     /// What is to become of a returned connection: another core or pool may be due it.
-    fn on_return(&self, now: Now) -> OnReturn {
+    pub(super) fn on_return(&self, now: Now) -> OnReturn {
         let oldest = self.pool.borrow().oldest_waiter();
         let pools = self.endpoint.pools.borrow();
         let demand = demand(&pools, self.endpoint.backoff.borrow().is_waiting(now));
         let mut permits = self.endpoint.permits.borrow_mut();
         permits.on_return(now, oldest.map(|waiter| waiter.since), &demand)
-    }
-
-    /// Ends a lease by closing its connection, whatever runs on it.
-    pub(super) fn close(
-        &self,
-        world: &Rc<World>,
-        lease: Lease<Box<UpstreamConnection>>,
-        owner: u64,
-        reason: CloseReason,
-    ) {
-        self.lease_counts(-1);
-        let lease = self.pool.borrow_mut().give_up(lease, owner);
-        dial::close(world, &self.endpoint, lease.connection, reason);
-    }
-
-    /// Ends a lease whose connection has come into a schema, and belongs to another pool now.
-    pub(super) fn end_into(
-        self: &Rc<Self>,
-        world: &Rc<World>,
-        other: &Rc<PoolState>,
-        lease: Lease<Box<UpstreamConnection>>,
-        owner: u64,
-    ) {
-        self.lease_counts(-1);
-        lease.connection.session.unclaimed();
-        let lease = self.pool.borrow_mut().give_up(lease, owner);
-        let ended = other.pool.borrow_mut().lent(lease, world.net.now());
-        other.place(world, ended);
-        self.endpoint.settle(world);
     }
 
     /// Carries out what the bookkeeping decided for a connection.
@@ -454,18 +402,19 @@ impl PoolState {
                     self.endpoint.settle(world);
                 }
             }
-            Ended::HandedOver { to, lease } => self.deliver(to.owner, Ok(lease)),
+            Ended::HandedOver { to, lease } => {
+                let leased = Leased::new(world, self, lease, to.owner);
+                self.deliver(to.owner, Ok(leased));
+            }
             Ended::Close(connection, reason) => kill::end(world, self, connection, reason),
         }
     }
 
     fn deliver(&self, owner: u64, delivery: Delivery) {
+        fault::point("lease.deliver");
         let mut deliveries = self.deliveries.borrow_mut();
         // A waiter is cancelled in the queue before it leaves, so its entry is still here.
         if let Some(waiting) = deliveries.get_mut(&owner) {
-            if let Ok(lease) = &delivery {
-                lease.connection.session.claimed_by(owner);
-            }
             waiting.delivery = Some(delivery);
             if let Some(waker) = waiting.waker.take() {
                 waker.wake();
@@ -477,7 +426,7 @@ impl PoolState {
 /// What [`PoolState::acquire`] gives.
 pub(super) enum Acquired {
     /// An idle connection.
-    Now(Lease<Box<UpstreamConnection>>),
+    Now(Leased),
     /// A place in the queue.
     Later(LeaseWait),
 }
@@ -504,7 +453,6 @@ impl LeaseWait {
         deliveries.remove(&self.owner);
         drop(deliveries);
         if delivery.is_ok() {
-            self.pool.lease_counts(1);
             let waited = self.world.net.now().since(self.since);
             self.pool.endpoint.metrics.lease_wait.record(waited);
         }
@@ -517,14 +465,12 @@ impl Drop for LeaseWait {
         self.pool.pool.borrow_mut().cancel(self.waiter);
         let waiting = self.pool.deliveries.borrow_mut().remove(&self.owner);
         if let Some(Waiting {
-            delivery: Some(Ok(lease)),
+            delivery: Some(Ok(leased)),
             ..
         }) = waiting
         {
             // Delivered to somebody who left in the same turn: the next one has it.
-            self.pool.lease_counts(1);
-            self.pool
-                .end(&self.world, lease, self.owner, LeaseEnd::Return);
+            leased.end(Ending::Return);
         } else {
             self.pool.endpoint.settle(&self.world);
         }

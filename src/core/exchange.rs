@@ -10,17 +10,17 @@ use std::task::Poll;
 use super::client::{Client, Command, End};
 use super::endpoint::Acquired;
 use super::failure::Failure;
+use super::fault;
 use super::watch::{Streaming, Wake, Watch};
 use super::world::Drain;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::net::{Buf, Stream};
-use crate::pool::Lease;
 use crate::session::mysql::exchange::{After, Begin, Fault, Progress};
 use crate::session::mysql::output::{Output, Span};
 
-use super::endpoint::UpstreamConnection;
+use super::lease::Leased;
 
 /// The longest read-only command that is kept for a second attempt.
 const AGAIN_LEN_MAX: usize = 512;
@@ -42,6 +42,7 @@ impl Client {
             if self.lease.is_none() {
                 match self.wait_for_lease(prefer_last, statement).await {
                     Ok((lease, has_waited)) => {
+                        fault::point("exchange.leased");
                         self.lease = Some(lease);
                         if has_waited && prefer_last && command.is_some() {
                             return Ok(command);
@@ -97,10 +98,7 @@ impl Client {
     }
 
     /// Waits for an upstream connection.
-    pub(super) async fn acquire(
-        &mut self,
-        prefer_last: bool,
-    ) -> Result<Lease<Box<UpstreamConnection>>, Failed> {
+    pub(super) async fn acquire(&mut self, prefer_last: bool) -> Result<Leased, Failed> {
         let acquired = self.wait_for_lease(prefer_last, Deadline::NEVER).await;
         acquired.map(|(lease, _)| lease)
     }
@@ -110,7 +108,7 @@ impl Client {
         &mut self,
         prefer_last: bool,
         statement: Deadline,
-    ) -> Result<(Lease<Box<UpstreamConnection>>, bool), Failed> {
+    ) -> Result<(Leased, bool), Failed> {
         let world = Rc::clone(&self.world);
         let replica = world.replica();
         let limit = self.now().plus(replica.snapshot.deadlines.pool_wait);
@@ -169,7 +167,9 @@ impl Client {
             }
         }
         let is_large = !command.is_whole();
+        fault::point("exchange.begun");
         self.send_command(command);
+        fault::point("exchange.sent");
         if is_large && let Err(outcome) = self.stream_command(&mut watch).await {
             return outcome;
         }
@@ -192,16 +192,16 @@ impl Client {
         scratch.upstream.clear();
         let is_whole = command.is_whole();
         let begin = self.session.begin(
-            &mut lease.connection.session,
+            &mut lease.connection_mut().session,
             &mut self.world.texts.borrow_mut(),
             command.bytes(),
             is_whole,
             &mut scratch.upstream,
         )?;
         if !scratch.upstream.is_empty() {
-            lease.connection.stream.send_bytes(&scratch.upstream);
+            lease.connection_mut().stream.send_bytes(&scratch.upstream);
         }
-        let tally = lease.connection.session.take_tally();
+        let tally = lease.connection_mut().session.take_tally();
         self.admitted.pool.endpoint.count(tally);
         self.is_replaced = begin == Begin::Replaced;
         Ok(begin)
@@ -211,15 +211,15 @@ impl Client {
         let Some(lease) = &mut self.lease else { return };
         match command {
             _ if self.is_replaced => {}
-            Command::Inline(buf) => lease.connection.stream.send(buf),
-            Command::Head { bytes, .. } => lease.connection.stream.send_bytes(&bytes),
+            Command::Inline(buf) => lease.connection_mut().stream.send(buf),
+            Command::Head { bytes, .. } => lease.connection_mut().stream.send_bytes(&bytes),
         }
     }
 
     pub(super) fn upstream_is_idle(&self) -> bool {
         self.lease
             .as_ref()
-            .is_some_and(|lease| lease.connection.session.is_idle())
+            .is_some_and(|lease| lease.connection().session.is_idle())
     }
 
     /// Streams the rest of a long command, no faster than the upstream takes it.
@@ -247,7 +247,7 @@ impl Client {
                 self.pending = Some(buf);
             }
             if let Some(lease) = &mut self.lease {
-                lease.connection.stream.send(piece);
+                lease.connection_mut().stream.send(piece);
             }
         }
         self.session
@@ -295,14 +295,15 @@ impl Client {
             return Err(Fault::StateLost);
         };
         let scratch = &mut *self.world.scratch.borrow_mut();
+        fault::point("exchange.reply");
         scratch.out.clear();
         scratch.upstream.clear();
-        let upstream = &mut lease.connection.session;
+        let upstream = &mut lease.connection_mut().session;
         let result =
             self.session
                 .on_reply(upstream, &mut buf, &mut scratch.out, &mut scratch.upstream);
         if !scratch.upstream.is_empty() {
-            lease.connection.stream.send_bytes(&scratch.upstream);
+            lease.connection_mut().stream.send_bytes(&scratch.upstream);
         }
         if self.session.awaits_reply() {
             self.has_answered |= !scratch.out.is_empty();
@@ -317,6 +318,7 @@ impl Client {
         let Some(mut lease) = self.lease.take() else {
             return Outcome::Done;
         };
+        fault::point("exchange.finish");
         let now = self.now();
         let metrics = &self.admitted.metrics;
         metrics.exchanges.inc();
@@ -329,9 +331,11 @@ impl Client {
         }
         let before = self.pinned;
         let mut last = Vec::new();
-        let after = self.session.end(&mut lease.connection.session, &mut last);
+        let after = self
+            .session
+            .end(&mut lease.connection_mut().session, &mut last);
         if !last.is_empty() {
-            lease.connection.stream.send_bytes(&last);
+            lease.connection_mut().stream.send_bytes(&last);
         }
         let pins = self.session.pins();
         self.pinned = pins;

@@ -148,7 +148,7 @@ impl Client {
         let Some(lease) = &self.lease else {
             return false;
         };
-        let upstream = &lease.connection.session;
+        let upstream = &lease.connection().session;
         if upstream.is_unanswered() {
             self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
             return false;

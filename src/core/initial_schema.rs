@@ -13,13 +13,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::client::{Client, End};
-use super::endpoint::UpstreamConnection;
 use super::exchange::Failed;
+use super::lease::Leased;
 use super::world::Drain;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
 use crate::net::Buf;
-use crate::pool::Lease;
 use crate::session::mysql::exchange::Fault;
 use crate::session::mysql::login::Login;
 use crate::wire::mysql::flags::status;
@@ -147,7 +146,7 @@ impl Client {
     }
 
     /// A connection that is idle now. Looking for one has the pool make one, if it may.
-    async fn acquire_idle(&mut self) -> Result<Lease<Box<UpstreamConnection>>, Failed> {
+    async fn acquire_idle(&mut self) -> Result<Leased, Failed> {
         let mut acquire = pin!(self.acquire(false));
         poll_fn(|cx| {
             Poll::Ready(match acquire.as_mut().poll(cx) {
@@ -186,11 +185,11 @@ impl Client {
         };
         let mut ahead = Vec::new();
         self.session
-            .begin_move(&mut lease.connection.session, &mut ahead);
+            .begin_move(&mut lease.connection_mut().session, &mut ahead);
         if !ahead.is_empty() {
-            lease.connection.stream.send_bytes(&ahead);
+            lease.connection_mut().stream.send_bytes(&ahead);
         }
-        let tally = lease.connection.session.take_tally();
+        let tally = lease.connection_mut().session.take_tally();
         self.admitted.pool.endpoint.count(tally);
         let limit = world.replica().snapshot.deadlines.pool_wait;
         self.timer.set(self.now().plus(limit));
@@ -205,7 +204,7 @@ impl Client {
         let Some(lease) = &mut self.lease else {
             return Poll::Ready(Err(Refusal::Lost));
         };
-        if let Poll::Ready(received) = lease.connection.stream.poll_receive(cx) {
+        if let Poll::Ready(received) = lease.connection_mut().stream.poll_receive(cx) {
             return Poll::Ready(match received {
                 Ok(Some(buf)) => Ok(buf),
                 Ok(None) | Err(_) => Err(Refusal::Lost),
@@ -235,7 +234,7 @@ impl Client {
         let scratch = &mut *self.world.scratch.borrow_mut();
         scratch.out.clear();
         scratch.upstream.clear();
-        let upstream = &mut lease.connection.session;
+        let upstream = &mut lease.connection_mut().session;
         let result = self
             .session
             .on_reply(upstream, buf, &mut scratch.out, &mut scratch.upstream);

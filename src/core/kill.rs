@@ -19,12 +19,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::dial::{self, Permit};
+use super::dial;
 use super::endpoint::{PoolState, UpstreamConnection};
+use super::fault;
+use super::lease::{Ending, Leased};
+use super::permit::Permit;
 use super::world::World;
 use crate::base::close::CloseReason;
-use crate::net;
-use crate::pool::{Lease, LeaseEnd};
+use crate::net::{self, Stream};
+use crate::session::mysql::upstream::Upstream;
 
 /// How long a connection that is returned is waited for.
 const RETURN_WAIT: Duration = Duration::from_millis(500);
@@ -37,7 +40,8 @@ type Connection = Box<UpstreamConnection>;
 
 /// A connection that is to end.
 struct Doomed {
-    connection: Connection,
+    stream: Stream,
+    session: Upstream,
     reason: CloseReason,
     /// `None` once another connection was opened in its place.
     permit: Option<Permit>,
@@ -50,21 +54,22 @@ pub(super) struct Reaper {
     is_running: Cell<bool>,
     /// It waits for a returned connection.
     wants: Cell<bool>,
-    given: RefCell<Option<Lease<Connection>>>,
+    given: RefCell<Option<Leased>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Reaper {
-    /// Takes a returned connection if it waits for one.
-    pub(super) fn take(&self, lease: Lease<Connection>) -> Option<Lease<Connection>> {
-        if !self.wants.replace(false) {
-            return Some(lease);
-        }
-        *self.given.borrow_mut() = Some(lease);
+    /// Whether it waits for a returned connection and gets this one.
+    pub(super) fn takes(&self) -> bool {
+        self.wants.replace(false)
+    }
+
+    /// Gives it the connection that it [`Self::takes`], leased to it.
+    pub(super) fn give(&self, leased: Leased) {
+        *self.given.borrow_mut() = Some(leased);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        None
     }
 
     /// Whether it is at work.
@@ -76,8 +81,7 @@ impl Reaper {
     fn poll_ends(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut is_over = true;
         for doomed in self.doomed.borrow_mut().iter_mut() {
-            let connection = &mut *doomed.connection;
-            let end = dial::poll_end(&mut connection.stream, &mut connection.session, cx);
+            let end = dial::poll_end(&mut doomed.stream, &mut doomed.session, cx);
             is_over &= end.is_ready();
         }
         match is_over {
@@ -97,11 +101,17 @@ pub(super) fn end(
     if connection.session.is_idle() || connection.stream.has_ended() {
         return dial::close(world, &pool.endpoint, connection, reason);
     }
-    let permit = Some(Permit::held(world, &pool.endpoint));
-    pool.reaper.doomed.borrow_mut().push_back(Doomed {
-        connection,
-        reason,
+    let UpstreamConnection {
+        stream,
+        session,
         permit,
+        ..
+    } = *connection;
+    pool.reaper.doomed.borrow_mut().push_back(Doomed {
+        stream,
+        session,
+        reason,
+        permit: Some(permit),
     });
     if pool.reaper.is_running.replace(true) {
         return;
@@ -122,16 +132,16 @@ struct Running {
 /// The connection that KILL is said on.
 enum Hand {
     /// Leased from the pool.
-    Leased(Lease<Connection>),
+    Leased(Leased),
     /// Opened for this; it joins the pool.
-    Opened(Connection, Permit),
+    Opened(Connection),
 }
 
 impl Hand {
     fn connection(&mut self) -> &mut UpstreamConnection {
         match self {
-            Self::Leased(lease) => &mut lease.connection,
-            Self::Opened(connection, _) => connection,
+            Self::Leased(leased) => leased.connection_mut(),
+            Self::Opened(connection) => connection,
         }
     }
 }
@@ -158,7 +168,7 @@ impl Running {
             .doomed
             .take()
             .into_iter()
-            .partition(|doomed| doomed.connection.stream.has_ended());
+            .partition(|doomed| doomed.stream.has_ended());
         let has_work = !left.is_empty();
         *self.pool.reaper.doomed.borrow_mut() = left;
         ended.into_iter().for_each(|doomed| self.close(doomed));
@@ -167,15 +177,15 @@ impl Running {
 
     /// A connection to say KILL on.
     async fn obtain(&self) -> Result<Hand, String> {
-        if let Some(lease) = self.pool.take_idle(&self.world, 0) {
-            return Ok(Hand::Leased(lease));
+        if let Some(leased) = self.pool.take_idle(&self.world, 0, false) {
+            return Ok(Hand::Leased(leased));
         }
         let endpoint = &self.pool.endpoint;
-        if endpoint.permits.borrow_mut().try_take() {
-            return self.open(Permit::held(&self.world, endpoint)).await;
+        if let Some(permit) = Permit::take(&self.world, endpoint) {
+            return self.open(permit).await;
         }
-        if let Some(lease) = self.wait_for_return().await {
-            return Ok(Hand::Leased(lease));
+        if let Some(leased) = self.wait_for_return().await {
+            return Ok(Hand::Leased(leased));
         }
         let place = self
             .pool
@@ -184,7 +194,7 @@ impl Running {
             .borrow_mut()
             .iter_mut()
             .find_map(|doomed| {
-                doomed.connection.stream.shutdown_write();
+                doomed.stream.shutdown_write();
                 doomed.permit.take()
             });
         match place {
@@ -206,13 +216,14 @@ impl Running {
             let error = || Err("no other connection could be opened in time".to_owned());
             timer.poll(cx).map(|()| error())
         });
-        let connection = Box::new(connection.await?);
+        let opened = connection.await?;
+        fault::point("kill.opened");
         self.pool.endpoint.metrics.connects.inc();
-        Ok(Hand::Opened(connection, permit))
+        Ok(Hand::Opened(opened.with(permit)))
     }
 
     /// The next connection that is returned to the pool, before all who wait there.
-    async fn wait_for_return(&self) -> Option<Lease<Connection>> {
+    async fn wait_for_return(&self) -> Option<Leased> {
         let reaper = &self.pool.reaper;
         if self.pool.endpoint.budget.get() < 2 {
             return None;
@@ -220,9 +231,9 @@ impl Running {
         let mut timer = self.world.net.timer();
         timer.set(self.world.net.now().plus(RETURN_WAIT));
         reaper.wants.set(true);
-        let lease = poll_fn(|cx| {
-            if let Some(lease) = reaper.given.take() {
-                return Poll::Ready(Some(lease));
+        let leased = poll_fn(|cx| {
+            if let Some(leased) = reaper.given.take() {
+                return Poll::Ready(Some(leased));
             }
             *reaper.waker.borrow_mut() = Some(cx.waker().clone());
             if reaper.poll_ends(cx).is_ready() {
@@ -230,12 +241,10 @@ impl Running {
             }
             timer.poll(cx).map(|()| None)
         });
-        let lease = lease.await;
+        let leased = leased.await;
         reaper.wants.set(false);
-        if lease.is_some() {
-            self.pool.lease_counts(1);
-        }
-        lease
+        fault::point("kill.waited");
+        leased
     }
 
     /// Has the server kill all that is to end, while there is any.
@@ -243,7 +252,8 @@ impl Running {
         let result = loop {
             let next = self.pool.reaper.doomed.borrow_mut().pop_front();
             let Some(doomed) = next else { break Ok(()) };
-            let killed = self.kill(hand.connection(), &doomed.connection).await;
+            let killed = self.kill(hand.connection(), &doomed).await;
+            fault::point("kill.done");
             self.close(doomed);
             match killed {
                 Ok(()) => {}
@@ -262,7 +272,7 @@ impl Running {
     async fn kill(
         &self,
         connection: &mut UpstreamConnection,
-        doomed: &UpstreamConnection,
+        doomed: &Doomed,
     ) -> Result<(), String> {
         if doomed.stream.has_ended() {
             return Ok(());
@@ -276,6 +286,7 @@ impl Running {
         let id = doomed.session.thread_id;
         connection.session.begin_kill(id, &mut out);
         connection.stream.send_bytes(&out);
+        fault::point("kill.sent");
         self.pool.endpoint.metrics.kills.inc();
         let mut timer = self.world.net.timer();
         timer.set(self.world.net.now().plus(STEP_LIMIT));
@@ -304,18 +315,17 @@ impl Running {
     fn let_go(&self, hand: Hand) {
         let (world, pool) = (&self.world, &self.pool);
         match hand {
-            Hand::Leased(lease) if lease.connection.session.is_idle() => {
-                pool.end(world, lease, 0, LeaseEnd::Return);
+            Hand::Leased(leased) if leased.connection().session.is_idle() => {
+                leased.end(Ending::Return);
             }
             // Not killed in its turn: a server that does not answer one KILL answers no other.
-            Hand::Leased(lease) => pool.close(world, lease, 0, CloseReason::UpstreamLost),
-            Hand::Opened(connection, permit) if connection.session.is_idle() => {
-                permit.pass_on();
+            Hand::Leased(leased) => leased.end(Ending::Close(CloseReason::UpstreamLost)),
+            Hand::Opened(connection) if connection.session.is_idle() => {
                 pool.adopt(world, connection);
             }
-            Hand::Opened(connection, permit) => {
+            Hand::Opened(connection) => {
                 let reason = CloseReason::UpstreamLost;
-                dial::close_with(world, &pool.endpoint, connection, reason, Some(permit));
+                dial::close(world, &pool.endpoint, connection, reason);
             }
         }
     }
@@ -330,11 +340,13 @@ impl Running {
 
     fn close(&self, doomed: Doomed) {
         let Doomed {
-            connection,
+            stream,
+            session,
             reason,
             permit,
         } = doomed;
-        dial::close_with(&self.world, &self.pool.endpoint, connection, reason, permit);
+        let endpoint = &self.pool.endpoint;
+        dial::close_with(&self.world, endpoint, stream, session, reason, permit);
     }
 
     fn count_failure(&self, error: &str) {
@@ -355,9 +367,8 @@ impl Drop for Running {
         reaper.is_running.set(false);
         reaper.wants.set(false);
         let given = reaper.given.take();
-        if let Some(lease) = given {
-            self.pool.lease_counts(1);
-            self.pool.end(&self.world, lease, 0, LeaseEnd::Return);
+        if let Some(leased) = given {
+            leased.end(Ending::Return);
         }
         let left = reaper.doomed.take();
         left.into_iter().for_each(|doomed| self.close(doomed));

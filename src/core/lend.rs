@@ -14,7 +14,10 @@ use std::task::Poll;
 
 use super::dial;
 use super::endpoint::{EndpointState, PoolState, UpstreamConnection, demand};
+use super::fault;
+use super::lease::PooledLease;
 use super::message::{CoreMessage, Lent};
+use super::permit::{Permit, Travelling};
 use super::world::World;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
@@ -28,25 +31,22 @@ use crate::session::mysql::upstream::Upstream;
 const LEAVE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Hands the connection of `lease`, which has left `pool`, over to the core `to`.
-fn start(
-    world: &Rc<World>,
-    pool: &Rc<PoolState>,
-    lease: Lease<Box<UpstreamConnection>>,
-    to: CoreId,
-) {
-    pool.endpoint.permits.borrow_mut().lent(to);
-    pool.endpoint.show_permits();
+fn start(world: &Rc<World>, pool: &Rc<PoolState>, lease: PooledLease, to: CoreId) {
+    let (opened_at, retires_at) = (lease.opened_at, lease.retires_at);
+    let UpstreamConnection {
+        stream,
+        session,
+        permit,
+        ..
+    } = *lease.connection;
     let lending = Lending {
         world: Rc::clone(world),
         pool: Rc::clone(pool),
-        to,
-        is_done: false,
+        permit: permit.lend(to),
+        opened_at,
+        retires_at,
     };
-    net::spawn("upstream lend", async move {
-        let mut lending = lending;
-        lending.hand_over(lease).await;
-    })
-    .detach();
+    net::spawn("upstream lend", lending.hand_over(stream, session)).detach();
 }
 
 /// Gives away a returned connection that another core or pool is due: as it is, if the other core can
@@ -54,7 +54,7 @@ fn start(
 pub(super) fn give_returned(
     world: &Rc<World>,
     pool: &Rc<PoolState>,
-    lease: Lease<Box<UpstreamConnection>>,
+    lease: PooledLease,
     given: &OnReturn,
 ) {
     match given {
@@ -68,24 +68,21 @@ pub(super) fn give_returned(
     }
 }
 
-/// A connection that is leaving. Should its task end by a panic, the permit comes back.
+/// A connection that is leaving.
 struct Lending {
     world: Rc<World>,
     pool: Rc<PoolState>,
-    to: CoreId,
-    is_done: bool,
+    permit: Travelling,
+    opened_at: Now,
+    retires_at: Deadline,
 }
 
 impl Lending {
-    async fn hand_over(&mut self, lease: Lease<Box<UpstreamConnection>>) {
-        let (opened_at, retires_at) = (lease.opened_at, lease.retires_at);
-        let UpstreamConnection {
-            mut stream,
-            mut session,
-        } = *lease.connection;
+    async fn hand_over(self, mut stream: Stream, mut session: Upstream) {
         let mut timer = self.world.net.timer();
         timer.set(self.world.net.now().plus(LEAVE_WAIT));
         let is_read_out = read_out(&mut stream, &mut session, &mut timer).await;
+        fault::point("lend.read_out");
         let packed = is_read_out.then(|| session.pack()).flatten();
         let Some(packed) = packed else {
             return self.keep(Some(stream), session);
@@ -94,26 +91,27 @@ impl Lending {
             Ok(socket) => socket,
             Err(stream) => return self.keep(stream, session),
         };
+        fault::point("lend.detached");
         let lent = Lent {
             endpoint: self.pool.endpoint.id,
             from: self.world.core,
             key: self.pool.key.clone(),
             socket,
             session: packed,
-            opened_at,
-            retires_at,
+            opened_at: self.opened_at,
+            retires_at: self.retires_at,
         };
         let message = CoreMessage::Lent(Box::new(lent));
-        match self.world.mailboxes.send(self.to, message) {
+        match self.world.mailboxes.send(self.permit.to(), message) {
             Ok(()) => {
-                self.is_done = true;
+                self.permit.has_left();
                 self.pool.endpoint.metrics.lent.inc();
             }
             Err(refused) => {
                 crate::log!(
                     Warn,
                     "connection not lent",
-                    core = self.to.0,
+                    core = self.permit.to().0,
                     reason = refused
                 );
                 let stream = match refused.into_message() {
@@ -128,27 +126,16 @@ impl Lending {
     }
 
     /// Closes a connection that cannot leave.
-    fn keep(&mut self, stream: Option<Stream>, session: Upstream) {
-        // Without a stream the guard frees the permit.
+    fn keep(self, stream: Option<Stream>, session: Upstream) {
+        // Without a stream there is nothing to close, and the permit is free.
         let Some(stream) = stream else { return };
-        self.is_done = true;
-        self.pool.endpoint.permits.borrow_mut().not_lent(self.to);
-        self.pool.endpoint.show_permits();
-        let connection = Box::new(UpstreamConnection { stream, session });
-        let reason = match connection.stream.is_disturbed() {
+        let reason = match stream.is_disturbed() {
             true => CloseReason::UpstreamLost,
             false => CloseReason::PoolReclaimed,
         };
-        dial::close(&self.world, &self.pool.endpoint, connection, reason);
-    }
-}
-
-impl Drop for Lending {
-    fn drop(&mut self) {
-        if !self.is_done {
-            self.pool.endpoint.permits.borrow_mut().not_lent(self.to);
-            self.pool.endpoint.released(&self.world);
-        }
+        let permit = self.permit.stays();
+        let endpoint = &self.pool.endpoint;
+        dial::close_with(&self.world, endpoint, stream, session, reason, permit);
     }
 }
 
@@ -200,18 +187,27 @@ fn adopt(world: &World, endpoint: &EndpointState, socket: OwnedFd) -> Stream {
     stream
 }
 
-/// Takes over a connection that another core has lent.
+/// Takes over a connection that another core has lent: its permit at once, as messages come in an
+/// order that counts, and the rest in a task of its own.
 pub(super) fn take_over(world: &Rc<World>, lent: Lent) {
     let replica = world.replica();
     let endpoint = replica.endpoints.iter().find(|e| e.id == lent.endpoint);
     // Where a reload has removed the endpoint, its permits are gone with it.
     let Some(endpoint) = endpoint else { return };
-    endpoint.permits.borrow_mut().received(lent.from);
-    endpoint.metrics.permits_moved.inc();
-    endpoint.show_permits();
+    let permit = Permit::received(world, endpoint, lent.from);
+    let (world, endpoint) = (Rc::clone(world), Rc::clone(endpoint));
+    net::spawn("upstream take over", async move {
+        join(&world, &endpoint, lent, permit);
+    })
+    .detach();
+}
+
+/// Puts a connection that has come into the pool of its key.
+fn join(world: &Rc<World>, endpoint: &Rc<EndpointState>, lent: Lent, permit: Permit) {
+    fault::point("lend.received");
     let stream = adopt(world, endpoint, lent.socket);
     let session = Upstream::unpack(lent.session, &mut world.texts.borrow_mut());
-    let mut connection = Box::new(UpstreamConnection { stream, session });
+    let mut connection = UpstreamConnection::new(stream, session, permit);
     let pool = endpoint.known_pool(&lent.key);
     // What came while it was on no ring was not asked for: the server has ended it (trap 22).
     match pool {

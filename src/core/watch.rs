@@ -99,7 +99,7 @@ impl Client {
         let Some(lease) = &mut self.lease else {
             return Poll::Ready(Streaming::UpstreamLost);
         };
-        let upstream = &mut lease.connection.stream;
+        let upstream = &mut lease.connection_mut().stream;
         let is_taken = match upstream.poll_unsent_below(cx, UPSTREAM_UNSENT_MAX) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(_)) => return Poll::Ready(Streaming::UpstreamLost),
@@ -145,7 +145,7 @@ impl Client {
                 let Some(lease) = &mut self.lease else {
                     return Poll::Ready(Wake::UpstreamLost);
                 };
-                match lease.connection.stream.poll_receive(cx) {
+                match lease.connection_mut().stream.poll_receive(cx) {
                     Poll::Ready(Ok(Some(buf))) => {
                         watch.chunks = watch.chunks.saturating_add(1);
                         return Poll::Ready(Wake::Reply(buf));
