@@ -10,6 +10,7 @@ use crate::base::codes::Event;
 use crate::base::ident::{PlacementId, TenantId};
 use crate::pool::Key;
 use crate::session::mysql::connect::ConnectConfig;
+use crate::session::mysql::conversation::Limits;
 use crate::session::mysql::downstream::Session;
 use crate::session::mysql::login::LoginResult;
 use crate::telemetry::metrics::ExchangeSeries;
@@ -154,6 +155,19 @@ impl Admitted {
     /// The tenant's name in the configuration.
     pub(super) fn tenant_name(&self) -> &str {
         &self.pool.key.tenant
+    }
+
+    /// How long this client's waits may take, by the newest configuration.
+    pub(super) fn limits(&self, world: &World) -> Limits {
+        let replica = world.replica.borrow();
+        let deadlines = &replica.snapshot.deadlines;
+        Limits {
+            pool_wait: deadlines.pool_wait,
+            // Tenants are known by their position in the client's own snapshot.
+            statement: self.replica.snapshot.statement_deadline(self.tenant),
+            write_stall: deadlines.write_stall,
+            idle_client: deadlines.idle_client,
+        }
     }
 
     /// The pool for the session's next lease: of the newest snapshot, at a usable endpoint. `None`

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use super::client::{Client, End};
+use super::front::StreamFront;
 use super::login;
 use super::world::{Drain, World};
 use crate::base::close::CloseReason;
@@ -82,7 +83,7 @@ pub(super) async fn accept(world: Rc<World>, door: Rc<Door>, mut acceptor: Accep
 
 /// A client's task. The login has a box of its own, so that an idle client does not hold the memory
 /// that it needed.
-async fn serve(mut guard: Open, login: Pin<Box<impl Future<Output = Result<Client, End>>>>) {
+async fn serve(mut guard: Open, login: Pin<Box<impl Future<Output = Result<Client<StreamFront>, End>>>>) {
     let mut client = match login.await {
         Ok(client) => client,
         Err(end) => {

@@ -243,6 +243,14 @@ impl EndpointState {
         total.waiting
     }
 
+    /// Whether anybody waits for a connection of this endpoint.
+    pub(super) fn has_waiters(&self) -> bool {
+        let pools = self.pools.borrow();
+        pools
+            .iter()
+            .any(|pool| pool.pool.borrow().counts().waiting > 0)
+    }
+
     /// Whether statements are being killed.
     pub(super) fn is_reaping(&self) -> bool {
         let pools = self.pools.borrow();

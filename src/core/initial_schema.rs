@@ -6,20 +6,13 @@
 //! where a connection is idle; an endpoint that is busy or away does not keep out clients whose
 //! schema was good before, as their statements get the server's own error if it is gone.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::client::{Client, End};
-use super::exchange::Failed;
-use super::lease::Leased;
-use super::world::Drain;
+use super::front::{Front, StreamFront};
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
-use crate::net::Buf;
-use crate::session::mysql::exchange::Fault;
+use crate::session::mysql::conversation::Entered;
 use crate::session::mysql::login::Login;
 use crate::wire::mysql::flags::status;
 use crate::wire::mysql::frame::HEADER_LEN;
@@ -28,31 +21,7 @@ use crate::wire::mysql::response::decode_err;
 /// How long a login's schema is taken for good after its server has accepted it.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
 
-/// Upstream connections tried: an idle one may turn out to be dead.
-const ATTEMPTS: u8 = 2;
-
-/// Why a login's schema was not entered.
-enum Refusal {
-    /// The server's own ERR, header included.
-    Server(Vec<u8>),
-    /// The server could not be asked.
-    Gateway(Event),
-    /// The client is gone.
-    End(End),
-    /// The upstream connection was lost.
-    Lost,
-}
-
-impl From<Failed> for Refusal {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Told(event) => Self::Gateway(event),
-            Failed::End(end) => Self::End(end),
-        }
-    }
-}
-
-impl Client {
+impl Client<StreamFront> {
     /// Ends the login: with OK, or with an ERR where the schema that it names cannot be entered.
     pub(super) async fn finish_login(
         &mut self,
@@ -61,31 +30,28 @@ impl Client {
     ) -> Result<(), End> {
         let mut out = Vec::new();
         let entered = match names_schema {
-            true => self.enter_schema().await,
-            false => Ok(()),
+            true => self.enter_named_schema().await?,
+            false => Entered::Yes,
         };
         let end = match entered {
-            Ok(()) => {
+            Entered::Yes => {
                 login.finish_ok(status::AUTOCOMMIT, &mut out);
                 None
             }
-            Err(Refusal::End(end)) => Some(end),
-            Err(Refusal::Server(packet)) => {
+            Entered::Refused(packet) => {
                 forward(login, &packet, &mut out);
                 Some(CloseReason::LoginDenied)
             }
-            Err(Refusal::Gateway(event)) => {
+            Entered::Unknown(event) => {
                 self.refuse_login(login, event, &mut out);
                 Some(CloseReason::UpstreamConnect)
             }
-            Err(Refusal::Lost) => {
+            Entered::Lost => {
                 self.refuse_login(login, Event::NoEndpoint, &mut out);
                 Some(CloseReason::UpstreamLost)
             }
         };
-        if !out.is_empty() {
-            self.stream.send_bytes(&out);
-        }
+        self.front.send_bytes(&out);
         end.map_or(Ok(()), Err)
     }
 
@@ -95,66 +61,26 @@ impl Client {
         let sqlstate = String::from_utf8_lossy(&row.sqlstate);
         login.refuse(row.errno, &sqlstate, &text, out);
     }
+}
 
+impl<F: Front> Client<F> {
     /// Has the server enter the session's schema, unless it has done so lately.
-    async fn enter_schema(&mut self) -> Result<(), Refusal> {
-        let accepted = self.world.schema_accepted(self.schema_mark());
-        let Some(accepted) = accepted else {
-            return self.ask_for_schema(false).await;
-        };
-        if self.now().since(accepted) < KNOWN_FOR {
-            return Ok(());
+    async fn enter_named_schema(&mut self) -> Result<Entered, End> {
+        let mark = self.schema_mark();
+        let accepted = self.world.schema_accepted(mark);
+        let is_fresh = |accepted| self.now().since(accepted) < KNOWN_FOR;
+        if accepted.is_some_and(is_fresh) {
+            return Ok(Entered::Yes);
         }
-        match self.ask_for_schema(true).await {
-            Err(Refusal::Gateway(_) | Refusal::Lost) => Ok(()),
-            asked => asked,
-        }
-    }
-
-    /// Has the server enter the session's schema; on an idle connection or not at all if
-    /// `only_idle`.
-    async fn ask_for_schema(&mut self, only_idle: bool) -> Result<(), Refusal> {
-        let mut attempts = ATTEMPTS;
-        loop {
-            let acquired = match only_idle {
-                true => self.acquire_idle().await,
-                false => self.acquire(false).await,
-            };
-            self.lease = Some(acquired?);
-            let result = self.move_leased().await;
-            attempts = attempts.saturating_sub(1);
-            match result {
-                Ok(()) => {
-                    let now = self.now();
-                    self.world.remember_schema(self.schema_mark(), now);
-                    if let Some(lease) = self.lease.take() {
-                        self.give_back(lease);
-                    }
-                    return Ok(());
-                }
-                Err(refusal) => {
-                    if matches!(refusal, Refusal::Server(_)) {
-                        self.doubt_schema();
-                    }
-                    self.discard(CloseReason::StateLost);
-                    if !matches!(refusal, Refusal::Lost) || attempts == 0 {
-                        return Err(refusal);
-                    }
-                }
+        let entered = self.enter_schema(accepted.is_some()).await?;
+        Ok(match entered {
+            Entered::Yes => {
+                self.world.remember_schema(mark, self.now());
+                Entered::Yes
             }
-        }
-    }
-
-    /// A connection that is idle now. Looking for one has the pool make one, if it may.
-    async fn acquire_idle(&mut self) -> Result<Leased, Failed> {
-        let mut acquire = pin!(self.acquire(false));
-        poll_fn(|cx| {
-            Poll::Ready(match acquire.as_mut().poll(cx) {
-                Poll::Ready(acquired) => acquired,
-                Poll::Pending => Err(Failed::Told(Event::PoolWait)),
-            })
+            Entered::Unknown(_) | Entered::Lost if accepted.is_some() => Entered::Yes,
+            refused => refused,
         })
-        .await
     }
 
     /// Stands for endpoint, account and schema. Two with the same mark would only have one's
@@ -164,7 +90,11 @@ impl Client {
         let names = [
             pool.endpoint.name.as_bytes(),
             pool.key.user.as_bytes(),
-            self.session.vector().schema().unwrap_or_default(),
+            self.conversation
+                .session()
+                .vector()
+                .schema()
+                .unwrap_or_default(),
         ];
         let seed = self.admitted.replica.generation;
         names.iter().fold(seed, |seed, name| {
@@ -175,74 +105,6 @@ impl Client {
     /// The server has refused the session's state: its schema may be gone.
     pub(super) fn doubt_schema(&self) {
         self.world.forget_schema(self.schema_mark());
-    }
-
-    /// Brings the leased connection into the session's state.
-    async fn move_leased(&mut self) -> Result<(), Refusal> {
-        let world = Rc::clone(&self.world);
-        let Some(lease) = &mut self.lease else {
-            return Err(Refusal::Lost);
-        };
-        let mut ahead = Vec::new();
-        self.session
-            .begin_move(&mut lease.connection_mut().session, &mut ahead);
-        if !ahead.is_empty() {
-            lease.connection_mut().stream.send_bytes(&ahead);
-        }
-        let tally = lease.connection_mut().session.take_tally();
-        self.admitted.pool.endpoint.count(tally);
-        let limit = world.replica().snapshot.deadlines.pool_wait;
-        self.timer.set(self.now().plus(limit));
-        while !self.upstream_is_idle() {
-            let mut buf = poll_fn(|cx| self.poll_move(cx)).await?;
-            self.take_move(&mut buf)?;
-        }
-        Ok(())
-    }
-
-    fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<Result<Buf, Refusal>> {
-        let Some(lease) = &mut self.lease else {
-            return Poll::Ready(Err(Refusal::Lost));
-        };
-        if let Poll::Ready(received) = lease.connection_mut().stream.poll_receive(cx) {
-            return Poll::Ready(match received {
-                Ok(Some(buf)) => Ok(buf),
-                Ok(None) | Err(_) => Err(Refusal::Lost),
-            });
-        }
-        if self.pending.is_none() {
-            match self.stream.poll_receive(cx) {
-                Poll::Ready(Ok(Some(buf))) => self.pending = Some(buf),
-                Poll::Ready(Ok(None) | Err(_)) => {
-                    return Poll::Ready(Err(Refusal::End(CloseReason::ClientGone)));
-                }
-                Poll::Pending => {}
-            }
-        }
-        if self.world.drain() == Drain::Now {
-            return Poll::Ready(Err(Refusal::Gateway(Event::Drain)));
-        }
-        self.timer
-            .poll(cx)
-            .map(|()| Err(Refusal::Gateway(Event::PoolWait)))
-    }
-
-    fn take_move(&mut self, buf: &mut Buf) -> Result<(), Refusal> {
-        let Some(lease) = &mut self.lease else {
-            return Err(Refusal::Lost);
-        };
-        let scratch = &mut *self.world.scratch.borrow_mut();
-        scratch.out.clear();
-        scratch.upstream.clear();
-        let upstream = &mut lease.connection_mut().session;
-        let result = self
-            .session
-            .on_reply(upstream, buf, &mut scratch.out, &mut scratch.upstream);
-        match result {
-            Ok(_) => Ok(()),
-            Err(Fault::Refused) => Err(Refusal::Server(scratch.out.own().to_vec())),
-            Err(_) => Err(Refusal::Lost),
-        }
     }
 }
 

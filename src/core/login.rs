@@ -10,16 +10,15 @@ use std::task::Poll;
 use super::admission::{Admitted, Place};
 use super::client::{Client, End};
 use super::door::Door;
+use super::front::StreamFront;
 use super::world::{Drain, World};
 use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
 use crate::base::credential::{AuthPlugin, Verifier};
 use crate::config::{Snapshot, User};
-use crate::net::{Buf, Stream, Timer};
+use crate::net::{Buf, Chunk, Stream, Timer};
 use crate::session::mysql::downstream::{Session, SessionFacts};
-use crate::session::mysql::effects::PinSet;
-use crate::session::mysql::intake::Intake;
 use crate::session::mysql::login::{
     DECOY, DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, RsaOutcome,
     RsaWork, Users,
@@ -77,7 +76,7 @@ pub(super) async fn enter(
     door: Rc<Door>,
     stream: Stream,
     peer: SocketAddr,
-) -> Result<Client, End> {
+) -> Result<Client<StreamFront>, End> {
     let (number, connection_id) = world.new_client();
     let registered = Registered {
         world: Rc::clone(&world),
@@ -386,30 +385,17 @@ impl Entry {
         session: Session,
         admitted: Admitted,
         registered: Registered,
-    ) -> Client {
+    ) -> Client<StreamFront> {
         self.timer.set(Deadline::NEVER);
-        let mut client = Client {
-            world: self.world,
-            stream: self.stream,
-            session,
-            admitted,
-            timer: self.timer,
-            intake: Intake::default(),
-            pending: self.buf,
-            early: self.partial,
-            lease: None,
-            kept: None,
-            owed: None,
-            reply_sequence: Some(1),
-            has_answered: false,
-            is_replaced: false,
-            is_aborted: false,
-            pinned: PinSet::EMPTY,
-            again: Vec::new(),
-            _registered: registered,
+        let early = match (self.partial.is_empty(), self.buf) {
+            (true, buf) => buf.map(Chunk::Ring),
+            (false, buf) => {
+                self.partial.extend_from_slice(buf.as_deref().unwrap_or_default());
+                Some(Chunk::Heap(self.partial, 0))
+            }
         };
-        client.early.shrink_to_fit();
-        client
+        let front = StreamFront::new(self.stream, early);
+        Client::new(self.world, front, session, admitted, self.timer, registered)
     }
 }
 

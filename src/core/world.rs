@@ -16,6 +16,7 @@ use super::routing::Routing;
 use super::server_key::KeySlot;
 use crate::base::clock::Now;
 use crate::base::credential::Verifier;
+pub(super) use crate::base::drain::Drain;
 use crate::base::ident::{CoreId, EndpointId};
 use crate::base::prng::Prng;
 use crate::config::Snapshot;
@@ -26,24 +27,13 @@ use crate::session::mysql::statements::Texts;
 use crate::telemetry::metrics::CoreMetrics;
 use crate::wire::mysql::charset::Collation;
 
-/// How far a drain has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Drain {
-    /// Not draining.
-    Serving,
-    /// Connections end at command boundaries outside transactions.
-    Draining,
-    /// Every connection ends now.
-    Now,
-}
-
 /// Memory that drivers use between two awaits only; one set serves all of a core's connections.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// What goes to the client.
-    pub(super) out: Output,
-    /// What goes to the upstream ahead of, or in place of, the client's bytes.
-    pub(super) upstream: Vec<u8>,
+    pub(super) down: Output,
+    /// What goes to the upstream.
+    pub(super) up: Output,
 }
 
 /// One snapshot with what the core derived from it. Connections keep the one they began with.

@@ -217,6 +217,11 @@ impl Buf {
         head
     }
 
+    /// Bytes of the whole buffer that this is a range of.
+    pub fn capacity(&self) -> usize {
+        self.pool.buffer_bytes()
+    }
+
     /// Forgets the first `n` bytes (all of them if there are fewer).
     pub fn advance(&mut self, n: usize) {
         let n = self.bounded(n);

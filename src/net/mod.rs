@@ -18,6 +18,7 @@
 mod accept;
 mod alarm;
 mod buffer;
+mod chunk;
 mod clock;
 mod close;
 mod connect;
@@ -47,6 +48,7 @@ use std::task::{Context, Poll};
 pub use accept::Acceptor;
 pub use alarm::Alarm;
 pub use buffer::Buf;
+pub use chunk::Chunk;
 pub use clock::now as read_clock;
 pub use connect::Connecting;
 pub use options::{Keepalive, NetOptions, SocketOptions, bind, ensure_free};

@@ -87,6 +87,8 @@ pub(super) struct Socket {
     pub(super) reader: Waiter,
 
     pub(super) queue: SendQueue,
+    /// Bytes that the kernel has taken.
+    pub(super) taken: u64,
     pub(super) header: Option<Box<Header>>,
     /// Listed in `Hub::dirty`.
     pub(super) dirty: bool,
@@ -121,6 +123,7 @@ impl Socket {
             paused: false,
             reader: Waiter::default(),
             queue: SendQueue::new(),
+            taken: 0,
             header: None,
             dirty: false,
             send_cancelled: false,
@@ -283,6 +286,7 @@ impl Socket {
         hub.recycle(self.header.take());
         let sent = usize::try_from(result).unwrap_or(0);
         hub.stats.bytes_sent += sent as u64;
+        self.taken += sent as u64;
         if let Some(meter) = &self.meter {
             meter.sent.add(sent as u64);
         }

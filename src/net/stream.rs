@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::buffer::Buf;
+use super::chunk::Chunk;
 use super::slab::Key;
 use super::socket::{End, Meter, Receiving, Shutdown, Socket};
 use super::state::State;
@@ -161,6 +162,15 @@ impl Stream {
         });
     }
 
+    /// Queues bytes that were received, without a copy if they are still in the ring's memory.
+    #[inline]
+    pub fn send_chunk(&mut self, chunk: Chunk) {
+        match chunk {
+            Chunk::Ring(buf) => self.send(buf),
+            copied @ Chunk::Heap(..) => self.send_bytes(&copied),
+        }
+    }
+
     /// Queues a copy of `bytes`; consecutive copies share a chunk.
     #[inline]
     pub fn send_bytes(&mut self, bytes: &[u8]) {
@@ -185,6 +195,16 @@ impl Stream {
     /// Bytes queued or in flight.
     pub fn unsent(&self) -> usize {
         self.with(|socket, _, _| socket.queue.bytes())
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub fn taken(&self) -> u64 {
+        self.with(|socket, _, _| socket.taken)
+    }
+
+    /// Whether a send has failed.
+    pub fn has_failed(&self) -> bool {
+        self.with(|socket, _, _| socket.send_error.is_some())
     }
 
     /// Ready when at most `limit` bytes are unsent.

@@ -1,6 +1,7 @@
 //! The schema that a login names: its server has the say before the login's OK.
 
 use super::{Action, Conversation, Io, Kept, Stage};
+use crate::base::clock::Now;
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::session::mysql::exchange::{Fault, Progress};
@@ -25,11 +26,11 @@ impl Conversation {
     /// Has the server enter the session's schema, before any command: step on with
     /// [`super::Input::Go`] until [`Action::Entered`]. With `only_idle` on a connection that is idle
     /// now, or not at all.
-    pub fn enter_schema(&mut self, only_idle: bool, io: &Io<'_>) {
+    pub fn enter_schema(&mut self, only_idle: bool, now: Now) {
         self.kept = Kept::Entry;
         self.only_idle = only_idle;
         self.entries_left = ATTEMPTS;
-        self.enter(Stage::Leasing { is_asked: false }, io.now);
+        self.enter(Stage::Leasing { is_asked: false }, now);
     }
 
     /// Brings the leased connection into the session's state.
