@@ -14,21 +14,17 @@ use crate::wire::mysql::flags::caps;
 use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::response::{OkPacket, encode_end_of_rows, is_eof};
 
-/// What is left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is left behind, in the order in which a connection is asked: each read-out is a statement
+/// itself, and leaves alone what comes after it here. `SELECT LAST_INSERT_ID()` would make
+/// FOUND_ROWS() 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The value of LAST_INSERT_ID().
-    InsertId,
-    /// The conditions that SHOW WARNINGS would list.
-    Diagnostics,
     /// The value of FOUND_ROWS() where it is not the number of rows sent.
     FoundRows,
-}
-
-impl Kind {
-    /// The order in which a connection is asked: each read-out is a statement itself, and leaves
-    /// alone what comes after it here. `SELECT LAST_INSERT_ID()` would make FOUND_ROWS() 1.
-    pub const READ_OUT_ORDER: [Self; 3] = [Self::FoundRows, Self::Diagnostics, Self::InsertId];
+    /// The conditions that SHOW WARNINGS would list.
+    Diagnostics,
+    /// The value of LAST_INSERT_ID().
+    InsertId,
 }
 
 /// Where the state is now.
