@@ -273,7 +273,15 @@ impl Client {
                 Next::Wait => {
                     // Two sessions that hold what the other waits for would wait for ever.
                     self.release_if_free();
-                    poll_fn(|cx| self.session.poll_settled(cx)).await;
+                    poll_fn(|_| {
+                        // Woken as a client of the world, by its number.
+                        self.session.await_settled();
+                        match self.session.is_settled() {
+                            true => Poll::Ready(()),
+                            false => Poll::Pending,
+                        }
+                    })
+                    .await;
                 }
                 Next::Reset => {
                     self.discard(CloseReason::StateLost);

@@ -375,6 +375,7 @@ impl PoolState {
     ) {
         self.lease_counts(-1);
         lease.connection.session.unclaimed();
+        world.wake_settled();
         let now = world.net.now();
         let lease = match end {
             LeaseEnd::Return => match self.reaper.take(lease) {
@@ -432,6 +433,7 @@ impl PoolState {
     ) {
         self.lease_counts(-1);
         lease.connection.session.unclaimed();
+        world.wake_settled();
         let lease = self.pool.borrow_mut().give_up(lease, owner);
         let ended = other.pool.borrow_mut().lent(lease, world.net.now());
         other.place(world, ended);

@@ -301,6 +301,7 @@ impl Client {
         let result =
             self.session
                 .on_reply(upstream, &mut buf, &mut scratch.out, &mut scratch.upstream);
+        self.world.wake_settled();
         if !scratch.upstream.is_empty() {
             lease.connection.stream.send_bytes(&scratch.upstream);
         }

@@ -239,6 +239,7 @@ impl Client {
         let result = self
             .session
             .on_reply(upstream, buf, &mut scratch.out, &mut scratch.upstream);
+        self.world.wake_settled();
         match result {
             Ok(_) => Ok(()),
             Err(Fault::Refused) => Err(Refusal::Server(scratch.out.own().to_vec())),

@@ -4,11 +4,10 @@
 //! connection is in `exchange`. The session knows no socket and no pool.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use super::collation::{Collation, collation_set_by};
 use super::effects::{self, Effects, PinSet};
-use super::left_behind::{LeftBehind, Look, Outcome, reframe};
+use super::left_behind::{LeftBehind, Look, Outcome, Settled, reframe};
 use super::output::Output;
 use super::state::Vector;
 use super::statements::{Statement, Statements};
@@ -34,7 +33,7 @@ pub enum Next {
         /// better than any other.
         prefer_last: bool,
     },
-    /// State that it reads is on its way: wait with [`Session::poll_settled`], then accept again.
+    /// State that it reads is on its way: wait until [`Session::is_settled`], then accept again.
     Wait,
     /// The client wants a fresh session: discard the lease if there is one, then
     /// [`Session::reset`].
@@ -75,6 +74,8 @@ pub struct SessionFacts {
     pub vector: Rc<Vector>,
     /// Bound of prepared statements.
     pub statements_max: usize,
+    /// Where this core's sessions are told of what they wait for.
+    pub settled: Rc<Settled>,
 }
 
 /// A logged-in client.
@@ -116,7 +117,7 @@ impl Session {
             status_is_stale: false,
             command_sequence: 0,
             op: Op::default(),
-            left: LeftBehind::new(facts.owner),
+            left: LeftBehind::new(facts.owner, facts.settled),
         }
     }
 
@@ -455,9 +456,15 @@ impl Session {
         self.left.told(event, &self.op.effects);
     }
 
-    /// Ready when nothing that this session may read is on its way.
-    pub fn poll_settled(&self, context: &Context<'_>) -> Poll<()> {
-        self.left.poll_settled(context)
+    /// Whether nothing that this session may read is on its way.
+    pub fn is_settled(&self) -> bool {
+        self.left.is_settled()
+    }
+
+    /// Has the session's number put into [`SessionFacts::settled`] when something that is on its way
+    /// now no longer is: then look again.
+    pub fn await_settled(&self) {
+        self.left.await_settled();
     }
 
     /// The reply that the command in progress expects of the server; `None` if it has none.

@@ -1,15 +1,15 @@
 //! The gateway between simulated clients and mock servers: a driver per client that uses the session
 //! layer as the real one (`core::client`, `core::exchange`) does, and a small pool of links.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::task::{Context, Waker};
 
 use ringgate::base::codes::{self, Event};
 use ringgate::base::prng::Prng;
 use ringgate::session::mysql::downstream::{Next, Session, SessionFacts, write_event};
 use ringgate::session::mysql::exchange::{After, Begin, Fault, Progress};
 use ringgate::session::mysql::intake::{Intake, Taken};
+use ringgate::session::mysql::left_behind::Settled;
 use ringgate::session::mysql::output::{Output, Span};
 use ringgate::session::mysql::state::Vector;
 use ringgate::session::mysql::statements::Texts;
@@ -40,6 +40,9 @@ pub struct Pool {
     /// Free links, the one used last at the end.
     pub idle: Vec<u64>,
     pub waiters: VecDeque<usize>,
+    /// Where sessions are told of what they wait for, and who has been told.
+    pub settled: Rc<Settled>,
+    pub woken: BTreeSet<u64>,
     pub texts: Texts,
     pub data: Data,
     pub prng: Prng,
@@ -52,6 +55,14 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Whether a session has been told that what it waits for has settled.
+    fn wakes(&mut self, owner: u64) -> bool {
+        let mut owners = Vec::new();
+        self.settled.take(&mut owners);
+        self.woken.extend(owners);
+        self.woken.remove(&owner)
+    }
+
     /// A free link for a session, or `None` if it has to wait.
     fn take(&mut self, session: &Session, prefer_last: bool) -> Option<u64> {
         let id = self.find(session, prefer_last)?;
@@ -316,11 +327,13 @@ impl Driver {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => self.poll_idle(pool),
             Phase::Settling(command) => {
-                let context = Context::from_waker(Waker::noop());
-                if self.session.poll_settled(&context).is_pending() {
+                let is_woken = pool.wakes(self.session.owner());
+                if !self.session.is_settled() {
+                    self.session.await_settled();
                     self.phase = Phase::Settling(command);
                     return false;
                 }
+                assert!(is_woken, "settled, and the session that waits is not told");
                 self.run(pool, command);
                 true
             }
@@ -476,6 +489,7 @@ impl Driver {
             Next::Wait => {
                 // Two sessions that hold what the other waits for would wait for ever.
                 self.release_if_free(pool);
+                self.session.await_settled();
                 self.phase = Phase::Settling(command);
             }
             Next::Reset => {
@@ -816,6 +830,7 @@ impl Driver {
             capabilities: 0,
             vector: login_vector(None),
             statements_max: 1,
+            settled: Rc::default(),
         });
     }
 }

@@ -1,8 +1,10 @@
 //! One simulated world: clients, gateway, server, faults, and the oracles that watch them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use ringgate::base::prng::Prng;
+use ringgate::session::mysql::left_behind::Settled;
 use ringgate::session::mysql::statements::Texts;
 use ringgate::wire::mysql::flags::caps;
 
@@ -60,6 +62,7 @@ impl World {
         if prng.below(4) == 0 {
             server &= !caps::DEPRECATE_EOF;
         }
+        let settled = Rc::new(Settled::default());
         let count = 1 + prng.below(5);
         let clients = (0..count)
             .map(|number| {
@@ -71,6 +74,7 @@ impl World {
                 Client::new(
                     usize::try_from(number).unwrap() + 1,
                     shared | tracks,
+                    settled.clone(),
                     &mut prng,
                 )
             })
@@ -81,6 +85,8 @@ impl World {
             links: std::collections::BTreeMap::new(),
             idle: Vec::new(),
             waiters: VecDeque::new(),
+            settled,
+            woken: BTreeSet::new(),
             texts: Texts::default(),
             data: Data::default(),
             prng: Prng::new(seed ^ 0x5eed),

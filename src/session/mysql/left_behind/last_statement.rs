@@ -114,6 +114,7 @@ mod tests {
                     capabilities: CAPABILITIES,
                     vector: Rc::new(Vector::default()),
                     statements_max: 9,
+                    settled: Rc::default(),
                 }),
                 texts: Texts::default(),
             }

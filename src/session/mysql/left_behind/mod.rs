@@ -10,14 +10,15 @@
 mod last_statement;
 mod leftovers;
 pub(super) mod residue;
+mod settled;
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 pub(super) use self::leftovers::Leftovers;
 use self::leftovers::Residues;
 use self::residue::{Kind, Place, read_number};
 pub(super) use self::residue::{Residue, reframe};
+pub use self::settled::Settled;
 use super::effects::Effects;
 use super::text::FoundRows;
 use crate::base::codes::Event;
@@ -69,6 +70,7 @@ pub(super) struct TakenOver {
 #[derive(Debug)]
 pub(super) struct LeftBehind {
     owner: u64,
+    settled: Rc<Settled>,
     /// Counts statements run upstream.
     serial: u64,
     row_count: i64,
@@ -84,10 +86,11 @@ pub(super) struct LeftBehind {
 }
 
 impl LeftBehind {
-    /// Of session `owner`, which has run nothing.
-    pub(super) fn new(owner: u64) -> Self {
+    /// Of session `owner`, which has run nothing. It is told in `settled` what it waits for.
+    pub(super) fn new(owner: u64, settled: Rc<Settled>) -> Self {
         Self {
             owner,
+            settled,
             serial: 0,
             row_count: 0,
             found_rows: 0,
@@ -147,14 +150,15 @@ impl LeftBehind {
             || (!self.insert_id_is_known && is_there(&self.insert_id_residue))
     }
 
-    /// Ready when nothing that may be read is on its way.
-    pub(super) fn poll_settled(&self, context: &Context<'_>) -> Poll<()> {
-        for residue in self.residues() {
-            if residue.poll_settled(context).is_pending() {
-                return Poll::Pending;
-            }
-        }
-        Poll::Ready(())
+    /// Whether nothing that may be read is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.residues().all(|residue| residue.is_settled())
+    }
+
+    /// The session is to be told when anything that is on its way no longer is.
+    pub(super) fn await_settled(&self) {
+        self.residues()
+            .for_each(|residue| residue.await_settled(&self.settled));
     }
 
     fn residues(&self) -> impl Iterator<Item = &Rc<Residue>> {
