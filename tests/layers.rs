@@ -92,6 +92,16 @@ const BANS: &[Ban] = &[
         instead: "sockets belong to `net`",
     },
     Ban {
+        word: "std::task",
+        modules: BELOW_NET,
+        instead: "who waits is told by a value that its driver looks at",
+    },
+    Ban {
+        word: "Waker",
+        modules: BELOW_NET,
+        instead: "who waits is told by a value that its driver looks at",
+    },
+    Ban {
         word: "Instant::now",
         modules: BELOW_NET,
         instead: "time comes in as `base::clock::Now`",
@@ -366,6 +376,9 @@ fn finds_each_banned_word() {
     };
     check("src/pool/mod.rs", "let now = Instant::now();", 1);
     check("src/net/mod.rs", "let now = Instant::now();", 0);
+    check("src/session/mod.rs", "use std::task::{Context, Poll};", 1);
+    check("src/pool/mod.rs", "waiting: Option<Waker>,", 1);
+    check("src/core/mod.rs", "use std::task::Waker;", 0);
     check("src/core/mod.rs", "unsafe { f() }", 1);
     check("src/core/mod.rs", "#![deny(unsafe_code)]", 0);
     check("src/net/ring.rs", "let m: Mutex<u8>;", 1);

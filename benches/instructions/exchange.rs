@@ -58,6 +58,7 @@ fn client(owner: u64, vector: &Rc<Vector>) -> Client {
         capabilities: CAPABILITIES,
         vector: vector.clone(),
         statements_max: 10_000,
+        settled: Rc::default(),
     };
     Client {
         intake: Intake::default(),

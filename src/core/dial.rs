@@ -364,12 +364,17 @@ pub(super) fn close_with(
     net::spawn("upstream close", async move {
         let mut timer = world.net.timer();
         timer.set(world.net.now().plus(CLOSE_WAIT));
-        poll_fn(|cx| match poll_end(&mut stream, &mut session, cx) {
-            Poll::Ready(()) => Poll::Ready(()),
-            Poll::Pending => timer.poll(cx),
+        poll_fn(|cx| {
+            let end = poll_end(&mut stream, &mut session, cx);
+            world.wake_settled();
+            match end {
+                Poll::Ready(()) => Poll::Ready(()),
+                Poll::Pending => timer.poll(cx),
+            }
         })
         .await;
         drop(session);
+        world.wake_settled();
         drop(stream);
         timer.set(world.net.now().plus(CLOSE_SETTLE));
         poll_fn(|cx| timer.poll(cx)).await;

@@ -134,8 +134,13 @@ impl<F: Front> Client<F> {
                 Err(event) => Happened::Refused(event),
             });
         }
-        if wants.settled && self.conversation.session().is_settled() {
-            return Some(Happened::Settled);
+        if wants.settled {
+            let session = self.conversation.session();
+            if session.is_settled() {
+                return Some(Happened::Settled);
+            }
+            // Woken as a client of the world, by its number.
+            session.await_settled();
         }
         let drain = self.world.drain();
         if drain != self.drain {
@@ -299,6 +304,7 @@ impl<F: Front> Client<F> {
             let action = self.conversation.step(input, &mut io);
             (action, io.used)
         };
+        world.wake_settled();
         fault::point("exchange.begun");
         self.send_up(&scratch.up, used);
         fault::point("exchange.sent");

@@ -101,6 +101,8 @@ async fn keep(world: &Rc<World>) {
             look = look.min(endpoint.next_look(world.net.now()));
         }
         retire::look(world);
+        // Whoever was missed waits a tick at most.
+        world.wake_settled();
         if world.drain() != Drain::Serving && world.clients() == 0 && !is_reaping {
             return;
         }

@@ -147,6 +147,13 @@ impl Hand {
 }
 
 impl Running {
+    /// As [`Reaper::poll_ends`], for those too who wait for what is saved.
+    fn poll_ends(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let ends = self.pool.reaper.poll_ends(cx);
+        self.world.wake_settled();
+        ends
+    }
+
     async fn reap(&self) {
         while self.has_work() {
             let error = match self.obtain().await {
@@ -209,7 +216,7 @@ impl Running {
         let mut timer = self.world.net.timer();
         timer.set(self.world.net.now().plus(STEP_LIMIT));
         let connection = poll_fn(|cx| {
-            let _ = self.pool.reaper.poll_ends(cx);
+            let _ = self.poll_ends(cx);
             if let Poll::Ready(connection) = dialled.as_mut().poll(cx) {
                 return Poll::Ready(connection.map_err(|error| error.text));
             }
@@ -236,7 +243,7 @@ impl Running {
                 return Poll::Ready(Some(leased));
             }
             *reaper.waker.borrow_mut() = Some(cx.waker().clone());
-            if reaper.poll_ends(cx).is_ready() {
+            if self.poll_ends(cx).is_ready() {
                 return Poll::Ready(None);
             }
             timer.poll(cx).map(|()| None)
@@ -292,7 +299,7 @@ impl Running {
         timer.set(self.world.net.now().plus(STEP_LIMIT));
         loop {
             let received = poll_fn(|cx| {
-                let _ = self.pool.reaper.poll_ends(cx);
+                let _ = self.poll_ends(cx);
                 if let Poll::Ready(received) = connection.stream.poll_receive(cx) {
                     return Poll::Ready(received.map_err(|error| error.to_string()));
                 }
@@ -302,7 +309,9 @@ impl Running {
             let Some(mut buf) = received.await? else {
                 return Err("the other connection was lost".to_owned());
             };
-            match connection.session.on_kill_reply(&mut buf) {
+            let killed = connection.session.on_kill_reply(&mut buf);
+            self.world.wake_settled();
+            match killed {
                 Ok(None) => {}
                 Ok(Some(Ok(()) | Err(NO_SUCH_THREAD))) => return Ok(()),
                 Ok(Some(Err(errno))) => return Err(format!("KILL was refused: {errno}")),

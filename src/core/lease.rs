@@ -126,6 +126,7 @@ fn end(world: &Rc<World>, pool: &Rc<PoolState>, mut lease: PooledLease, ending: 
     endpoint.leased.set(endpoint.leased.get().saturating_sub(1));
     let owner = lease.connection.leases.leave();
     lease.connection.session.unclaimed();
+    world.wake_settled();
     let now = world.net.now();
     match ending {
         Ending::Return if pool.reaper.takes() => {

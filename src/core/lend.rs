@@ -81,7 +81,7 @@ impl Lending {
     async fn hand_over(self, mut stream: Stream, mut session: Upstream) {
         let mut timer = self.world.net.timer();
         timer.set(self.world.net.now().plus(LEAVE_WAIT));
-        let is_read_out = read_out(&mut stream, &mut session, &mut timer).await;
+        let is_read_out = self.read_out(&mut stream, &mut session, &mut timer).await;
         fault::point("lend.read_out");
         let packed = is_read_out.then(|| session.pack()).flatten();
         let Some(packed) = packed else {
@@ -139,28 +139,37 @@ impl Lending {
     }
 }
 
-/// Reads out what sessions of this core left on the connection. `false`: it is not fit to be lent.
-async fn read_out(stream: &mut Stream, session: &mut Upstream, timer: &mut Timer) -> bool {
-    let mut out = Vec::new();
-    session.read_out_all(&mut out);
-    if !out.is_empty() {
-        stream.send_bytes(&out);
-    }
-    while session.owes_read_outs() {
-        let received = poll_fn(|cx| {
-            if let Poll::Ready(received) = stream.poll_receive(cx) {
-                return Poll::Ready(received.ok().flatten());
-            }
-            timer.poll(cx).map(|()| None)
-        });
-        let Some(mut buf) = received.await else {
-            return false;
-        };
-        if !matches!(session.salvage(&mut buf), Ok(rest) if rest.is_empty()) {
-            return false;
+impl Lending {
+    /// Reads out what sessions of this core left on the connection. `false`: it is not fit to be lent.
+    async fn read_out(
+        &self,
+        stream: &mut Stream,
+        session: &mut Upstream,
+        timer: &mut Timer,
+    ) -> bool {
+        let mut out = Vec::new();
+        session.read_out_all(&mut out);
+        if !out.is_empty() {
+            stream.send_bytes(&out);
         }
+        while session.owes_read_outs() {
+            let received = poll_fn(|cx| {
+                if let Poll::Ready(received) = stream.poll_receive(cx) {
+                    return Poll::Ready(received.ok().flatten());
+                }
+                timer.poll(cx).map(|()| None)
+            });
+            let Some(mut buf) = received.await else {
+                return false;
+            };
+            let is_clean = matches!(session.salvage(&mut buf), Ok(rest) if rest.is_empty());
+            self.world.wake_settled();
+            if !is_clean {
+                return false;
+            }
+        }
+        true
     }
-    true
 }
 
 /// Takes the connection off this core's ring.

@@ -272,6 +272,7 @@ impl Entry {
             capabilities: result.caps,
             vector,
             statements_max: usize::try_from(pools.statements_per_client_max).unwrap_or(usize::MAX),
+            settled: Rc::clone(&self.world.settled),
         }
     }
 

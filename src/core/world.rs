@@ -21,6 +21,7 @@ use crate::base::ident::{CoreId, EndpointId};
 use crate::base::prng::Prng;
 use crate::config::Snapshot;
 use crate::net::Net;
+use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::output::Output;
 use crate::session::mysql::state::Vector;
 use crate::session::mysql::statements::Texts;
@@ -76,6 +77,8 @@ pub(super) struct World {
     vectors: RefCell<HashMap<u64, Rc<Vector>, FixedState>>,
     drain: Cell<Drain>,
     clients: RefCell<HashMap<u64, Waker, FixedState>>,
+    /// Clients for which the wait for another one's lease is over.
+    pub(super) settled: Rc<Settled>,
     job_waiters: RefCell<HashMap<u64, Waker, FixedState>>,
     job_outcomes: RefCell<HashMap<u64, JobOutcome, FixedState>>,
     next_job: Cell<u64>,
@@ -120,6 +123,7 @@ impl World {
             vectors: RefCell::default(),
             drain: Cell::new(Drain::Serving),
             clients: RefCell::default(),
+            settled: Rc::default(),
             job_waiters: RefCell::default(),
             job_outcomes: RefCell::default(),
             next_job: Cell::new(1),
@@ -208,6 +212,21 @@ impl World {
         if self.drain.get() != Drain::Serving {
             self.kick();
         }
+    }
+
+    /// Wakes the clients whose wait for another one's lease is over. Call it whenever bytes were
+    /// given to an upstream session, and when one has come back or was dropped.
+    pub(super) fn wake_settled(&self) {
+        if self.settled.is_empty() {
+            return;
+        }
+        let mut owners = Vec::new();
+        self.settled.take(&mut owners);
+        let clients = self.clients.borrow();
+        owners
+            .iter()
+            .filter_map(|owner| clients.get(owner))
+            .for_each(Waker::wake_by_ref);
     }
 
     /// Clients on this core.

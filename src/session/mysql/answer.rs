@@ -4,10 +4,9 @@
 use std::rc::Rc;
 
 use super::collation::Collation;
-use super::downstream::{Session, write_close};
+use super::downstream::{Op, Session, write_close};
 use super::exchange::{After, Fault, Piece};
 use super::output::Output;
-use super::residue::{Kind, Residue};
 use super::state::{Noted, Vector};
 use super::statements::{Statement, StatementText};
 use super::text::FoundRows;
@@ -36,16 +35,13 @@ fn is_lock_wait(name: &[u8]) -> bool {
     name == b"innodb_lock_wait_timeout" || name == b"lock_wait_timeout"
 }
 
-/// The text could not be read: nothing of the statement has run.
-const ER_PARSE_ERROR: u16 = 1064;
-
 /// Errors after which the server closes the connection: shutdown, killed, idle for too long.
 const FATAL_ERRNOS: &[u16] = &[1053, 1152, 1184, 1927, 4031];
 
 impl Session {
     /// The server's error number, if the last command was answered with ERR.
     pub fn server_errno(&self) -> Option<u16> {
-        self.op.errno
+        self.op.outcome.errno
     }
 
     /// A piece of the reply to the client's command.
@@ -60,7 +56,7 @@ impl Session {
     ) -> Result<(), Fault> {
         match packet {
             None => {
-                self.op.has_rows |= self.op.command != com::STMT_PREPARE;
+                self.op.outcome.has_rows |= self.op.command != com::STMT_PREPARE;
                 pass(upstream, piece, out);
             }
             Some(Packet::Ok {
@@ -74,15 +70,14 @@ impl Session {
                 self.note_status(status, warnings);
                 if ends_rows {
                     if self.op.effects.found_rows == FoundRows::Sent {
-                        self.found_rows = upstream.walker.rows();
-                        self.rows_serial = self.rows_serial.wrapping_add(1);
-                        upstream.last_rows = (self.owner, self.rows_serial);
+                        let rows = upstream.walker.rows();
+                        self.left.note_rows(rows, &mut upstream.left);
                     }
-                    self.op.affected = None;
+                    self.op.outcome.affected = None;
                 } else {
-                    self.op.affected = Some(affected);
+                    self.op.outcome.affected = Some(affected);
                     if last_insert_id != 0 {
-                        self.op.insert_id = last_insert_id;
+                        self.op.outcome.insert_id = last_insert_id;
                     }
                 }
                 self.pass_ok(upstream, bytes, piece, ends_rows, out)?;
@@ -91,7 +86,7 @@ impl Session {
                 self.pass_columns_end(upstream, piece, status, is_last, out);
             }
             Some(Packet::Err { errno }) => {
-                self.op.errno = Some(errno);
+                self.op.outcome.errno = Some(errno);
                 self.status_is_stale |= self.vector.is_autocommit_off();
                 pass(upstream, piece, out);
             }
@@ -130,9 +125,9 @@ impl Session {
     fn note_status(&mut self, status: u16, warnings: u16) {
         self.status = status;
         self.status_is_stale = false;
-        self.op.status_seen = true;
+        self.op.outcome.status_seen = true;
         self.op.warnings = warnings;
-        self.op.had_warnings |= warnings > 0;
+        self.op.outcome.had_warnings |= warnings > 0;
         if matches!(self.op.command, com::STMT_EXECUTE | com::STMT_FETCH) {
             let is_over = self.op.command == com::STMT_FETCH && status & status::LAST_ROW_SENT != 0;
             let is_open = status & status::CURSOR_EXISTS != 0 && !is_over;
@@ -388,35 +383,33 @@ impl Session {
             .expected
             .iter()
             .any(|expected| matches!(expected, Expected::Main(_)));
-        if is_sent || self.op.errno.is_some() {
+        if is_sent || self.op.outcome.errno.is_some() {
             return Err(Fault::StateLost);
         }
         let raw = match piece {
             Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
             Piece::Carried => upstream.walker.carried(),
         };
-        self.op.errno = Some(0);
+        self.op.outcome.errno = Some(0);
         out.bytes(raw);
-        self.conditions = None;
-        self.count_own_reply(-1);
+        self.left.refused();
         Err(Fault::Refused)
     }
 
     /// After [`super::exchange::Progress::Done`], or after a command without a reply was sent.
     pub fn end(&mut self, upstream: &mut Upstream, upstream_out: &mut Vec<u8>) -> After {
-        self.end_counts(upstream);
+        let Op {
+            command,
+            effects,
+            outcome,
+            ..
+        } = &self.op;
+        self.left
+            .end(*command, effects, outcome, &mut upstream.left);
         self.end_pins();
-        let runs_nothing = match self.op.command {
-            com::STMT_SEND_LONG_DATA | com::STMT_FETCH | com::STMT_RESET | com::PING => true,
-            // What the statement before left stays readable through a PREPARE that succeeds.
-            com::STMT_PREPARE => self.op.errno.is_none(),
-            _ => false,
-        };
-        if !runs_nothing {
-            self.end_left_behind(upstream);
-        }
         if self
             .op
+            .outcome
             .errno
             .is_some_and(|errno| FATAL_ERRNOS.contains(&errno))
         {
@@ -432,140 +425,23 @@ impl Session {
         }
     }
 
-    /// What ROW_COUNT() is from now on, and where the server would know it.
-    fn end_counts(&mut self, upstream: &mut Upstream) {
-        let leaves_counts = match self.op.command {
-            com::STMT_SEND_LONG_DATA => true,
-            com::STMT_PREPARE => self.op.errno.is_none(),
-            _ => false,
-        };
-        if !leaves_counts {
-            self.serial = self.serial.wrapping_add(1);
-            upstream.last_user = (self.owner, self.serial);
-            self.row_count = match (self.op.errno, self.op.affected) {
-                (None, Some(affected)) => i64::try_from(affected).unwrap_or(i64::MAX),
-                _ => -1,
-            };
-        } else if !self.ran_last_on(upstream) {
-            // Used by this session, but not for the statement whose counts it may ask for.
-            upstream.last_user = (self.owner, self.serial.wrapping_sub(1));
-        }
-    }
-
     fn end_pins(&mut self) {
         let effects = self.op.effects;
         if matches!(self.op.command, com::STMT_EXECUTE | com::STMT_RESET) {
             self.statements.set_long_data(self.op.statement, false);
-            if self.op.command == com::STMT_RESET || self.op.errno.is_some() {
+            if self.op.command == com::STMT_RESET || self.op.outcome.errno.is_some() {
                 self.statements.set_cursor(self.op.statement, false);
             }
         }
-        if effects.unlocks_tables && self.op.errno.is_none() {
+        if effects.unlocks_tables && self.op.outcome.errno.is_none() {
             self.pins.remove(PinReason::LockTables);
         }
-        if self.op.status_seen && !effects.is_set && !self.is_in_transaction() {
+        if self.op.outcome.status_seen && !effects.is_set && !self.is_in_transaction() {
             self.pins.remove(PinReason::NextTransaction);
         }
         self.pins = self.pins.and(effects.pins);
         if self.op.state_changed && !self.op.state_explained && effects.pins.is_empty() {
             self.pins.add(PinReason::Unknown);
-        }
-    }
-
-    /// What the statement leaves on its connection for this session to read later.
-    fn end_left_behind(&mut self, upstream: &mut Upstream) {
-        let effects = self.op.effects;
-        // One of several statements may have read them and a later one left its own.
-        let had = self.op.errno.is_some() || self.op.had_warnings;
-        if had || !effects.reads_conditions {
-            leave(
-                Kind::Diagnostics,
-                had,
-                &mut self.conditions,
-                upstream,
-                self.owner,
-            );
-            // A statement that uses no table may leave the list as it was.
-            upstream.has_conditions |= had;
-        }
-        self.leave_found_rows(upstream);
-        if self.op.insert_id != 0 || effects.sets_insert_id {
-            self.insert_id_is_known = self.op.insert_id != 0 && !effects.sets_insert_id;
-            if self.op.insert_id != 0 {
-                self.insert_id = self.op.insert_id;
-            }
-            leave(
-                Kind::InsertId,
-                true,
-                &mut self.insert_id_residue,
-                upstream,
-                self.owner,
-            );
-        }
-    }
-}
-
-impl Session {
-    /// What the statement has made of FOUND_ROWS().
-    fn leave_found_rows(&mut self, upstream: &mut Upstream) {
-        let op = &self.op;
-        let has_run = op.status_seen || op.errno != Some(ER_PARSE_ERROR);
-        let found_rows = match op.effects.found_rows {
-            FoundRows::Kept => return,
-            _ if !has_run || op.command == com::STMT_PREPARE => return,
-            _ if op.errno.is_some() => FoundRows::Unclear,
-            FoundRows::Sent if !op.has_rows => FoundRows::Unclear,
-            other => other,
-        };
-        let mine = &mut self.found_rows_residue;
-        if found_rows == FoundRows::Sent {
-            return leave(Kind::FoundRows, false, mine, upstream, self.owner);
-        }
-        let is_here = upstream.last_rows == (self.owner, self.rows_serial);
-        if found_rows == FoundRows::Counted || is_here {
-            self.rows_serial = self.rows_serial.wrapping_add(1);
-            upstream.last_rows = (self.owner, self.rows_serial);
-            leave(Kind::FoundRows, true, mine, upstream, self.owner);
-        } else {
-            // It may have been kept, and what it was before is not on this connection.
-            self.lose_found_rows();
-        }
-    }
-}
-
-/// Sets or clears one kind of left-behind state, reusing what is there.
-fn leave(
-    kind: Kind,
-    exists: bool,
-    mine: &mut Option<Rc<Residue>>,
-    upstream: &mut Upstream,
-    owner: u64,
-) {
-    if !exists && mine.is_none() {
-        return;
-    }
-    let here = mine.as_ref().and_then(|mine| {
-        upstream
-            .residues
-            .iter()
-            .position(|residue| Rc::ptr_eq(residue, mine))
-    });
-    match (exists, here) {
-        (true, Some(_)) => {}
-        (true, None) => {
-            let residue = Residue::new(kind, owner);
-            // One of a kind per connection: an older one of ours is read by nobody any more.
-            upstream
-                .residues
-                .retain(|r| r.kind() != kind || r.owner() != owner);
-            upstream.residues.push(residue.clone());
-            *mine = Some(residue);
-        }
-        (false, here) => {
-            if let Some(at) = here {
-                upstream.residues.remove(at);
-            }
-            *mine = None;
         }
     }
 }

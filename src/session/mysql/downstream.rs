@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use super::collation::{Collation, collation_set_by};
 use super::effects::{self, Effects, PinSet};
+use super::left_behind::{LeftBehind, Look, Outcome, Settled, reframe};
 use super::output::Output;
-use super::residue::{Place, Residue, reframe};
 use super::state::Vector;
 use super::statements::{Statement, Statements};
-use super::text::{self, FoundRows, LexMode};
+use super::text::{self, LexMode};
 use super::upstream::{Expected, Upstream};
 use crate::base::codes::{self, Event};
 use crate::base::pin::PinReason;
@@ -33,7 +33,7 @@ pub enum Next {
         /// better than any other.
         prefer_last: bool,
     },
-    /// State that it reads is on its way: wait with [`Session::poll_settled`], then accept again.
+    /// State that it reads is on its way: wait until [`Session::is_settled`], then accept again.
     Wait,
     /// The client wants a fresh session: discard the lease if there is one, then
     /// [`Session::reset`].
@@ -52,17 +52,11 @@ pub(super) struct Op {
     pub(super) statement: u32,
     /// The text of a PREPARE.
     pub(super) text: Option<Rc<super::statements::StatementText>>,
-    /// The reply ended with ERR.
-    pub(super) errno: Option<u16>,
+    /// What its reply has told.
+    pub(super) outcome: Outcome,
     pub(super) warnings: u16,
-    /// Any of its results counted warnings; the last of several statements may keep the list.
-    pub(super) had_warnings: bool,
-    pub(super) insert_id: u64,
-    pub(super) affected: Option<u64>,
-    pub(super) has_rows: bool,
     pub(super) state_changed: bool,
     pub(super) state_explained: bool,
-    pub(super) status_seen: bool,
     /// The command has been sent, or is part of what was written.
     pub(super) is_sent: bool,
     /// What the text says about the connection's collation.
@@ -80,12 +74,13 @@ pub struct SessionFacts {
     pub vector: Rc<Vector>,
     /// Bound of prepared statements.
     pub statements_max: usize,
+    /// Where this core's sessions are told of what they wait for.
+    pub settled: Rc<Settled>,
 }
 
 /// A logged-in client.
 #[derive(Debug)]
 pub struct Session {
-    pub(super) owner: u64,
     pub(super) capabilities: u32,
     pub(super) vector: Rc<Vector>,
     /// What `vector` means for reading SQL text; kept because every statement asks.
@@ -100,28 +95,16 @@ pub struct Session {
     /// An ERR, which carries no status, came while `autocommit` is off: the statement may have
     /// opened a transaction all the same.
     pub(super) status_is_stale: bool,
-    /// Counts statements run upstream.
-    pub(super) serial: u64,
     /// The sequence id of the last packet of the command in progress; the reply counts on from it.
     pub(super) command_sequence: u8,
     pub(super) op: Op,
-    pub(super) row_count: i64,
-    pub(super) found_rows: u64,
-    /// Counts results with rows, which set FOUND_ROWS().
-    pub(super) rows_serial: u64,
-    pub(super) insert_id: u64,
-    /// `insert_id` is the value; if not, only the connection knows it.
-    pub(super) insert_id_is_known: bool,
-    pub(super) insert_id_residue: Option<Rc<Residue>>,
-    pub(super) conditions: Option<Rc<Residue>>,
-    pub(super) found_rows_residue: Option<Rc<Residue>>,
+    pub(super) left: LeftBehind,
 }
 
 impl Session {
     /// A session that has just logged in.
     pub fn new(facts: SessionFacts) -> Self {
         Self {
-            owner: facts.owner,
             capabilities: facts.capabilities,
             lexing: facts.vector.lex_mode(),
             wait_timeout: facts.vector.wait_timeout(),
@@ -132,23 +115,15 @@ impl Session {
             pins: PinSet::EMPTY,
             status: status::AUTOCOMMIT,
             status_is_stale: false,
-            serial: 0,
             command_sequence: 0,
             op: Op::default(),
-            row_count: 0,
-            found_rows: 0,
-            rows_serial: 0,
-            insert_id: 0,
-            insert_id_is_known: true,
-            insert_id_residue: None,
-            conditions: None,
-            found_rows_residue: None,
+            left: LeftBehind::new(facts.owner, facts.settled),
         }
     }
 
     /// The number that marks this session's use of upstream connections.
     pub fn owner(&self) -> u64 {
-        self.owner
+        self.left.owner()
     }
 
     /// The session's state vector.
@@ -241,7 +216,7 @@ impl Session {
         let next = self.accept_whole(payload, held, out, upstream_out);
         match next {
             // Only the connection used last can tell what a later statement may ask for.
-            Next::Lease { .. } if self.leaves_unknown() => Next::Lease { prefer_last: true },
+            Next::Lease { .. } if self.left.is_unknown() => Next::Lease { prefer_last: true },
             next => next,
         }
     }
@@ -335,54 +310,32 @@ impl Session {
 
     /// A statement that may read what the one before left behind.
     fn accept_reading(&mut self, sql: &[u8], out: &mut Output) -> Next {
-        let effects = self.op.effects;
-        if !effects.reads_last_statement() {
+        if !self.op.effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
-        let wanted = [
-            (effects.reads_insert_id, &self.insert_id_residue),
-            (effects.reads_found_rows, &self.found_rows_residue),
-            (effects.reads_conditions, &self.conditions),
-        ];
-        let is_leaving = |residue: &Rc<Residue>| residue.place() == Place::Leaving;
-        if wanted
-            .iter()
-            .any(|(reads, residue)| *reads && residue.as_ref().is_some_and(is_leaving))
-        {
-            return Next::Wait;
-        }
-        let is_lost = |residue: &Rc<Residue>| residue.place() == Place::Lost;
-        let is_lost_id =
-            !self.insert_id_is_known && self.insert_id_residue.as_ref().is_some_and(is_lost);
-        if effects.reads_found_rows && self.found_rows_residue.as_ref().is_some_and(is_lost)
-            || effects.reads_insert_id && is_lost_id
-        {
-            return self.refuse(Event::LastStatementLost, "", out);
-        }
-        if effects.reads_conditions
-            && let Some(residue) = &self.conditions
-        {
-            match residue.place() {
-                // An EXECUTE would want its rows in the binary form.
-                Place::Kept(reply)
-                    if self.op.command == com::QUERY && text::is_show_warnings(sql) =>
-                {
-                    let (capabilities, status) = (self.capabilities, self.visible_status());
-                    let written = out.write(|own| reframe(&reply, capabilities, status, own));
-                    return match written {
-                        Some(()) => {
-                            self.count_own_reply(-1);
-                            Next::Answered
-                        }
-                        None => self.refuse(Event::DiagnosticsMoved, "", out),
-                    };
-                }
-                Place::Kept(_) => return self.refuse(Event::DiagnosticsMoved, "", out),
-                Place::Lost => return self.refuse(Event::LastStatementLost, "", out),
-                Place::OnConnection | Place::Leaving => {}
+        match self.left.look(&self.op.effects) {
+            Look::Readable => Next::Lease { prefer_last: true },
+            Look::OnItsWay => Next::Wait,
+            Look::Lost => self.refuse(Event::LastStatementLost, "", out),
+            // An EXECUTE would want its rows in the binary form.
+            Look::Kept(reply) if self.op.command == com::QUERY && text::is_show_warnings(sql) => {
+                self.show_kept(&reply, out)
             }
+            Look::Kept(_) => self.refuse(Event::DiagnosticsMoved, "", out),
         }
-        Next::Lease { prefer_last: true }
+    }
+
+    /// Answers SHOW WARNINGS with what a server has said to another session's lease.
+    fn show_kept(&mut self, reply: &[u8], out: &mut Output) -> Next {
+        let (capabilities, status) = (self.capabilities, self.visible_status());
+        let written = out.write(|own| reframe(reply, capabilities, status, own));
+        match written {
+            Some(()) => {
+                self.left.note_row_count(-1);
+                Next::Answered
+            }
+            None => self.refuse(Event::DiagnosticsMoved, "", out),
+        }
     }
 
     fn accept_prepare(&mut self, sql: &[u8], out: &mut Output) -> Next {
@@ -482,11 +435,8 @@ impl Session {
         self.set_vector(vector);
         self.status = 0;
         self.lose_lease();
-        self.conditions = None;
         self.statements.clear();
-        self.insert_id = 0;
-        self.insert_id_is_known = true;
-        self.insert_id_residue = None;
+        self.left.reset();
         self.answer_ok(out);
     }
 
@@ -501,20 +451,20 @@ impl Session {
         }
     }
 
-    /// The command in progress is answered with an error of the gateway's own. What the statement
-    /// before left is not what the client may ask for now.
+    /// The command in progress is answered with an error of the gateway's own.
     pub fn told(&mut self, event: Event) {
-        if !matches!(event, Event::DiagnosticsMoved | Event::LastStatementLost) {
-            self.conditions = None;
-        }
-        let may_have_run = matches!(
-            event,
-            Event::OutcomeUnknown | Event::StatementDeadline | Event::Drain
-        );
-        if may_have_run && self.op.effects.found_rows != FoundRows::Kept {
-            self.lose_found_rows();
-        }
-        self.count_own_reply(-1);
+        self.left.told(event, &self.op.effects);
+    }
+
+    /// Whether nothing that this session may read is on its way.
+    pub fn is_settled(&self) -> bool {
+        self.left.is_settled()
+    }
+
+    /// Has the session's number put into [`SessionFacts::settled`] when something that is on its way
+    /// now no longer is: then look again.
+    pub fn await_settled(&self) {
+        self.left.await_settled();
     }
 
     /// The reply that the command in progress expects of the server; `None` if it has none.
@@ -530,7 +480,7 @@ impl Session {
 
     /// Answers with OK, which as from the server sets ROW_COUNT().
     fn answer_ok(&mut self, out: &mut Output) -> Next {
-        self.count_own_reply(0);
+        self.left.note_row_count(0);
         let ok = OkPacket {
             status: self.visible_status(),
             ..OkPacket::default()
@@ -552,16 +502,10 @@ impl Session {
     fn refuse(&mut self, event: Event, detail: &str, out: &mut Output) -> Next {
         let has_reply = !matches!(self.op.command, com::STMT_SEND_LONG_DATA | com::STMT_CLOSE);
         if has_reply {
-            write_event(event, detail, self.owner, 1, out);
+            write_event(event, detail, self.owner(), 1, out);
             self.told(event);
         }
         Next::Answered
-    }
-
-    /// A reply of the gateway's own sets ROW_COUNT() as the server's would.
-    pub(super) fn count_own_reply(&mut self, row_count: i64) {
-        self.row_count = row_count;
-        self.serial = self.serial.wrapping_add(1);
     }
 
     /// Whether the client has agreed on `capability`.

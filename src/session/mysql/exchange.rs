@@ -9,8 +9,8 @@
 use std::rc::Rc;
 
 use super::downstream::{Op, Session, payload_of};
+use super::left_behind::Lost;
 use super::output::Output;
-use super::residue::{Kind, Place, Residue, read_number};
 use super::state::is_same;
 use super::statements::{Prepared, Statement, StatementText, Texts};
 use super::text;
@@ -20,11 +20,6 @@ use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
 use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
 use crate::wire::mysql::reply::{ReplyError, Step};
-
-/// Empties the list of conditions. MariaDB keeps the list until a statement uses a table, so that
-/// `DO 0` would not do (`mysql_execute_command`); MySQL empties it for every statement.
-/// The subselect is not run, because that would set FOUND_ROWS().
-const CLEAR_CONDITIONS: &[u8] = b"DO 1 OR (SELECT 1 FROM (SELECT 1) t)";
 
 /// What to do with the command's bytes after [`Session::begin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +67,12 @@ impl From<ReplyError> for Fault {
     }
 }
 
+impl From<Lost> for Fault {
+    fn from(Lost: Lost) -> Self {
+        Self::LastStatementLost
+    }
+}
+
 /// What becomes of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
@@ -98,21 +99,14 @@ impl Session {
         upstream_out: &mut Vec<u8>,
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
-        self.read_out_others(upstream, upstream_out);
-        if upstream.last_user.0 != self.owner {
-            // Whatever this session does here, another one's last statement is no longer the last:
-            // its read-out alone changes what the counts say.
-            upstream.last_user = (0, 0);
-        }
+        self.take_over(upstream, upstream_out);
         if self.move_state(upstream, upstream_out) == Begin::Wait {
             return Ok(Begin::Wait);
         }
-        // The SET of an insert id counts as a statement of its own.
         let has_moved_id = self.move_insert_id(upstream, upstream_out)?;
-        let has_rows = upstream.last_rows == (self.owner, self.rows_serial);
-        let ran_last = self.ran_last_on(upstream) && !has_moved_id;
-        let counts_are_here = (ran_last || !self.op.effects.reads_row_count)
-            && (has_rows || !self.op.effects.reads_found_rows);
+        let counts_are_here =
+            self.left
+                .counts_are_on(&self.op.effects, &upstream.left, has_moved_id);
         let begin = match self.op.command {
             com::STMT_PREPARE => {
                 upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
@@ -142,10 +136,7 @@ impl Session {
     /// anything was written, end with [`Progress::Ready`] or [`Fault::Refused`].
     pub fn begin_move(&mut self, upstream: &mut Upstream, upstream_out: &mut Vec<u8>) {
         self.op = Op::default();
-        self.read_out_others(upstream, upstream_out);
-        if upstream.last_user.0 != self.owner {
-            upstream.last_user = (0, 0);
-        }
+        self.take_over(upstream, upstream_out);
         if let Some(schema) = self.vector.schema()
             && upstream.vector.schema() == Some(schema)
         {
@@ -160,36 +151,9 @@ impl Session {
     }
 
     /// Reads out what other sessions left on the connection and may still want.
-    fn read_out_others(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
-        if upstream.residues.is_empty() && !upstream.has_conditions {
-            return;
-        }
-        let residues = std::mem::take(&mut upstream.residues);
-        for kind in Kind::READ_OUT_ORDER {
-            for residue in residues.iter().filter(|residue| residue.kind() == kind) {
-                // The last owner of a residue may have gone or moved on.
-                if Rc::strong_count(residue) == 1 {
-                    continue;
-                }
-                if residue.owner() == self.owner {
-                    upstream.residues.push(residue.clone());
-                    continue;
-                }
-                upstream.read_out(residue, out);
-            }
-        }
-        let is_own = self.ran_last_on(upstream)
-            || upstream
-                .residues
-                .iter()
-                .any(|residue| residue.kind() == Kind::Diagnostics);
-        if upstream.has_conditions && !is_own {
-            // Another session's warnings must not show as this one's.
-            packet(out, 0, |out| {
-                encode_text_command(out, com::QUERY, CLEAR_CONDITIONS);
-            });
-            upstream.expected.push(Expected::Moved);
-            upstream.has_conditions = false;
+    fn take_over(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
+        if let Some(taken) = self.left.take_over(&mut upstream.left) {
+            upstream.read_out_others(taken, out);
         }
     }
 
@@ -223,11 +187,6 @@ impl Session {
         begin
     }
 
-    /// Whether the connection has run this session's last statement, and nothing since.
-    pub(super) fn ran_last_on(&self, upstream: &Upstream) -> bool {
-        upstream.last_user == (self.owner, self.serial)
-    }
-
     /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it had
     /// to.
     fn move_insert_id(
@@ -236,24 +195,13 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
-        if !runs || !self.op.effects.reads_insert_id || self.op.status_seen {
+        if !runs || !self.op.effects.reads_insert_id || self.op.outcome.status_seen {
             return Ok(false);
         }
-        let is_here =
-            |residue: &Rc<Residue>| upstream.residues.iter().any(|r| Rc::ptr_eq(r, residue));
-        if let Some(residue) = &self.insert_id_residue {
-            if is_here(residue) {
-                return Ok(false);
-            }
-            match residue.place() {
-                Place::Kept(reply) => {
-                    self.insert_id = read_number(&reply).ok_or(Fault::LastStatementLost)?;
-                }
-                _ if self.insert_id_is_known => {}
-                _ => return Err(Fault::LastStatementLost),
-            }
-        }
-        let set = format!("SET LAST_INSERT_ID={}", self.insert_id);
+        let Some(insert_id) = self.left.insert_id_to_set(&upstream.left)? else {
+            return Ok(false);
+        };
+        let set = format!("SET LAST_INSERT_ID={insert_id}");
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, set.as_bytes());
         });
@@ -270,18 +218,14 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Begin, Fault> {
         let effects = self.op.effects;
-        let is_elsewhere =
-            |mine: &Rc<Residue>| !upstream.residues.iter().any(|r| Rc::ptr_eq(r, mine));
-        if effects.reads_conditions && self.conditions.as_ref().is_some_and(is_elsewhere) {
-            return Err(Fault::LastStatementLost);
-        }
+        self.left.check_conditions(&effects, &upstream.left)?;
         let reads_counts = effects.reads_row_count || effects.reads_found_rows;
         if !reads_counts || !is_whole || counts_are_here {
             return Ok(Begin::Send);
         }
-        self.learn_found_rows()?;
+        let (row_count, found_rows) = self.left.counts(&effects)?;
         let sql = payload_of(command).get(1..).unwrap_or_default();
-        let replaced = text::substitute(sql, self.lex_mode(), self.row_count, self.found_rows);
+        let replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows);
         match replaced.map_err(|_| Fault::LastStatementLost)? {
             Some(sql) => {
                 packet(out, 0, |out| encode_text_command(out, com::QUERY, &sql));
@@ -289,21 +233,6 @@ impl Session {
             }
             None => Ok(Begin::Send),
         }
-    }
-
-    /// Takes over the value of FOUND_ROWS() that was read out for this session.
-    fn learn_found_rows(&mut self) -> Result<(), Fault> {
-        let Some(residue) = &self.found_rows_residue else {
-            return Ok(());
-        };
-        if !self.op.effects.reads_found_rows {
-            return Ok(());
-        }
-        let Place::Kept(reply) = residue.place() else {
-            return Err(Fault::LastStatementLost);
-        };
-        self.found_rows = read_number(&reply).ok_or(Fault::LastStatementLost)?;
-        Ok(())
     }
 
     /// The text to execute in place of a prepared statement that reads counts of the statement
@@ -317,9 +246,8 @@ impl Session {
         if !(effects.reads_row_count || effects.reads_found_rows) || counts_are_here {
             return Ok(None);
         }
-        self.learn_found_rows()?;
+        let (row_count, found_rows) = self.left.counts(&effects)?;
         let mode = self.lex_mode();
-        let (row_count, found_rows) = (self.row_count, self.found_rows);
         let instead = self
             .statements
             .find(self.op.statement)
@@ -493,8 +421,8 @@ fn prepare(text: &Rc<StatementText>, upstream: &mut Upstream, out: &mut Vec<u8>)
         upstream.expected.push(Expected::Moved);
     };
     if moves && let Some(own) = own {
-        // The changes of schema count as statements: what ROW_COUNT() said is gone.
-        upstream.last_user.1 = upstream.last_user.1.wrapping_sub(1);
+        // The changes of schema count as statements.
+        upstream.left.note_between();
         go(own, upstream, out);
     }
     packet(out, 0, |out| {

@@ -12,9 +12,7 @@ impl Upstream {
     /// sessions left here is read out first.
     pub fn begin_kill(&mut self, thread_id: u32, out: &mut Vec<u8>) {
         self.read_out_all(out);
-        // It counts as a statement of nobody's.
-        self.last_user = (0, 0);
-        self.last_rows = (0, 0);
+        self.left.note_foreign();
         let sql = format!("KILL CONNECTION {thread_id}");
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, sql.as_bytes());
@@ -48,8 +46,7 @@ impl Upstream {
                 }
                 return Ok(Some(match packet {
                     Some(Packet::Err { errno }) => {
-                        // SHOW WARNINGS would list it.
-                        self.has_conditions = true;
+                        self.left.note_conditions();
                         Err(errno)
                     }
                     _ => Ok(()),
@@ -65,7 +62,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::session::mysql::residue::{Kind, Place, Residue};
+    use crate::session::mysql::left_behind::residue::{Kind, Place};
     use crate::session::mysql::state::Vector;
     use crate::session::mysql::upstream::LoginFacts;
     use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
@@ -104,7 +101,7 @@ mod tests {
                 assert_eq!(upstream.on_kill_reply(&mut a), Ok(None), "cut at {cut}");
                 assert_eq!(upstream.on_kill_reply(&mut b), Ok(Some(expect)));
                 assert!(upstream.is_idle());
-                assert_eq!(upstream.has_conditions, expect.is_err());
+                assert_eq!(upstream.left.has_conditions(), expect.is_err());
             }
         }
     }
@@ -112,9 +109,7 @@ mod tests {
     #[test]
     fn what_a_session_left_on_the_connection_is_saved_first() {
         let mut upstream = upstream();
-        let residue = Residue::new(Kind::InsertId, 5);
-        upstream.residues.push(residue.clone());
-        upstream.last_user = (5, 1);
+        let residue = upstream.left.leave(Kind::InsertId, 5);
         let mut sent = Vec::new();
         upstream.begin_kill(41, &mut sent);
         assert!(sent[5..].starts_with(b"SELECT LAST_INSERT_ID()"));
@@ -129,7 +124,7 @@ mod tests {
         reply.extend(ok());
         assert_eq!(upstream.on_kill_reply(&mut reply), Ok(Some(Ok(()))));
         assert!(matches!(residue.place(), Place::Kept(_)));
-        assert_eq!(upstream.last_owner(), 0);
+        assert!(upstream.left.is_nobodys());
     }
 
     #[test]

@@ -9,13 +9,11 @@ pub mod effects;
 pub mod exchange;
 pub mod intake;
 pub mod kill;
-#[cfg(test)]
-mod last_statement;
+pub mod left_behind;
 pub mod login;
 pub mod output;
 pub mod packed;
-pub mod residue;
-pub mod salvage;
+pub mod read_out;
 pub mod state;
 pub mod statements;
 pub mod text;

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::left_behind::Leftovers;
 use super::state::Vector;
 use super::statements::{PackedStatement, PreparedSet, Texts};
 use super::upstream::{LoginFacts, Upstream};
@@ -30,8 +31,7 @@ impl Upstream {
     /// the counts is gone from here, whoever uses the connection, wherever, and even if it comes
     /// back.
     pub fn pack(&self) -> Option<PackedUpstream> {
-        let is_read_out = self.residues.iter().all(|r| Rc::strong_count(r) == 1);
-        if !self.is_idle() || !is_read_out {
+        if !self.is_idle() || self.left.is_wanted() {
             return None;
         }
         Some(PackedUpstream {
@@ -40,7 +40,7 @@ impl Upstream {
             vector: (*self.vector).clone(),
             statements: self.prepared.pack(),
             statements_max: self.prepared.len_max(),
-            has_conditions: self.has_conditions,
+            has_conditions: self.left.has_conditions(),
             schemas_known: self.schemas_known.clone(),
         })
     }
@@ -54,7 +54,7 @@ impl Upstream {
             statements_max: packed.statements_max,
         });
         upstream.prepared = PreparedSet::unpack(packed.statements, packed.statements_max, texts);
-        upstream.has_conditions = packed.has_conditions;
+        upstream.left = Leftovers::lent(packed.has_conditions);
         upstream.schemas_known = packed.schemas_known;
         upstream
     }
@@ -62,7 +62,7 @@ impl Upstream {
 
 #[cfg(test)]
 mod tests {
-    use super::super::residue::{Kind, Place, Residue};
+    use super::super::left_behind::residue::{Kind, Place};
     use super::*;
 
     fn upstream() -> Upstream {
@@ -79,25 +79,23 @@ mod tests {
     #[test]
     fn a_packed_session_is_the_same_to_its_next_user_and_forgets_the_last_one() {
         let mut first = upstream();
-        first.last_user = (4, 9);
-        first.last_rows = (4, 2);
-        first.has_conditions = true;
+        drop(first.left.leave(Kind::FoundRows, 4));
+        first.left.note_conditions();
         assert!(!first.knows_schema(b"test"));
         let packed = first.pack().expect("idle");
         is_send(&packed);
         let mut second = Upstream::unpack(packed, &mut Texts::default());
         assert_eq!(second.thread_id, 7);
-        assert!(second.deprecates_eof && second.has_conditions && second.is_idle());
+        assert!(second.deprecates_eof && second.left.has_conditions() && second.is_idle());
         assert_eq!(second.vector(), first.vector());
         assert!(second.knows_schema(b"test"));
-        assert_eq!((second.last_user, second.last_rows), ((0, 0), (0, 0)));
+        assert!(!first.left.is_nobodys() && second.left.is_nobodys());
     }
 
     #[test]
     fn what_a_session_may_still_read_is_read_out_first() {
         let mut upstream = upstream();
-        let residue = Residue::new(Kind::InsertId, 4);
-        upstream.residues.push(residue.clone());
+        let residue = upstream.left.leave(Kind::InsertId, 4);
         assert!(upstream.pack().is_none());
         let mut out = Vec::new();
         upstream.read_out_all(&mut out);

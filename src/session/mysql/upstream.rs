@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::residue::Residue;
+use super::left_behind::{Leftovers, Residue};
 use super::state::Vector;
 use super::statements::{PreparedSet, StatementText};
 use crate::wire::mysql::reply::{Expect, ReplyWalker};
@@ -42,13 +42,7 @@ pub struct Upstream {
     pub(super) walker: ReplyWalker,
     pub(super) expected: SmallVec<[Expected; 4]>,
     pub(super) is_walking: bool,
-    /// The session and its statement that ran last.
-    pub(super) last_user: (u64, u64),
-    /// The session, and which of its results with rows, FOUND_ROWS() would tell of.
-    pub(super) last_rows: (u64, u64),
-    pub(super) residues: SmallVec<[Rc<Residue>; 2]>,
-    /// The last statement left conditions that SHOW WARNINGS would list.
-    pub(super) has_conditions: bool,
+    pub(super) left: Leftovers,
     /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
     /// of a right.
     pub(super) schemas_known: SmallVec<[u64; 4]>,
@@ -79,10 +73,7 @@ impl Upstream {
             walker: ReplyWalker::new(facts.deprecates_eof),
             expected: SmallVec::new(),
             is_walking: false,
-            last_user: (0, 0),
-            last_rows: (0, 0),
-            residues: SmallVec::new(),
-            has_conditions: false,
+            left: Leftovers::default(),
             schemas_known: SmallVec::new(),
             tally: Tally::default(),
         }
@@ -100,31 +91,23 @@ impl Upstream {
 
     /// The session that used the connection last; 0 if none has.
     pub fn last_owner(&self) -> u64 {
-        self.last_user.0
+        self.left.last_owner()
     }
 
     /// The session `owner` has leased the connection: what others left on it is about to be read
     /// out, so they must wait for that and not look elsewhere.
     pub fn claimed_by(&self, owner: u64) {
-        for residue in self
-            .residues
-            .iter()
-            .filter(|residue| residue.owner() != owner)
-        {
-            residue.begin_reading();
-        }
+        self.left.claimed_by(owner);
     }
 
     /// The connection goes back: what has not been read out is still on it.
     pub fn unclaimed(&self) {
-        self.residues.iter().for_each(|residue| residue.stays());
+        self.left.unclaimed();
     }
 
     /// Whether the session `owner` has left anything here that it may still read.
     pub fn holds_for(&self, owner: u64) -> bool {
-        self.residues
-            .iter()
-            .any(|residue| residue.owner() == owner && Rc::strong_count(residue) > 1)
+        self.left.holds_for(owner)
     }
 
     /// The state that the connection is in, as far as is known.
@@ -191,9 +174,6 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        for residue in &self.residues {
-            residue.connection_closed();
-        }
         for expected in &self.expected {
             if let Expected::ReadOut(residue) = expected {
                 residue.connection_closed();

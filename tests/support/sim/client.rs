@@ -1,9 +1,11 @@
 //! One simulated client, and the oracle that judges what it gets.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use ringgate::base::prng::Prng;
 use ringgate::session::mysql::downstream::{Session, SessionFacts};
+use ringgate::session::mysql::left_behind::Settled;
 use ringgate::wire::mysql::flags::com;
 
 use super::gateway::{Driver, Ended};
@@ -46,13 +48,14 @@ const ALL: Reads = Reads {
 };
 
 impl Client {
-    pub fn new(number: usize, capabilities: u32, prng: &mut Prng) -> Self {
+    pub fn new(number: usize, capabilities: u32, settled: Rc<Settled>, prng: &mut Prng) -> Self {
         let schema = pick(prng, &[None, Some("s1"), Some("s2"), Some("s3")]);
         let facts = SessionFacts {
             owner: number as u64,
             capabilities,
             vector: login_vector(schema),
             statements_max: 100,
+            settled,
         };
         Self {
             driver: Driver::new(number, Session::new(facts)),

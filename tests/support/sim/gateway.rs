@@ -1,6 +1,8 @@
 //! A simulated client's driver: the product's own conversation, with the sockets and the clock of a
 //! simulation.
 
+use std::rc::Rc;
+
 use ringgate::base::clock::Now;
 use ringgate::base::drain::Drain;
 use ringgate::session::mysql::conversation::{Action, Conversation, Input, Io, Limits, Notes};
@@ -48,6 +50,8 @@ pub struct Driver {
     /// The client's end has come behind `pending`.
     pub sees_end: bool,
     pub knows_end: bool,
+    /// It has said that it waits for what another session reads out.
+    awaits: bool,
     /// What a command without a reply, or an idle connection, carried is lost.
     pub owes: bool,
     /// What the client has got for the request in progress.
@@ -81,6 +85,7 @@ impl Driver {
             is_closed: false,
             sees_end: false,
             knows_end: false,
+            awaits: false,
             owes: false,
             reply: Vec::new(),
             ended: Vec::new(),
@@ -138,8 +143,15 @@ impl Driver {
             self.lease = Some(leased);
             return Some(Happened::Leased);
         }
-        if wants.settled && self.conversation.session().is_settled() {
-            return Some(Happened::Settled);
+        if wants.settled {
+            let is_told = site.is_told(self.client());
+            if self.session().is_settled() {
+                assert!(!self.awaits || is_told, "settled, and nobody was told");
+                self.awaits = false;
+                return Some(Happened::Settled);
+            }
+            self.session().await_settled();
+            self.awaits = true;
         }
         if wants.reply
             && let Some(leased) = &self.lease
@@ -340,6 +352,7 @@ impl Driver {
             capabilities: 0,
             vector: login_vector(None),
             statements_max: 1,
+            settled: Rc::default(),
         });
         self.conversation = Conversation::new(session, 0, Now(0));
     }

@@ -1,7 +1,7 @@
 //! The server's side of the simulated gateway: links to mock servers in the product's own pools, with
 //! the product's own permits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use ringgate::base::clock::{Deadline, Now};
@@ -13,6 +13,7 @@ use ringgate::pool::{
     WaiterId,
 };
 use ringgate::session::mysql::downstream::Session;
+use ringgate::session::mysql::left_behind::Settled;
 use ringgate::session::mysql::state::Vector;
 use ringgate::session::mysql::statements::Texts;
 use ringgate::session::mysql::upstream::{LoginFacts, Upstream};
@@ -70,6 +71,9 @@ pub struct Site {
     connecting: Vec<usize>,
     /// Leases that waiters have been given and not taken yet, by client.
     delivered: BTreeMap<u64, Leased>,
+    /// Where sessions are told of what they wait for, and who has been told.
+    pub settled: Rc<Settled>,
+    told: BTreeSet<u64>,
     pub texts: Texts,
     pub data: Data,
     pub prng: Prng,
@@ -96,7 +100,7 @@ fn pool_of(has_schema: bool) -> usize {
 }
 
 impl Site {
-    pub fn new(seed: u64, capabilities: u32, links_max: usize) -> Self {
+    pub fn new(seed: u64, capabilities: u32, links_max: usize, settled: Rc<Settled>) -> Self {
         Self {
             links: BTreeMap::new(),
             pools: [Pool::new(LIMITS), Pool::new(LIMITS)],
@@ -105,6 +109,8 @@ impl Site {
             effects: Vec::new(),
             connecting: Vec::new(),
             delivered: BTreeMap::new(),
+            settled,
+            told: BTreeSet::new(),
             texts: Texts::default(),
             data: Data::default(),
             prng: Prng::new(seed ^ 0x5eed),
@@ -121,6 +127,14 @@ impl Site {
     pub fn shrink(&mut self, links_max: usize) {
         self.links_max = self.links_max.min(links_max);
         self.permits = permits(self.links_max);
+    }
+
+    /// Whether a session has been told that what it waits for has settled.
+    pub fn is_told(&mut self, client: u64) -> bool {
+        let mut owners = Vec::new();
+        self.settled.take(&mut owners);
+        self.told.extend(owners);
+        self.told.remove(&client)
     }
 
     /// A link for a session, or a place in the queue.

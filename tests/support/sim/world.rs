@@ -1,6 +1,9 @@
 //! One simulated world: clients, gateway, server, faults, and the oracles that watch them.
 
+use std::rc::Rc;
+
 use ringgate::base::prng::Prng;
+use ringgate::session::mysql::left_behind::Settled;
 use ringgate::wire::mysql::flags::caps;
 
 use super::cancel::{self, Cut, Ending};
@@ -60,6 +63,7 @@ impl World {
         if prng.below(4) == 0 {
             server &= !caps::DEPRECATE_EOF;
         }
+        let settled = Rc::new(Settled::default());
         let count = 1 + prng.below(5);
         let clients = (0..count)
             .map(|number| {
@@ -71,13 +75,14 @@ impl World {
                 Client::new(
                     usize::try_from(number).unwrap() + 1,
                     shared | tracks,
+                    Rc::clone(&settled),
                     &mut prng,
                 )
             })
             .collect();
         let links_max = usize::try_from(1 + prng.below(3)).unwrap();
         let piece = pick(&mut prng, &[1, 7, 64, 4096, 1 << 20]);
-        let site = Site::new(seed, server, links_max);
+        let site = Site::new(seed, server, links_max, settled);
         Self {
             clients,
             site,

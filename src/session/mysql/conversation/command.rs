@@ -92,7 +92,6 @@ impl Conversation {
             Next::Wait => {
                 // Two sessions that hold what the other waits for would wait for ever.
                 self.release_if_free(io);
-                self.session.await_settled();
                 self.enter(Stage::Settling, io.now);
                 Action::Wait
             }

@@ -7,28 +7,24 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 
+use super::settled::Settled;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::caps;
 use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::response::{OkPacket, encode_end_of_rows, is_eof};
 
-/// What is left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is left behind, in the order in which a connection is asked: each read-out is a statement
+/// itself, and leaves alone what comes after it here. `SELECT LAST_INSERT_ID()` would make
+/// FOUND_ROWS() 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// The value of LAST_INSERT_ID().
-    InsertId,
-    /// The conditions that SHOW WARNINGS would list.
-    Diagnostics,
     /// The value of FOUND_ROWS() where it is not the number of rows sent.
     FoundRows,
-}
-
-impl Kind {
-    /// The order in which a connection is asked: each read-out is a statement itself, and leaves
-    /// alone what comes after it here. `SELECT LAST_INSERT_ID()` would make FOUND_ROWS() 1.
-    pub const READ_OUT_ORDER: [Self; 3] = [Self::FoundRows, Self::Diagnostics, Self::InsertId];
+    /// The conditions that SHOW WARNINGS would list.
+    Diagnostics,
+    /// The value of LAST_INSERT_ID().
+    InsertId,
 }
 
 /// Where the state is now.
@@ -52,7 +48,8 @@ pub struct Residue {
     place: RefCell<Place>,
     reading: RefCell<Vec<u8>>,
     is_overlong: Cell<bool>,
-    waiting: RefCell<Option<Waker>>,
+    /// Where its session is told, while it waits for this.
+    awaited: RefCell<Option<Rc<Settled>>>,
 }
 
 /// The longest reply that is kept; `max_error_count` conditions of ordinary length fit.
@@ -67,7 +64,7 @@ impl Residue {
             place: RefCell::new(Place::OnConnection),
             reading: RefCell::default(),
             is_overlong: Cell::new(false),
-            waiting: RefCell::default(),
+            awaited: RefCell::default(),
         })
     }
 
@@ -124,7 +121,7 @@ impl Residue {
         }
     }
 
-    /// The reply is complete; wakes the owner if it waits.
+    /// The reply is complete.
     pub fn end_reading(&self, is_ok: bool) {
         let reading = self.reading.take();
         let kept = is_ok && !self.is_overlong.get();
@@ -144,18 +141,21 @@ impl Residue {
 
     fn settle(&self, place: Place) {
         *self.place.borrow_mut() = place;
-        if let Some(waker) = self.waiting.take() {
-            waker.wake();
+        if let Some(settled) = self.awaited.take() {
+            settled.push(self.owner);
         }
     }
 
-    /// Ready when the state is not on its way.
-    pub fn poll_settled(&self, context: &Context<'_>) -> Poll<()> {
-        if *self.place.borrow() != Place::Leaving {
-            return Poll::Ready(());
+    /// Whether the state is not on its way.
+    pub fn is_settled(&self) -> bool {
+        *self.place.borrow() != Place::Leaving
+    }
+
+    /// If the state is on its way, its owner is to be told when it no longer is.
+    pub fn await_settled(&self, settled: &Rc<Settled>) {
+        if !self.is_settled() {
+            *self.awaited.borrow_mut() = Some(settled.clone());
         }
-        *self.waiting.borrow_mut() = Some(context.waker().clone());
-        Poll::Pending
     }
 }
 
@@ -243,6 +243,35 @@ mod tests {
         long.read(&vec![0; KEPT_LEN_MAX + 1]);
         long.end_reading(true);
         assert_eq!(long.place(), Place::Lost);
+    }
+
+    #[test]
+    fn only_who_waits_is_told_and_once() {
+        let settle: [fn(&Residue); 4] = [
+            |residue| residue.end_reading(true),
+            |residue| residue.end_reading(false),
+            Residue::stays,
+            Residue::connection_closed,
+        ];
+        for settle in settle {
+            let settled = Rc::new(Settled::default());
+            let residue = Residue::new(Kind::InsertId, 7);
+            residue.await_settled(&settled);
+            residue.begin_reading();
+            settle(&residue);
+            assert!(settled.is_empty(), "nobody waited");
+            let residue = Residue::new(Kind::InsertId, 7);
+            residue.begin_reading();
+            residue.await_settled(&settled);
+            assert!(!residue.is_settled() && settled.is_empty());
+            settle(&residue);
+            assert!(residue.is_settled() && !settled.is_empty());
+            residue.connection_closed();
+            let mut owners = vec![3];
+            settled.take(&mut owners);
+            assert_eq!(owners, [3, 7]);
+            assert!(settled.is_empty());
+        }
     }
 
     #[test]

@@ -5,14 +5,15 @@
 mod tests {
     use std::rc::Rc;
 
-    use super::super::downstream::{Next, Session, SessionFacts};
-    use super::super::exchange::{Begin, Fault};
-    use super::super::output::Output;
+    use super::super::Leftovers;
     use super::super::residue::{Kind, Place, Residue};
-    use super::super::state::Vector;
-    use super::super::statements::Texts;
-    use super::super::upstream::{LoginFacts, Upstream};
     use crate::base::codes::Event;
+    use crate::session::mysql::downstream::{Next, Session, SessionFacts};
+    use crate::session::mysql::exchange::{Begin, Fault};
+    use crate::session::mysql::output::Output;
+    use crate::session::mysql::state::Vector;
+    use crate::session::mysql::statements::Texts;
+    use crate::session::mysql::upstream::{LoginFacts, Upstream};
     use crate::wire::mysql::command::{
         LongData, encode_execute, encode_long_data, encode_statement_command, encode_text_command,
     };
@@ -23,6 +24,22 @@ mod tests {
     };
 
     const CAPABILITIES: u32 = caps::PROTOCOL_41 | caps::DEPRECATE_EOF | caps::MULTI_STATEMENTS;
+
+    impl Leftovers {
+        /// As if the last statement here had been one of session `owner` that left this.
+        pub(in crate::session::mysql) fn leave(&mut self, kind: Kind, owner: u64) -> Rc<Residue> {
+            self.last_user = (owner, 9);
+            self.last_rows = (owner, 2);
+            let mut left = None;
+            self.put(kind, &mut left, owner);
+            left.unwrap()
+        }
+
+        /// Whether nobody's statement was the last.
+        pub(in crate::session::mysql) fn is_nobodys(&self) -> bool {
+            (self.last_user, self.last_rows) == ((0, 0), (0, 0))
+        }
+    }
 
     fn upstream() -> Upstream {
         Upstream::new(LoginFacts {
@@ -97,6 +114,7 @@ mod tests {
                     capabilities: CAPABILITIES,
                     vector: Rc::new(Vector::default()),
                     statements_max: 9,
+                    settled: Rc::default(),
                 }),
                 texts: Texts::default(),
             }
@@ -198,7 +216,7 @@ mod tests {
             let (mut client, mut a) = (Client::new(), upstream());
             client.query(&mut a, sql, reply);
             client.query(&mut a, "COMMIT", ok(0, 0, status::AUTOCOMMIT));
-            let residue = client.session.found_rows_residue.clone().expect(sql);
+            let residue = client.session.left.found_rows_residue.clone().expect(sql);
             assert_eq!(residue.place(), Place::OnConnection);
             drop(a);
             assert_eq!(
@@ -244,12 +262,12 @@ mod tests {
         let residue = Residue::new(Kind::Diagnostics, 7);
         residue.read(&rows(1));
         residue.end_reading(true);
-        client.session.conditions = Some(residue);
+        client.session.left.conditions = Some(residue);
         assert_eq!(client.refused(&execute(1)), Some("diagnostics_moved"));
         let (next, said) = client.accept(&text("SHOW WARNINGS"), None);
         assert_eq!((next, said), (Next::Answered, rows(1)));
         assert_eq!(
-            client.session.row_count, -1,
+            client.session.left.row_count, -1,
             "as after a SHOW WARNINGS of the server's"
         );
     }
@@ -304,7 +322,7 @@ mod tests {
             .unwrap();
         assert!(String::from_utf8_lossy(&sent).contains("CAST(3 AS SIGNED)"));
         client.session.told(Event::OutcomeUnknown);
-        assert_eq!(client.session.row_count, -1);
+        assert_eq!(client.session.left.row_count, -1);
     }
 
     #[test]
@@ -347,6 +365,6 @@ mod tests {
         client.query(&mut a, "SELEC", err(1064));
         client.session.status_is_stale = true;
         client.run(&mut a, &[com::PING], &[ok(0, 0, status::AUTOCOMMIT)]);
-        assert!(client.session.conditions.is_some());
+        assert!(client.session.left.conditions.is_some());
     }
 }

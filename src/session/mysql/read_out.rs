@@ -1,68 +1,22 @@
-//! What sessions leave on a connection: who has to wait for it, and how it is saved from a connection
-//! that is about to be discarded.
+//! The statements that read out what sessions left on a connection, and their answers.
 //!
-//! A session that leases a connection reads out what others left there, ahead of its own statement.
-//! If it leaves before the answers have come, they are still awaited: they belong to others.
+//! A session that leases a connection has them sent ahead of its own statement. If it leaves before
+//! the answers have come, they are still awaited: they belong to others. A connection that is about to
+//! be discarded is asked for all that is left on it.
 
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
-use super::downstream::Session;
-use super::residue::{Kind, Place, Residue};
+use super::left_behind::{Residue, TakenOver};
 use super::upstream::{Expected, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
-
 use crate::wire::mysql::reply::{Packet, ReplyError, Step};
 
-impl Session {
-    /// Ready when nothing that this session may read is on its way.
-    pub fn poll_settled(&self, context: &Context<'_>) -> Poll<()> {
-        let residues = [
-            &self.insert_id_residue,
-            &self.conditions,
-            &self.found_rows_residue,
-        ];
-        for residue in residues.into_iter().flatten() {
-            if residue.poll_settled(context).is_pending() {
-                return Poll::Pending;
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// TEMP
-    pub fn is_settled(&self) -> bool {
-        let residues = [
-            &self.insert_id_residue,
-            &self.conditions,
-            &self.found_rows_residue,
-        ];
-        let residues = residues.into_iter().flatten();
-        residues.into_iter().all(|r| r.place() != Place::Leaving)
-    }
-
-    /// TEMP
-    pub fn await_settled(&self) {}
-
-    /// Whether something that this session may read is known to its connection only.
-    pub(super) fn leaves_unknown(&self) -> bool {
-        let is_there = |residue: &Option<Rc<Residue>>| {
-            residue
-                .as_ref()
-                .is_some_and(|residue| residue.place() == Place::OnConnection)
-        };
-        is_there(&self.found_rows_residue)
-            || (!self.insert_id_is_known && is_there(&self.insert_id_residue))
-    }
-
-    /// Nobody knows what FOUND_ROWS() is.
-    pub(super) fn lose_found_rows(&mut self) {
-        self.rows_serial = self.rows_serial.wrapping_add(1);
-        self.found_rows_residue = Some(Residue::lost(Kind::FoundRows, self.owner));
-    }
-}
+/// Empties the list of conditions. MariaDB keeps the list until a statement uses a table, so that
+/// `DO 0` would not do (`mysql_execute_command`); MySQL empties it for every statement.
+/// The subselect is not run, because that would set FOUND_ROWS().
+const CLEAR_CONDITIONS: &[u8] = b"DO 1 OR (SELECT 1 FROM (SELECT 1) t)";
 
 impl Upstream {
     /// Whether replies are awaited that belong to other sessions than the one that is leaving.
@@ -74,24 +28,29 @@ impl Upstream {
 
     /// Writes the statements that read out what is left on an idle connection, before it is closed.
     pub fn read_out_all(&mut self, out: &mut Vec<u8>) {
-        let residues = std::mem::take(&mut self.residues);
-        for kind in Kind::READ_OUT_ORDER {
-            for residue in residues.iter().filter(|residue| residue.kind() == kind) {
-                if Rc::strong_count(residue) > 1 {
-                    self.read_out(residue, out);
-                }
-            }
+        for residue in self.left.take_all() {
+            self.read_out(residue, out);
         }
     }
 
-    /// Writes the statement that reads `residue` out, ahead of anything else.
-    pub(super) fn read_out(&mut self, residue: &Rc<Residue>, out: &mut Vec<u8>) {
+    /// Writes what goes ahead of a session's statement because of what others left here.
+    pub(super) fn read_out_others(&mut self, taken: TakenOver, out: &mut Vec<u8>) {
+        for residue in taken.read_out {
+            self.read_out(residue, out);
+        }
+        if taken.clears_conditions {
+            packet(out, 0, |out| {
+                encode_text_command(out, com::QUERY, CLEAR_CONDITIONS);
+            });
+            self.expected.push(Expected::Moved);
+        }
+    }
+
+    fn read_out(&mut self, residue: Rc<Residue>, out: &mut Vec<u8>) {
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, residue.query());
         });
-        residue.begin_reading();
-        self.last_rows = (0, 0);
-        self.expected.push(Expected::ReadOut(residue.clone()));
+        self.expected.push(Expected::ReadOut(residue));
     }
 
     /// Takes in bytes of a connection that nobody uses any more, while [`Upstream::owes_read_outs`];
@@ -135,6 +94,7 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::mysql::left_behind::residue::{Kind, Place};
     use crate::session::mysql::state::Vector;
     use crate::session::mysql::upstream::LoginFacts;
 
@@ -146,11 +106,9 @@ mod tests {
             vector: Rc::new(Vector::default()),
             statements_max: 1,
         });
-        let left: Vec<_> = [Kind::InsertId, Kind::Diagnostics, Kind::FoundRows]
-            .map(|kind| Residue::new(kind, 7))
-            .into();
-        upstream.residues.extend(left.iter().cloned());
-        upstream.residues.push(Residue::new(Kind::FoundRows, 8));
+        let left = [Kind::InsertId, Kind::Diagnostics, Kind::FoundRows]
+            .map(|kind| upstream.left.leave(kind, 7));
+        drop(upstream.left.leave(Kind::FoundRows, 8));
         let mut out = Vec::new();
         upstream.read_out_all(&mut out);
         let mut expect = Vec::new();
