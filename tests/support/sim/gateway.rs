@@ -1,5 +1,5 @@
 //! The gateway between simulated clients and mock servers: a driver per client that uses the session
-//! layer as the real one (`core::client`, `core::exchange`) does, and a small pool of links.
+//! layer as the real one (`door::mysql::client`, `door::mysql::exchange`) does, and a small pool of links.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;

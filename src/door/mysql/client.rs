@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 
 use super::admission::Admitted;
 use super::failure::Owed;
-use super::fault;
-use super::lease::{Ending, Leased};
 use super::login::Registered;
-use super::world::{Drain, World};
+use super::upstream::{Ending, Leased};
+use super::world::World;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
+use crate::core::Drain;
 use crate::net::{Buf, Stream, Timer};
 use crate::session::mysql::downstream::{Next, Session, write_event};
 use crate::session::mysql::effects::PinSet;
@@ -109,7 +109,7 @@ impl Client {
 
     /// Waits for the next command.
     async fn next_command(&mut self) -> Result<Command, End> {
-        let began = self.world.net.now();
+        let began = self.world.net().now();
         let configured = self.world.replica().snapshot.deadlines.idle_client;
         let idle = [configured, self.session.wait_timeout()]
             .into_iter()
@@ -232,7 +232,7 @@ impl Client {
         if self.owed.is_some() {
             return self.settle_owed(command).await;
         }
-        let began = self.world.net.now();
+        let began = self.world.net().now();
         loop {
             let world = Rc::clone(&self.world);
             let next = {
@@ -375,7 +375,7 @@ impl Client {
     /// Returns a clean connection to its pool.
     pub(super) fn give_back(&mut self, lease: Leased) {
         self.kept = None;
-        fault::point("exchange.return");
+        crate::core::fault::point("exchange.return");
         let connection = lease.connection();
         if connection.stream.is_disturbed() || !connection.session.is_idle() {
             return lease.end(Ending::Discard(CloseReason::UpstreamLost));
@@ -397,7 +397,7 @@ impl Client {
     }
 
     pub(super) fn now(&self) -> Now {
-        self.world.net.now()
+        self.world.net().now()
     }
 }
 

@@ -4,8 +4,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::client::Client;
-use super::world::Drain;
 use crate::base::clock::{Deadline, Now};
+use crate::core::Drain;
 use crate::net::Buf;
 
 /// Bytes that may wait to be taken by a client before its upstream is no longer read.
@@ -119,7 +119,7 @@ impl Client {
             return Poll::Ready(Streaming::Drain);
         }
         self.timer.poll(cx).map(|()| {
-            if watch.deadline.is_over(self.world.net.now()) {
+            if watch.deadline.is_over(self.world.net().now()) {
                 Streaming::TooLong
             } else if is_taken {
                 Streaming::ClientStalled
@@ -135,7 +135,7 @@ impl Client {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let now = self.world.net.now();
+        let now = self.world.net().now();
         if let Some(event) = self.look_at_client(watch, now, cx) {
             return Poll::Ready(event);
         }
@@ -220,7 +220,7 @@ impl Client {
     }
 
     fn which_deadline(&self, watch: &Watch) -> Wake {
-        let now = self.world.net.now();
+        let now = self.world.net().now();
         if watch
             .gone_at
             .is_some_and(|since| since.plus(GONE_GRACE).is_over(now))

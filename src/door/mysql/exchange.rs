@@ -8,19 +8,16 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::client::{Client, Command, End};
-use super::endpoint::Acquired;
 use super::failure::Failure;
-use super::fault;
+use super::upstream::{self, Acquired, Leased};
 use super::watch::{Streaming, Wake, Watch};
-use super::world::Drain;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
+use crate::core::Drain;
 use crate::net::{Buf, Stream};
 use crate::session::mysql::exchange::{After, Begin, Fault, Progress};
 use crate::session::mysql::output::{Output, Span};
-
-use super::lease::Leased;
 
 /// The longest read-only command that is kept for a second attempt.
 const AGAIN_LEN_MAX: usize = 512;
@@ -42,7 +39,7 @@ impl Client {
             if self.lease.is_none() {
                 match self.wait_for_lease(prefer_last, statement).await {
                     Ok((lease, has_waited)) => {
-                        fault::point("exchange.leased");
+                        crate::core::fault::point("exchange.leased");
                         self.lease = Some(lease);
                         if has_waited && prefer_last && command.is_some() {
                             return Ok(command);
@@ -122,7 +119,7 @@ impl Client {
         };
         self.admitted.pool = pool;
         let pool = Rc::clone(&self.admitted.pool);
-        let mut wait = match pool.acquire(&world, self.session.owner(), prefer_last, deadline) {
+        let mut wait = match pool.acquire(self.session.owner(), prefer_last, deadline) {
             Ok(Acquired::Now(lease)) => return Ok((lease, false)),
             Ok(Acquired::Later(wait)) => wait,
             Err(event) => return Err(Failed::Told(event)),
@@ -167,9 +164,9 @@ impl Client {
             }
         }
         let is_large = !command.is_whole();
-        fault::point("exchange.begun");
+        crate::core::fault::point("exchange.begun");
         self.send_command(command);
-        fault::point("exchange.sent");
+        crate::core::fault::point("exchange.sent");
         if is_large && let Err(outcome) = self.stream_command(&mut watch).await {
             return outcome;
         }
@@ -193,7 +190,7 @@ impl Client {
         let is_whole = command.is_whole();
         let begin = self.session.begin(
             &mut lease.connection_mut().session,
-            &mut self.world.texts.borrow_mut(),
+            &mut self.world.upstreams.shared.texts.borrow_mut(),
             command.bytes(),
             is_whole,
             &mut scratch.upstream,
@@ -202,7 +199,7 @@ impl Client {
             lease.connection_mut().stream.send_bytes(&scratch.upstream);
         }
         let tally = lease.connection_mut().session.take_tally();
-        self.admitted.pool.endpoint.count(tally);
+        upstream::count(&self.admitted.pool.endpoint.metrics, tally);
         self.is_replaced = begin == Begin::Replaced;
         Ok(begin)
     }
@@ -295,7 +292,7 @@ impl Client {
             return Err(Fault::StateLost);
         };
         let scratch = &mut *self.world.scratch.borrow_mut();
-        fault::point("exchange.reply");
+        crate::core::fault::point("exchange.reply");
         scratch.out.clear();
         scratch.upstream.clear();
         let upstream = &mut lease.connection_mut().session;
@@ -318,7 +315,7 @@ impl Client {
         let Some(mut lease) = self.lease.take() else {
             return Outcome::Done;
         };
-        fault::point("exchange.finish");
+        crate::core::fault::point("exchange.finish");
         let now = self.now();
         let metrics = &self.admitted.metrics;
         metrics.exchanges.inc();

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use super::client::{Client, End};
 use super::exchange::Failed;
-use super::lease::Leased;
-use super::world::Drain;
+use super::upstream::{self, Leased};
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
+use crate::core::Drain;
 use crate::net::Buf;
 use crate::session::mysql::exchange::Fault;
 use crate::session::mysql::login::Login;
@@ -190,7 +190,7 @@ impl Client {
             lease.connection_mut().stream.send_bytes(&ahead);
         }
         let tally = lease.connection_mut().session.take_tally();
-        self.admitted.pool.endpoint.count(tally);
+        upstream::count(&self.admitted.pool.endpoint.metrics, tally);
         let limit = world.replica().snapshot.deadlines.pool_wait;
         self.timer.set(self.now().plus(limit));
         while !self.upstream_is_idle() {
