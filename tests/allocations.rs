@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ringgate::control::{Order, Serve, Serving};
-use ringgate::core::entry::core_main;
+use ringgate::door::life::core_main;
 use support::{ACCOUNT, Client, Login, MariaDb, PASSWORD, free_port};
 
 /// The thread whose allocations count; 0 for none.

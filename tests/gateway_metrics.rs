@@ -19,12 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ELSEWHERE: &[(&str, &str, &str)] = &[
     (
         "ringgate_ring_starved_total",
-        "src/core/entry.rs",
+        "src/door/life.rs",
         "series.starved.set(stats.enobufs)",
     ),
     (
         "ringgate_accept_pauses_total",
-        "src/core/entry.rs",
+        "src/door/life.rs",
         "series.accept_pauses.set(stats.accept_backoffs)",
     ),
     (

@@ -16,10 +16,12 @@ const LAYERS: &[(&str, u8)] = &[
     ("telemetry", 3),
     ("net", 4),
     ("core", 5),
-    ("control", 6),
+    ("upstream", 6),
     ("load", 6),
-    ("sandbox", 5),
-    ("cli", 7),
+    ("sandbox", 6),
+    ("door", 7),
+    ("control", 8),
+    ("cli", 9),
 ];
 
 /// Roots of the crate itself: they only name the modules.
@@ -50,6 +52,8 @@ const OUTSIDE_NET: &[&str] = &[
     "config",
     "telemetry",
     "core",
+    "upstream",
+    "door",
     "control",
     "load",
     "sandbox",
@@ -57,7 +61,9 @@ const OUTSIDE_NET: &[&str] = &[
     "lib",
     "main",
 ];
-const CORE_SIDE: &[&str] = &["base", "wire", "session", "route", "pool", "net", "core"];
+const CORE_SIDE: &[&str] = &[
+    "base", "wire", "session", "route", "pool", "net", "core", "upstream", "door",
+];
 const PEER_FACING: &[&str] = &["wire", "session", "route", "pool"];
 
 const BANS: &[Ban] = &[

@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 
 use crate::config::{self, Snapshot};
 use crate::control::{Exit, Order, Serve, Serving};
-use crate::core::entry::core_main;
+use crate::door::life::core_main;
 use crate::sandbox::demo::{ACME, DEMO_SCHEMA, DEMO_UPSTREAM, DemoShards, GLOBEX, demo_shards};
 
 /// Where the demo listens if nobody else does: easy to type and to find again.

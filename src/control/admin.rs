@@ -14,8 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::process;
 use super::status::{Phase, Status};
-use crate::core::mailbox::Mailboxes;
-use crate::core::message::{CoreMessage, Reply};
+use crate::door::message::{CoreMessage, Mailboxes, Reply};
 use crate::telemetry::metrics::node;
 use crate::telemetry::prometheus::{CONTENT_TYPE, Page};
 use crate::telemetry::scrape::Scrape;
@@ -135,7 +134,7 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::CoreMetrics;
 
-    fn desk(cores: u16) -> (Desk, Vec<crate::core::mailbox::Mailbox>) {
+    fn desk(cores: u16) -> (Desk, Vec<crate::core::mailbox::Mailbox<CoreMessage>>) {
         let (mailboxes, receivers) = Mailboxes::new(cores);
         let status = Status::new(usize::from(cores), std::time::Instant::now(), 1024);
         let status = Arc::new(status);

@@ -14,9 +14,11 @@ use super::serve::{Exit, Load};
 use super::status::{Phase, Status};
 use crate::base::ident::CoreId;
 use crate::config::Snapshot;
-use crate::core::mailbox::{Mailboxes, Undelivered};
-use crate::core::message::{Addresses, CoreEvent, CoreMessage};
+use crate::core::mailbox::Undelivered;
+use crate::core::runtime::CoreEvent;
+use crate::door::message::{CoreMessage, Mailboxes};
 use crate::log;
+use crate::upstream::Addresses;
 
 /// How long the other cores may go on after one has failed.
 const FAILED_GRACE: Duration = Duration::from_secs(5);

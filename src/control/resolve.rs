@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::plan::Host;
 use super::status::Status;
-use crate::core::message::Addresses;
 use crate::log;
+use crate::upstream::Addresses;
 
 /// How often names are looked up again.
 const REFRESH: Duration = Duration::from_secs(30);

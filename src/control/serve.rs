@@ -19,11 +19,11 @@ use super::{version, watchdog};
 use crate::config::{LogTarget, Snapshot};
 use crate::core::executor::quiet_panics;
 use crate::core::mailbox::Receiver;
-use crate::core::message::CoreEvent;
 use crate::core::preflight::{
     allowed_cpus, check_descriptors, check_ring, choose_cpus, raise_descriptor_limit,
 };
-use crate::core::runtime::{self, Common, CoreMain, DoorListener};
+use crate::core::runtime::{self, Common, CoreEvent, DoorListener};
+use crate::door::message::{CoreMain, Given};
 use crate::log;
 use crate::telemetry::log::{Log, Writer, install};
 
@@ -158,13 +158,14 @@ impl Serve {
         };
         let mut known = Known::default();
         known.refresh(&wanted, FIRST_LOOKUP, &status).await;
-        let snapshot = Arc::new(self.snapshot);
-        let addresses = Arc::new(known.addresses(&wanted));
+        let given = Given {
+            snapshot: Arc::new(self.snapshot),
+            addresses: Arc::new(known.addresses(&wanted)),
+        };
         let common = Common {
             main: self.main,
             net: plan.net.clone(),
-            snapshot: Arc::clone(&snapshot),
-            addresses: Arc::clone(&addresses),
+            given: given.clone(),
         };
         let serving = Serving {
             admin: sockets.admin_address,
@@ -183,7 +184,7 @@ impl Serve {
         tokio::spawn(answer_admin(sockets.admin, desk));
         watchdog::start(cores.beats, Arc::clone(&status), watchdog::end_process)
             .map_err(|error| format!("no watchdog thread: {error}"))?;
-        let (resolved, where_endpoints_are) = watch::channel(addresses);
+        let (resolved, where_endpoints_are) = watch::channel(given.addresses);
         let (wanted, what_is_wanted) = watch::channel(wanted);
         let (changed, inbox_addresses) = mpsc::channel(1);
         let resolving = keep_resolving(known, what_is_wanted, changed, Arc::clone(&status));
@@ -204,7 +205,7 @@ impl Serve {
         }
         let node = Node {
             load: self.load,
-            snapshot,
+            snapshot: given.snapshot,
             plan,
             mailboxes: cores.mailboxes,
             status,

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use crate::core::message::Addresses;
 use crate::log;
+use crate::upstream::Addresses;
 use crate::wire::mysql::handshake::Greeting;
 
 /// How long one endpoint may take to greet.

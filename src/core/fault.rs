@@ -4,7 +4,7 @@
 /// Panics if `RINGGATE_TEST_FAULT` names this point: `NAME`, or `NAME:N` for the N-th time that a core
 /// comes by. A core panics once.
 #[cfg(debug_assertions)]
-pub(super) fn point(name: &str) {
+pub fn point(name: &str) {
     use std::cell::Cell;
     use std::sync::OnceLock;
 
@@ -28,4 +28,4 @@ pub(super) fn point(name: &str) {
 /// Nothing: there are no such points in a release build.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub(super) fn point(_name: &str) {}
+pub fn point(_name: &str) {}

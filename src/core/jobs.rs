@@ -8,7 +8,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::base::ident::CoreId;
 use crate::core::mailbox::{Mailboxes, Receiver, Sender, Undelivered, channel};
-use crate::core::message::{CoreMessage, JobDone};
 
 /// Jobs that may wait: at about 1 ms each, a second's worth.
 pub const JOBS_MAX: usize = 1024;
@@ -19,6 +18,14 @@ struct Job {
     core: CoreId,
     number: u64,
     work: Work,
+}
+
+/// The result of a job, for the core that asked.
+pub struct JobDone {
+    /// The number the core gave the job.
+    pub job: u64,
+    /// What the job computed; the asker knows the type. `None` when it panicked.
+    pub outcome: Option<Box<dyn Any + Send>>,
 }
 
 /// Too many jobs wait.
@@ -34,7 +41,10 @@ impl Jobs {
     ///
     /// # Errors
     /// When the thread cannot be made.
-    pub fn start(mailboxes: Mailboxes) -> std::io::Result<Self> {
+    pub fn start<M>(mailboxes: Mailboxes<M>) -> std::io::Result<Self>
+    where
+        M: From<JobDone> + Send + 'static,
+    {
         let (sender, receiver) = channel(JOBS_MAX);
         std::thread::Builder::new()
             .name("jobs".into())
@@ -42,7 +52,7 @@ impl Jobs {
         Ok(Self(sender))
     }
 
-    /// Runs `work` on the helper thread; `core` gets [`CoreMessage::JobDone`] with `number`.
+    /// Runs `work` on the helper thread; `core` gets a message of [`JobDone`] with `number`.
     ///
     /// # Errors
     /// [`Busy`] when too many jobs wait.
@@ -57,7 +67,7 @@ impl Jobs {
     }
 }
 
-fn run(mut jobs: Receiver<Job>, mailboxes: &Mailboxes) {
+fn run<M: From<JobDone>>(mut jobs: Receiver<Job>, mailboxes: &Mailboxes<M>) {
     let this = std::thread::current();
     jobs.attach(move || this.unpark());
     loop {
@@ -68,10 +78,10 @@ fn run(mut jobs: Receiver<Job>, mailboxes: &Mailboxes) {
     }
 }
 
-fn finish(job: Job, mailboxes: &Mailboxes) {
+fn finish<M: From<JobDone>>(job: Job, mailboxes: &Mailboxes<M>) {
     // The closure is consumed: nothing it leaves half-done is seen again.
     let outcome = catch_unwind(AssertUnwindSafe(job.work)).ok();
-    let mut message = CoreMessage::JobDone(JobDone {
+    let mut message = M::from(JobDone {
         job: job.number,
         outcome,
     });
@@ -88,7 +98,7 @@ mod tests {
 
     #[test]
     fn outcomes_come_back_in_order_and_a_panic_is_one_job_lost() {
-        let (mailboxes, mut receivers) = Mailboxes::new(2);
+        let (mailboxes, mut receivers) = Mailboxes::<JobDone>::new(2);
         let this = std::thread::current();
         receivers[1].attach(move || this.unpark());
         let jobs = Jobs::start(mailboxes).unwrap();
@@ -101,8 +111,7 @@ mod tests {
         let mut done = Vec::new();
         while done.len() < 3 {
             match receivers[1].take() {
-                Some(CoreMessage::JobDone(job)) => done.push(job),
-                Some(other) => panic!("{other:?}"),
+                Some(job) => done.push(job),
                 None => std::thread::park(),
             }
         }

@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use crossbeam::queue::ArrayQueue;
 
 use crate::base::ident::CoreId;
-use crate::core::message::CoreMessage;
 use crate::net::Net;
 
 /// Messages that may wait in one core's mailbox.
@@ -152,9 +151,9 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 /// The receiving side of one core's mailbox.
-pub type Mailbox = Receiver<CoreMessage>;
+pub type Mailbox<M> = Receiver<M>;
 
-impl Mailbox {
+impl<M> Mailbox<M> {
     /// Lets messages wake `net`'s core. What was sent before waits: [`Mailbox::next`] gives it first.
     ///
     /// # Errors
@@ -166,7 +165,7 @@ impl Mailbox {
     }
 
     /// The next message, when there is one. One task of the core, which has joined, waits here.
-    pub fn poll_next(&mut self, net: &Net, cx: &mut Context<'_>) -> Poll<CoreMessage> {
+    pub fn poll_next(&mut self, net: &Net, cx: &mut Context<'_>) -> Poll<M> {
         loop {
             if let Some(message) = self.take() {
                 return Poll::Ready(message);
@@ -178,18 +177,23 @@ impl Mailbox {
     }
 
     /// The next message.
-    pub async fn next(&mut self, net: &Net) -> CoreMessage {
+    pub async fn next(&mut self, net: &Net) -> M {
         poll_fn(|cx| self.poll_next(net, cx)).await
     }
 }
 
 /// Every core's mailbox, from the outside.
-#[derive(Clone)]
-pub struct Mailboxes(Arc<[Sender<CoreMessage>]>);
+pub struct Mailboxes<M>(Arc<[Sender<M>]>);
 
-impl Mailboxes {
+impl<M> Clone for Mailboxes<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M> Mailboxes<M> {
     /// A mailbox for each of `cores` cores, and their receivers in the order of the cores.
-    pub fn new(cores: u16) -> (Self, Vec<Mailbox>) {
+    pub fn new(cores: u16) -> (Self, Vec<Mailbox<M>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..cores).map(|_| channel(MAILBOX_CAPACITY)).unzip();
         (Self(senders.into()), receivers)
@@ -201,7 +205,7 @@ impl Mailboxes {
     }
 
     /// The cores' identifiers.
-    pub fn ids(&self) -> impl Iterator<Item = CoreId> + use<> {
+    pub fn ids(&self) -> impl Iterator<Item = CoreId> + use<M> {
         (0..self.cores()).map(CoreId)
     }
 
@@ -209,7 +213,7 @@ impl Mailboxes {
     ///
     /// # Errors
     /// [`Undelivered`] with the message when the mailbox is full, or the core has ended or never was.
-    pub fn send(&self, core: CoreId, message: CoreMessage) -> Result<(), Undelivered<CoreMessage>> {
+    pub fn send(&self, core: CoreId, message: M) -> Result<(), Undelivered<M>> {
         match self.0.get(usize::from(core.0)) {
             Some(sender) => sender.send(message),
             None => Err(Undelivered::Closed(message)),
@@ -315,9 +319,9 @@ mod tests {
     fn mailboxes_address_cores_and_refuse_unknown_ones() {
         let (mailboxes, mut receivers) = Mailboxes::new(2);
         assert_eq!(mailboxes.cores(), 2);
-        assert!(mailboxes.send(CoreId(1), CoreMessage::Ping).is_ok());
+        assert!(mailboxes.send(CoreId(1), 7).is_ok());
         assert!(receivers[0].take().is_none());
-        assert!(matches!(receivers[1].take(), Some(CoreMessage::Ping)));
-        assert!(mailboxes.send(CoreId(2), CoreMessage::Ping).is_err());
+        assert!(matches!(receivers[1].take(), Some(7)));
+        assert!(mailboxes.send(CoreId(2), 7).is_err());
     }
 }

@@ -10,12 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ident::CoreId;
-use crate::config::Snapshot;
 use crate::core::beat::{BEAT_INTERVAL, Beat};
 use crate::core::executor::spawn_pinned;
-use crate::core::jobs::Jobs;
+use crate::core::jobs::{JobDone, Jobs};
 use crate::core::mailbox::{Mailbox, Mailboxes, Receiver, Sender, channel};
-use crate::core::message::{Addresses, CoreEvent};
 use crate::net::{self, NetOptions, SocketOptions};
 
 /// How often, and in what intervals, an address in use is tried again.
@@ -24,7 +22,7 @@ const FREED_RETRY: Duration = Duration::from_millis(10);
 
 /// A core's whole life, from its seed to the end of its last connection after a drain. An error is a
 /// sentence for the log.
-pub type CoreMain = fn(CoreSeed) -> CoreFuture;
+pub type CoreMain<S, M> = fn(CoreSeed<S, M>) -> CoreFuture;
 
 /// What a [`CoreMain`] gives.
 pub type CoreFuture = Pin<Box<dyn Future<Output = Result<(), String>>>>;
@@ -51,8 +49,8 @@ pub struct DoorListener {
     pub listener: TcpListener,
 }
 
-/// All that a core begins with.
-pub struct CoreSeed {
+/// All that a core begins with. `S` is what the process gives to every core alike, `M` its messages.
+pub struct CoreSeed<S, M> {
     /// Which core it is.
     pub core: CoreId,
     /// The CPU it is pinned to.
@@ -61,14 +59,12 @@ pub struct CoreSeed {
     pub net: NetOptions,
     /// Its socket of every listener.
     pub listeners: Vec<DoorListener>,
-    /// The configuration.
-    pub snapshot: Arc<Snapshot>,
-    /// Where the snapshot's endpoints are.
-    pub addresses: Arc<Addresses>,
+    /// What all cores are given alike.
+    pub given: S,
     /// Messages for this core; attach the ring's waker, then take.
-    pub mailbox: Mailbox,
+    pub mailbox: Mailbox<M>,
     /// Messages for other cores.
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Mailboxes<M>,
     /// Work for the helper thread.
     pub jobs: Jobs,
     /// To be told when the core serves.
@@ -88,23 +84,29 @@ impl Ready {
     }
 }
 
+/// A message from a core to the control thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoreEvent {
+    /// The core serves.
+    Ready(CoreId),
+    /// The core has ended: `None` as asked, otherwise why.
+    Ended(CoreId, Option<String>),
+}
+
 /// What all cores begin with alike.
-#[derive(Clone)]
-pub struct Common {
+pub struct Common<S, M> {
     /// What a core does.
-    pub main: CoreMain,
+    pub main: CoreMain<S, M>,
     /// Options of the cores' rings.
     pub net: NetOptions,
-    /// The configuration.
-    pub snapshot: Arc<Snapshot>,
-    /// Where the snapshot's endpoints are.
-    pub addresses: Arc<Addresses>,
+    /// What each is given.
+    pub given: S,
 }
 
 /// The running cores, from the outside.
-pub struct Cores {
+pub struct Cores<M> {
     /// The cores' mailboxes.
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Mailboxes<M>,
     /// The cores' heartbeats, by core.
     pub beats: Vec<Beat>,
     /// What the cores tell the control thread.
@@ -158,11 +160,15 @@ fn wait_until_free(address: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// When a thread cannot be made. A core that fails later says so by [`CoreEvent::Ended`].
-pub fn start(
+pub fn start<S, M>(
     cpus: &[usize],
     listeners: Vec<Vec<DoorListener>>,
-    common: &Common,
-) -> io::Result<Cores> {
+    common: &Common<S, M>,
+) -> io::Result<Cores<M>>
+where
+    S: Clone + Send + 'static,
+    M: From<JobDone> + Send + 'static,
+{
     let cores = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
     let (mailboxes, receivers) = Mailboxes::new(cores);
     // Each core tells twice at most: ready and ended.
@@ -176,8 +182,7 @@ pub fn start(
             cpu,
             net: common.net.clone(),
             listeners,
-            snapshot: Arc::clone(&common.snapshot),
-            addresses: Arc::clone(&common.addresses),
+            given: common.given.clone(),
             mailbox,
             mailboxes: mailboxes.clone(),
             jobs: jobs.clone(),
@@ -201,7 +206,7 @@ pub fn start(
 }
 
 /// A core's thread, inside its executor.
-async fn live(main: CoreMain, seed: CoreSeed, beat: Beat) -> Result<(), String> {
+async fn live<S, M>(main: CoreMain<S, M>, seed: CoreSeed<S, M>, beat: Beat) -> Result<(), String> {
     let thread = rustix::thread::gettid().as_raw_nonzero().get();
     beat.set_thread(thread.unsigned_abs());
     let beating = net::spawn("beat", keep_beating(beat));

@@ -15,8 +15,8 @@ use ringgate::config::{
     Logging, Node, Placement, Pools, Protocol, Snapshot, SocketSettings, Users,
 };
 use ringgate::control::{Load, serve};
-use ringgate::core::message::CoreMessage;
-use ringgate::core::runtime::{CoreFuture, CoreMain, CoreSeed};
+use ringgate::core::runtime::CoreFuture;
+use ringgate::door::message::{CoreMain, CoreMessage, CoreSeed};
 use ringgate::net::{Net, spawn};
 use ringgate::telemetry::metrics::CoreMetrics;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
@@ -46,7 +46,7 @@ pub fn become_node_if_child() {
     };
     let role = Role {
         main: match name.as_str() {
-            "mysql" => ringgate::core::entry::core_main,
+            "mysql" => ringgate::door::life::core_main,
             "plain" => plain,
             "deaf" => deaf,
             "stuck" => stuck,

@@ -6,23 +6,48 @@
 use std::rc::Rc;
 
 use super::dial;
-use super::endpoint::{PoolState, UpstreamConnection};
 use super::lend;
-use super::world::World;
+use super::permit::Permit;
+use super::pool::PoolState;
+use super::protocol::Protocol;
 use crate::base::close::CloseReason;
-use crate::net;
+use crate::net::{self, Stream};
 use crate::pool::{Lease, LeaseEnd, OnReturn};
 
+/// An upstream connection: its socket, its session and its permit.
+pub struct Connection<P: Protocol> {
+    /// Its socket.
+    pub stream: Stream,
+    /// Its session.
+    pub session: P::Session,
+    /// Free when all else is gone.
+    pub(super) permit: Permit<P>,
+    /// Who has it.
+    pub(super) leases: LeaseQueue,
+}
+
+impl<P: Protocol> Connection<P> {
+    /// A connection that nobody has leased.
+    pub(super) fn new(stream: Stream, session: P::Session, permit: Permit<P>) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            session,
+            permit,
+            leases: LeaseQueue::default(),
+        })
+    }
+}
+
 /// A connection as pools keep it.
-pub(super) type PooledLease = Lease<Box<UpstreamConnection>>;
+pub(super) type PooledLease<P> = Lease<Box<Connection<P>>>;
 
 /// How a lease ends.
 #[must_use]
-pub(super) enum Ending {
+pub enum Ending<P: Protocol> {
     /// At a command boundary with all state known: the next one may have the connection.
     Return,
     /// As `Return`, of a connection that has come into a schema, and so into another pool.
-    Move(Rc<PoolState>),
+    Move(Rc<PoolState<P>>),
     /// The connection is closed; a statement that still runs on it is killed.
     Discard(CloseReason),
     /// The connection is closed, whatever runs on it.
@@ -49,38 +74,31 @@ impl LeaseQueue {
 
 /// A leased connection with its pool and its permit. Dropping it discards the connection.
 #[must_use = "dropped, its connection is closed"]
-pub(super) struct Leased {
-    world: Rc<World>,
-    pool: Rc<PoolState>,
+pub struct Leased<P: Protocol> {
+    pool: Rc<PoolState<P>>,
     /// Here until the lease ends.
-    lease: Option<PooledLease>,
+    lease: Option<PooledLease<P>>,
 }
 
-impl Leased {
+impl<P: Protocol> Leased<P> {
     /// A connection that its pool counts as leased, for `owner`: a session's number, 0 for the
     /// gateway itself.
-    pub(super) fn new(
-        world: &Rc<World>,
-        pool: &Rc<PoolState>,
-        mut lease: PooledLease,
-        owner: u64,
-    ) -> Self {
+    pub(super) fn new(pool: &Rc<PoolState<P>>, mut lease: PooledLease<P>, owner: u64) -> Self {
         let endpoint = &pool.endpoint;
         endpoint.leased.set(endpoint.leased.get().saturating_add(1));
         endpoint.metrics.leases.inc();
         lease.connection.leases.enter(owner);
         if owner != 0 {
-            lease.connection.session.claimed_by(owner);
+            P::claim(&lease.connection.session, owner);
         }
         Self {
-            world: Rc::clone(world),
             pool: Rc::clone(pool),
             lease: Some(lease),
         }
     }
 
     /// The connection.
-    pub(super) fn connection(&self) -> &UpstreamConnection {
+    pub fn connection(&self) -> &Connection<P> {
         match &self.lease {
             Some(lease) => &lease.connection,
             None => unreachable!("a lease that has ended is gone"),
@@ -88,7 +106,7 @@ impl Leased {
     }
 
     /// The connection, to be used.
-    pub(super) fn connection_mut(&mut self) -> &mut UpstreamConnection {
+    pub fn connection_mut(&mut self) -> &mut Connection<P> {
         match &mut self.lease {
             Some(lease) => &mut lease.connection,
             None => unreachable!("a lease that has ended is gone"),
@@ -96,72 +114,72 @@ impl Leased {
     }
 
     /// The one way in which a lease ends.
-    pub(super) fn end(mut self, ending: Ending) {
+    pub fn end(mut self, ending: Ending<P>) {
         if let Some(lease) = self.lease.take() {
-            end(&self.world, &self.pool, lease, ending);
+            end(&self.pool, lease, ending);
         }
     }
 }
 
-impl Drop for Leased {
+impl<P: Protocol> Drop for Leased<P> {
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else {
             return;
         };
         if !std::thread::panicking() {
             let ending = Ending::Discard(CloseReason::ClientGone);
-            return end(&self.world, &self.pool, lease, ending);
+            return end(&self.pool, lease, ending);
         }
         // What a panic has interrupted may still be borrowed here, and is not in the next turn.
-        let (world, pool) = (Rc::clone(&self.world), Rc::clone(&self.pool));
+        let pool = Rc::clone(&self.pool);
         net::spawn("upstream discard", async move {
-            end(&world, &pool, lease, Ending::Discard(CloseReason::Panic));
+            end(&pool, lease, Ending::Discard(CloseReason::Panic));
         })
         .detach();
     }
 }
 
-fn end(world: &Rc<World>, pool: &Rc<PoolState>, mut lease: PooledLease, ending: Ending) {
+fn end<P: Protocol>(pool: &Rc<PoolState<P>>, mut lease: PooledLease<P>, ending: Ending<P>) {
     let endpoint = &pool.endpoint;
     endpoint.leased.set(endpoint.leased.get().saturating_sub(1));
     let owner = lease.connection.leases.leave();
-    lease.connection.session.unclaimed();
-    world.wake_settled();
-    let now = world.net.now();
+    P::unclaim(&lease.connection.session);
+    endpoint.site.tell_others();
+    let now = endpoint.site.core.net.now();
     match ending {
         Ending::Return if pool.reaper.takes() => {
-            let leased = Leased::new(world, pool, lease, 0);
+            let leased = Leased::new(pool, lease, 0);
             pool.reaper.give(leased);
         }
         Ending::Return => {
             let given = pool.on_return(now);
             if given != OnReturn::Keep {
                 let lease = pool.pool.borrow_mut().give_up(lease, owner);
-                return lend::give_returned(world, pool, lease, &given);
+                return lend::give_returned(pool, lease, &given);
             }
             // Only a session that left something on the connection wants this very one back.
-            let is_wanted = lease.connection.session.holds_for(owner);
+            let is_wanted = P::holds_for(&lease.connection.session, owner);
             let mark = if is_wanted { owner } else { 0 };
             let ended = pool
                 .pool
                 .borrow_mut()
                 .end(lease, mark, LeaseEnd::Return, now);
-            pool.place(world, ended);
+            pool.place(ended);
         }
         Ending::Move(other) => {
             let lease = pool.pool.borrow_mut().give_up(lease, owner);
             let ended = other.pool.borrow_mut().lent(lease, now);
-            other.place(world, ended);
-            endpoint.settle(world);
+            other.place(ended);
+            endpoint.settle();
         }
         Ending::Discard(reason) => {
             let end = LeaseEnd::Discard(reason);
             let ended = pool.pool.borrow_mut().end(lease, owner, end, now);
-            pool.place(world, ended);
+            pool.place(ended);
         }
         Ending::Close(reason) => {
             let lease = pool.pool.borrow_mut().give_up(lease, owner);
-            dial::close(world, endpoint, lease.connection, reason);
+            dial::close(endpoint, *lease.connection, reason);
         }
     }
 }

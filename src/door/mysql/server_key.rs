@@ -5,8 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
-use super::world::{JobOutcome, World};
+use super::world::World;
 use crate::base::credential::Verifier;
+use crate::core::jobs::JobDone;
 use crate::wire::mysql::rsa::ServerKey;
 
 static KEY: OnceLock<Option<Arc<ServerKey>>> = OnceLock::new();
@@ -42,11 +43,13 @@ impl KeySlot {
     }
 
     /// Takes a job's outcome, if it was this one's; gives it back otherwise.
-    pub(super) fn take(&self, job: u64, outcome: JobOutcome) -> Option<JobOutcome> {
-        if self.job.get() != Some(job) {
-            return Some(outcome);
+    pub(super) fn take(&self, done: JobDone) -> Option<JobDone> {
+        if self.job.get() != Some(done.job) {
+            return Some(done);
         }
-        let made = outcome.and_then(|outcome| outcome.downcast::<Made>().ok());
+        let made = done
+            .outcome
+            .and_then(|outcome| outcome.downcast::<Made>().ok());
         *self.key.borrow_mut() = made.and_then(|made| made.0);
         self.settle();
         None
@@ -67,7 +70,7 @@ pub(super) fn prepare(world: &World) {
     if !is_needed || slot.key.borrow().is_some() || slot.job.get().is_some() {
         return;
     }
-    let job = world.new_job();
+    let job = world.core.new_job();
     slot.job.set(Some(job));
     let make = || {
         Made(
@@ -75,7 +78,7 @@ pub(super) fn prepare(world: &World) {
                 .clone(),
         )
     };
-    if world.jobs.submit(world.core, job, make).is_err() {
+    if world.core.jobs.submit(world.core.id, job, make).is_err() {
         crate::log!(Error, "no RSA key: too many jobs wait");
         slot.settle();
     }

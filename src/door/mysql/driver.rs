@@ -9,13 +9,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::client::{Client, Turned};
-use super::endpoint::Acquired;
-use super::fault;
 use super::front::{Failed, Front, send_spans};
-use super::lease::Leased;
+use super::upstream::{Acquired, Leased};
 use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
+use crate::core::fault;
 use crate::net::{Buf, Chunk};
 use crate::session::mysql::conversation::{Action, Input, Io, Notes, Wants, Wish};
 
@@ -181,7 +180,7 @@ impl<F: Front> Client<F> {
             let stream = &lease.connection().stream;
             let unsent = stream.unsent();
             self.up_stall
-                .look(self.world.net.now(), unsent, stream.taken());
+                .look(self.world.net().now(), unsent, stream.taken());
             next = next.min(self.up_stall.deadline(stall));
         }
         next
@@ -286,11 +285,11 @@ impl<F: Front> Client<F> {
         let (action, used) = {
             let lease = self.lease.as_mut();
             let mut io = Io {
-                now: world.net.now(),
+                now: world.net().now(),
                 unread: self.unread.as_deref_mut().unwrap_or_default(),
                 used: 0,
                 held: lease.map(|lease| &mut lease.connection_mut().session),
-                texts: &mut world.texts.borrow_mut(),
+                texts: &mut world.upstreams.shared.texts.borrow_mut(),
                 down: &mut scratch.down,
                 up: &mut scratch.up,
                 notes: &mut notes,
@@ -304,7 +303,7 @@ impl<F: Front> Client<F> {
             let action = self.conversation.step(input, &mut io);
             (action, io.used)
         };
-        world.wake_settled();
+        world.upstreams.tell_others();
         fault::point("exchange.begun");
         self.send_up(&scratch.up, used);
         fault::point("exchange.sent");
@@ -347,7 +346,7 @@ impl<F: Front> Client<F> {
             return Some(Input::Refused(Event::NoEndpoint));
         };
         self.admitted.pool = Rc::clone(&pool);
-        let acquired = pool.acquire(&world, session.owner(), wish.prefers_last, wish.until);
+        let acquired = pool.acquire(session.owner(), wish.prefers_last, wish.until);
         match acquired {
             Ok(Acquired::Now(leased)) => {
                 fault::point("exchange.leased");

@@ -20,52 +20,59 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::dial;
-use super::endpoint::{PoolState, UpstreamConnection};
-use super::fault;
-use super::lease::{Ending, Leased};
+use super::lease::{Connection, Ending, Leased};
 use super::permit::Permit;
-use super::world::World;
+use super::pool::PoolState;
+use super::protocol::Protocol;
+use super::site::Upstreams;
 use crate::base::close::CloseReason;
+use crate::core::fault;
 use crate::net::{self, Stream};
-use crate::session::mysql::upstream::Upstream;
 
 /// How long a connection that is returned is waited for.
 const RETURN_WAIT: Duration = Duration::from_millis(500);
 /// How long opening a connection, and each KILL, may take.
 const STEP_LIMIT: Duration = Duration::from_secs(1);
-/// The server's error when the connection has ended by itself.
-const NO_SUCH_THREAD: u16 = 1094;
-
-type Connection = Box<UpstreamConnection>;
 
 /// A connection that is to end.
-struct Doomed {
+struct Doomed<P: Protocol> {
     stream: Stream,
-    session: Upstream,
+    session: P::Session,
     reason: CloseReason,
     /// `None` once another connection was opened in its place.
-    permit: Option<Permit>,
+    permit: Option<Permit<P>>,
 }
 
 /// What a pool's reaper works on.
-#[derive(Default)]
-pub(super) struct Reaper {
-    doomed: RefCell<VecDeque<Doomed>>,
+pub(super) struct Reaper<P: Protocol> {
+    doomed: RefCell<VecDeque<Doomed<P>>>,
     is_running: Cell<bool>,
     /// It waits for a returned connection.
     wants: Cell<bool>,
-    given: RefCell<Option<Leased>>,
+    given: RefCell<Option<Leased<P>>>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl Reaper {
+impl<P: Protocol> Default for Reaper<P> {
+    fn default() -> Self {
+        Self {
+            doomed: RefCell::default(),
+            is_running: Cell::default(),
+            wants: Cell::default(),
+            given: RefCell::default(),
+            waker: RefCell::default(),
+        }
+    }
+}
+
+impl<P: Protocol> Reaper<P> {
     /// Whether it waits for a returned connection and gets this one.
     pub(super) fn takes(&self) -> bool {
         self.wants.replace(false)
     }
 
     /// Gives it the connection that it [`Self::takes`], leased to it.
-    pub(super) fn give(&self, leased: Leased) {
+    pub(super) fn give(&self, leased: Leased<P>) {
         *self.given.borrow_mut() = Some(leased);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -78,10 +85,10 @@ impl Reaper {
     }
 
     /// Reads what still comes on the connections that are to end; ready when all have.
-    fn poll_ends(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_ends(&self, site: &Upstreams<P>, cx: &mut Context<'_>) -> Poll<()> {
         let mut is_over = true;
         for doomed in self.doomed.borrow_mut().iter_mut() {
-            let end = dial::poll_end(&mut doomed.stream, &mut doomed.session, cx);
+            let end = dial::poll_end(site, &mut doomed.stream, &mut doomed.session, cx);
             is_over &= end.is_ready();
         }
         match is_over {
@@ -92,21 +99,21 @@ impl Reaper {
 }
 
 /// Ends a connection that was leased. If its server still works on a statement, that is killed first.
-pub(super) fn end(
-    world: &Rc<World>,
-    pool: &Rc<PoolState>,
-    connection: Connection,
+pub(super) fn end<P: Protocol>(
+    pool: &Rc<PoolState<P>>,
+    connection: Connection<P>,
     reason: CloseReason,
 ) {
-    if connection.session.is_idle() || connection.stream.has_ended() {
-        return dial::close(world, &pool.endpoint, connection, reason);
+    let is_over = P::is_idle(&connection.session) || connection.stream.has_ended();
+    if is_over || !P::KILLS {
+        return dial::close(&pool.endpoint, connection, reason);
     }
-    let UpstreamConnection {
+    let Connection {
         stream,
         session,
         permit,
         ..
-    } = *connection;
+    } = connection;
     pool.reaper.doomed.borrow_mut().push_back(Doomed {
         stream,
         session,
@@ -117,28 +124,26 @@ pub(super) fn end(
         return;
     }
     let running = Running {
-        world: Rc::clone(world),
         pool: Rc::clone(pool),
     };
     net::spawn("upstream kill", async move { running.reap().await }).detach();
 }
 
 /// A reaper at work. However it ends, nothing is left that waits for it.
-struct Running {
-    world: Rc<World>,
-    pool: Rc<PoolState>,
+struct Running<P: Protocol> {
+    pool: Rc<PoolState<P>>,
 }
 
 /// The connection that KILL is said on.
-enum Hand {
+enum Hand<P: Protocol> {
     /// Leased from the pool.
-    Leased(Leased),
+    Leased(Leased<P>),
     /// Opened for this; it joins the pool.
-    Opened(Connection),
+    Opened(Box<Connection<P>>),
 }
 
-impl Hand {
-    fn connection(&mut self) -> &mut UpstreamConnection {
+impl<P: Protocol> Hand<P> {
+    fn connection(&mut self) -> &mut Connection<P> {
         match self {
             Self::Leased(leased) => leased.connection_mut(),
             Self::Opened(connection) => connection,
@@ -146,14 +151,7 @@ impl Hand {
     }
 }
 
-impl Running {
-    /// As [`Reaper::poll_ends`], for those too who wait for what is saved.
-    fn poll_ends(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let ends = self.pool.reaper.poll_ends(cx);
-        self.world.wake_settled();
-        ends
-    }
-
+impl<P: Protocol> Running<P> {
     async fn reap(&self) {
         while self.has_work() {
             let error = match self.obtain().await {
@@ -183,12 +181,12 @@ impl Running {
     }
 
     /// A connection to say KILL on.
-    async fn obtain(&self) -> Result<Hand, String> {
-        if let Some(leased) = self.pool.take_idle(&self.world, 0, false) {
+    async fn obtain(&self) -> Result<Hand<P>, String> {
+        if let Some(leased) = self.pool.take_idle(0, false) {
             return Ok(Hand::Leased(leased));
         }
         let endpoint = &self.pool.endpoint;
-        if let Some(permit) = Permit::take(&self.world, endpoint) {
+        if let Some(permit) = Permit::take(endpoint) {
             return self.open(permit).await;
         }
         if let Some(leased) = self.wait_for_return().await {
@@ -211,39 +209,39 @@ impl Running {
     }
 
     /// Opens a connection.
-    async fn open(&self, permit: Permit) -> Result<Hand, String> {
-        let mut dialled = pin!(dial::dial(&self.world, &self.pool));
-        let mut timer = self.world.net.timer();
-        timer.set(self.world.net.now().plus(STEP_LIMIT));
+    async fn open(&self, permit: Permit<P>) -> Result<Hand<P>, String> {
+        let mut dialled = pin!(dial::dial(&self.pool));
+        let mut timer = self.pool.endpoint.site.core.net.timer();
+        timer.set(self.pool.endpoint.site.core.net.now().plus(STEP_LIMIT));
         let connection = poll_fn(|cx| {
-            let _ = self.poll_ends(cx);
+            let _ = self.pool.reaper.poll_ends(&self.pool.endpoint.site, cx);
             if let Poll::Ready(connection) = dialled.as_mut().poll(cx) {
                 return Poll::Ready(connection.map_err(|error| error.text));
             }
             let error = || Err("no other connection could be opened in time".to_owned());
             timer.poll(cx).map(|()| error())
         });
-        let opened = connection.await?;
+        let (stream, session) = connection.await?;
         fault::point("kill.opened");
         self.pool.endpoint.metrics.connects.inc();
-        Ok(Hand::Opened(opened.with(permit)))
+        Ok(Hand::Opened(Connection::new(stream, session, permit)))
     }
 
     /// The next connection that is returned to the pool, before all who wait there.
-    async fn wait_for_return(&self) -> Option<Leased> {
+    async fn wait_for_return(&self) -> Option<Leased<P>> {
         let reaper = &self.pool.reaper;
         if self.pool.endpoint.budget.get() < 2 {
             return None;
         }
-        let mut timer = self.world.net.timer();
-        timer.set(self.world.net.now().plus(RETURN_WAIT));
+        let mut timer = self.pool.endpoint.site.core.net.timer();
+        timer.set(self.pool.endpoint.site.core.net.now().plus(RETURN_WAIT));
         reaper.wants.set(true);
         let leased = poll_fn(|cx| {
             if let Some(leased) = reaper.given.take() {
                 return Poll::Ready(Some(leased));
             }
             *reaper.waker.borrow_mut() = Some(cx.waker().clone());
-            if self.poll_ends(cx).is_ready() {
+            if reaper.poll_ends(&self.pool.endpoint.site, cx).is_ready() {
                 return Poll::Ready(None);
             }
             timer.poll(cx).map(|()| None)
@@ -255,7 +253,7 @@ impl Running {
     }
 
     /// Has the server kill all that is to end, while there is any.
-    async fn kill_all(&self, mut hand: Hand) -> Result<(), String> {
+    async fn kill_all(&self, mut hand: Hand<P>) -> Result<(), String> {
         let result = loop {
             let next = self.pool.reaper.doomed.borrow_mut().pop_front();
             let Some(doomed) = next else { break Ok(()) };
@@ -264,7 +262,7 @@ impl Running {
             self.close(doomed);
             match killed {
                 Ok(()) => {}
-                Err(error) if hand.connection().session.is_idle() => self.count_failure(&error),
+                Err(error) if P::is_idle(&hand.connection().session) => self.count_failure(&error),
                 Err(error) => {
                     self.count_failure(&error);
                     break Err(error);
@@ -276,11 +274,7 @@ impl Running {
     }
 
     /// Says KILL and takes in the answer. The connection is idle again if there was one.
-    async fn kill(
-        &self,
-        connection: &mut UpstreamConnection,
-        doomed: &Doomed,
-    ) -> Result<(), String> {
+    async fn kill(&self, connection: &mut Connection<P>, doomed: &Doomed<P>) -> Result<(), String> {
         if doomed.stream.has_ended() {
             return Ok(());
         }
@@ -290,16 +284,15 @@ impl Running {
             return Err("the other connection is to another address".to_owned());
         }
         let mut out = Vec::new();
-        let id = doomed.session.thread_id;
-        connection.session.begin_kill(id, &mut out);
+        P::begin_kill(&mut connection.session, &doomed.session, &mut out);
         connection.stream.send_bytes(&out);
         fault::point("kill.sent");
         self.pool.endpoint.metrics.kills.inc();
-        let mut timer = self.world.net.timer();
-        timer.set(self.world.net.now().plus(STEP_LIMIT));
+        let mut timer = self.pool.endpoint.site.core.net.timer();
+        timer.set(self.pool.endpoint.site.core.net.now().plus(STEP_LIMIT));
         loop {
             let received = poll_fn(|cx| {
-                let _ = self.poll_ends(cx);
+                let _ = self.pool.reaper.poll_ends(&self.pool.endpoint.site, cx);
                 if let Poll::Ready(received) = connection.stream.poll_receive(cx) {
                     return Poll::Ready(received.map_err(|error| error.to_string()));
                 }
@@ -309,32 +302,29 @@ impl Running {
             let Some(mut buf) = received.await? else {
                 return Err("the other connection was lost".to_owned());
             };
-            let killed = connection.session.on_kill_reply(&mut buf);
-            self.world.wake_settled();
-            match killed {
-                Ok(None) => {}
-                Ok(Some(Ok(()) | Err(NO_SUCH_THREAD))) => return Ok(()),
-                Ok(Some(Err(errno))) => return Err(format!("KILL was refused: {errno}")),
-                Err(error) => return Err(format!("the answer to KILL: {error:?}")),
+            let answered = P::on_kill_reply(&mut connection.session, &mut buf);
+            self.pool.endpoint.site.tell_others();
+            if answered? {
+                return Ok(());
             }
         }
     }
 
     /// Gives the connection that KILL was said on to the pool, or closes it.
-    fn let_go(&self, hand: Hand) {
-        let (world, pool) = (&self.world, &self.pool);
+    fn let_go(&self, hand: Hand<P>) {
+        let pool = &self.pool;
         match hand {
-            Hand::Leased(leased) if leased.connection().session.is_idle() => {
+            Hand::Leased(leased) if P::is_idle(&leased.connection().session) => {
                 leased.end(Ending::Return);
             }
             // Not killed in its turn: a server that does not answer one KILL answers no other.
             Hand::Leased(leased) => leased.end(Ending::Close(CloseReason::UpstreamLost)),
-            Hand::Opened(connection) if connection.session.is_idle() => {
-                pool.adopt(world, connection);
+            Hand::Opened(connection) if P::is_idle(&connection.session) => {
+                pool.adopt(connection);
             }
             Hand::Opened(connection) => {
                 let reason = CloseReason::UpstreamLost;
-                dial::close(world, &pool.endpoint, connection, reason);
+                dial::close(&pool.endpoint, *connection, reason);
             }
         }
     }
@@ -347,7 +337,7 @@ impl Running {
         }
     }
 
-    fn close(&self, doomed: Doomed) {
+    fn close(&self, doomed: Doomed<P>) {
         let Doomed {
             stream,
             session,
@@ -355,7 +345,7 @@ impl Running {
             permit,
         } = doomed;
         let endpoint = &self.pool.endpoint;
-        dial::close_with(&self.world, endpoint, stream, session, reason, permit);
+        dial::close_with(endpoint, stream, session, reason, permit);
     }
 
     fn count_failure(&self, error: &str) {
@@ -370,7 +360,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl<P: Protocol> Drop for Running<P> {
     fn drop(&mut self) {
         let reaper = &self.pool.reaper;
         reaper.is_running.set(false);
@@ -381,6 +371,6 @@ impl Drop for Running {
         }
         let left = reaper.doomed.take();
         left.into_iter().for_each(|doomed| self.close(doomed));
-        self.world.kick();
+        self.pool.endpoint.site.core.kick();
     }
 }

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::door::Door;
-use super::endpoint::{EndpointState, PoolState, WITHOUT_SCHEMA};
+use super::Door;
+use super::upstream::{EndpointState, PoolState, UpstreamLogin};
 use super::world::{Replica, World};
 use crate::base::codes::Event;
 use crate::base::ident::{PlacementId, TenantId};
@@ -15,6 +15,10 @@ use crate::session::mysql::downstream::Session;
 use crate::session::mysql::login::LoginResult;
 use crate::telemetry::metrics::ExchangeSeries;
 use crate::wire::mysql::flags::caps;
+
+/// Set in [`Key::capabilities`] for connections that were never in a schema: a session without one
+/// must not find itself in somebody's.
+const WITHOUT_SCHEMA: u64 = 1 << 63;
 
 /// Capabilities that are fixed at connect and change what statements mean or how replies look
 /// (trap 17): part of a pool's key. MULTI_STATEMENTS is among them because the gateway offers no
@@ -100,7 +104,7 @@ impl Place {
             .upstream(self.tenant, self.placement)?;
         let tenant = self.replica.snapshot.tenant(self.tenant)?;
         let capabilities = self.capabilities;
-        let login = || {
+        let config = || {
             Arc::new(ConnectConfig {
                 user: upstream.user.clone(),
                 password: upstream.password.clone(),
@@ -120,10 +124,14 @@ impl Place {
             credential_version: upstream.version.0,
             capabilities: u64::from(capabilities),
         };
-        let endpoint = self
-            .replica
-            .routing
-            .pick(world, &self.replica, self.placement)?;
+        let pools = &self.replica.snapshot.pools;
+        let login = || {
+            Rc::new(UpstreamLogin {
+                config: config(),
+                statements_max: usize::try_from(pools.statements_max).unwrap_or(usize::MAX),
+            })
+        };
+        let endpoint = self.replica.routing.pick(&world.core, self.placement)?;
         let key = with_schema(&key, session.vector().schema().is_some());
         let pool = endpoint.pool(&key, login);
         Some(Admitted {
@@ -159,7 +167,7 @@ impl Admitted {
 
     /// How long this client's waits may take, by the newest configuration.
     pub(super) fn limits(&self, world: &World) -> Limits {
-        let replica = world.replica.borrow();
+        let replica = world.replica();
         let deadlines = &replica.snapshot.deadlines;
         Limits {
             pool_wait: deadlines.pool_wait,
@@ -177,14 +185,11 @@ impl Admitted {
         world: &Rc<World>,
         session: &Session,
     ) -> Option<Rc<PoolState>> {
-        if world.replica.borrow().generation != self.replica.generation {
+        if world.generation() != self.replica.generation {
             self.follow(world);
         }
-        if !self.pool.endpoint.is_usable(world.net.now())
-            && let Some(other) = self
-                .replica
-                .routing
-                .pick(world, &self.replica, self.placement)
+        if !self.pool.endpoint.is_usable(world.net().now())
+            && let Some(other) = self.replica.routing.pick(&world.core, self.placement)
             && !Rc::ptr_eq(&other, &self.pool.endpoint)
         {
             self.pool = self.same_pool_at(&other, &self.pool.key);
@@ -208,7 +213,7 @@ impl Admitted {
 
     /// A pool of connections that log in as those of the current one do.
     fn same_pool_at(&self, endpoint: &Rc<EndpointState>, key: &Key) -> Rc<PoolState> {
-        endpoint.pool(key, || Arc::clone(&self.pool.login))
+        endpoint.pool(key, || Rc::clone(&self.pool.login))
     }
 
     /// Moves on to the newest snapshot. A tenant that is gone from it keeps its old place until its
@@ -227,7 +232,7 @@ impl Admitted {
         let Some(upstream) = replica.snapshot.upstream(tenant, placement) else {
             return;
         };
-        let Some(endpoint) = replica.routing.pick(world, &replica, placement) else {
+        let Some(endpoint) = replica.routing.pick(&world.core, placement) else {
             return;
         };
         let Some(name) = replica
@@ -241,10 +246,13 @@ impl Admitted {
         key.user = upstream.user.as_str().into();
         key.credential_version = upstream.version.0;
         self.pool = endpoint.pool(&key, || {
-            let mut login = (*self.pool.login).clone();
-            login.user.clone_from(&upstream.user);
-            login.password = upstream.password.clone();
-            Arc::new(login)
+            let mut config = (*self.pool.login.config).clone();
+            config.user.clone_from(&upstream.user);
+            config.password = upstream.password.clone();
+            Rc::new(UpstreamLogin {
+                config: Arc::new(config),
+                statements_max: self.pool.login.statements_max,
+            })
         });
         self.metrics = world.metrics.exchanges(&self.door.name, &name);
         self.tenant = tenant;

@@ -5,45 +5,43 @@
 
 use std::rc::Rc;
 
-use super::endpoint::EndpointState;
-use super::world::World;
+use super::endpoint::Endpoint;
+use super::protocol::Protocol;
 use crate::base::ident::CoreId;
 use crate::net;
 
 /// The right to one connection to an endpoint; free again when this is dropped.
 #[must_use = "dropped, it is free again"]
-pub(super) struct Permit {
-    world: Rc<World>,
-    endpoint: Rc<EndpointState>,
+pub(super) struct Permit<P: Protocol> {
+    endpoint: Rc<Endpoint<P>>,
     /// Another core has it now.
     has_left: bool,
 }
 
-impl Permit {
+impl<P: Protocol> Permit<P> {
     /// Takes a spare one.
-    pub(super) fn take(world: &Rc<World>, endpoint: &Rc<EndpointState>) -> Option<Self> {
+    pub(super) fn take(endpoint: &Rc<Endpoint<P>>) -> Option<Self> {
         let is_taken = endpoint.permits.borrow_mut().try_take();
-        is_taken.then(|| Self::new(world, endpoint))
+        is_taken.then(|| Self::new(endpoint))
     }
 
     /// One that has come from the core `from` together with its connection.
-    pub(super) fn received(world: &Rc<World>, endpoint: &Rc<EndpointState>, from: CoreId) -> Self {
+    pub(super) fn received(endpoint: &Rc<Endpoint<P>>, from: CoreId) -> Self {
         endpoint.permits.borrow_mut().received(from);
         endpoint.metrics.permits_moved.inc();
         endpoint.show_permits();
-        Self::new(world, endpoint)
+        Self::new(endpoint)
     }
 
-    fn new(world: &Rc<World>, endpoint: &Rc<EndpointState>) -> Self {
+    fn new(endpoint: &Rc<Endpoint<P>>) -> Self {
         Self {
-            world: Rc::clone(world),
             endpoint: Rc::clone(endpoint),
             has_left: false,
         }
     }
 
     /// Sends it on its way to the core `to`.
-    pub(super) fn lend(self, to: CoreId) -> Travelling {
+    pub(super) fn lend(self, to: CoreId) -> Travelling<P> {
         self.endpoint.permits.borrow_mut().lent(to);
         self.endpoint.show_permits();
         Travelling {
@@ -53,28 +51,28 @@ impl Permit {
     }
 }
 
-impl Drop for Permit {
+impl<P: Protocol> Drop for Permit<P> {
     fn drop(&mut self) {
         if self.has_left {
             return;
         }
         if !std::thread::panicking() {
-            return self.endpoint.released(&self.world);
+            return self.endpoint.released();
         }
         // What a panic has interrupted may still be borrowed here, and is not in the next turn.
-        let (world, endpoint) = (Rc::clone(&self.world), Rc::clone(&self.endpoint));
-        net::spawn("permit", async move { endpoint.released(&world) }).detach();
+        let endpoint = Rc::clone(&self.endpoint);
+        net::spawn("permit", async move { endpoint.released() }).detach();
     }
 }
 
 /// A permit on its way to another core. Dropped before it has left, it is free here.
 #[must_use = "dropped, it stays here"]
-pub(super) struct Travelling {
-    permit: Option<Permit>,
+pub(super) struct Travelling<P: Protocol> {
+    permit: Option<Permit<P>>,
     to: CoreId,
 }
 
-impl Travelling {
+impl<P: Protocol> Travelling<P> {
     /// Where it goes.
     pub(super) fn to(&self) -> CoreId {
         self.to
@@ -89,7 +87,7 @@ impl Travelling {
     }
 
     /// It cannot leave: the other core is due it when the connection is closed.
-    pub(super) fn stays(mut self) -> Option<Permit> {
+    pub(super) fn stays(mut self) -> Option<Permit<P>> {
         let permit = self.permit.take()?;
         permit.endpoint.permits.borrow_mut().not_lent(self.to);
         permit.endpoint.show_permits();
@@ -97,7 +95,7 @@ impl Travelling {
     }
 }
 
-impl Drop for Travelling {
+impl<P: Protocol> Drop for Travelling<P> {
     fn drop(&mut self) {
         if let Some(permit) = &self.permit {
             permit.endpoint.permits.borrow_mut().not_lent(self.to);

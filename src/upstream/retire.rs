@@ -5,34 +5,34 @@
 use std::rc::Rc;
 
 use super::dial;
-use super::endpoint::EndpointState;
-use super::world::{Replica, World};
+use super::endpoint::Endpoint;
+use super::protocol::Protocol;
+use super::site::Upstreams;
 use crate::base::close::CloseReason;
 use crate::pool::Counts;
 
-/// Remembers the endpoints of `old` that are not in `new`, and forgets those that are back.
-pub(super) fn note(world: &World, old: &Replica, new: &Replica) {
-    let is_back = |endpoint: &Rc<EndpointState>| {
-        let mut endpoints = new.endpoints.iter();
+/// Remembers the endpoints of `old` that are no longer current, and forgets those that are back.
+pub(super) fn note<P: Protocol>(site: &Upstreams<P>, old: &[Rc<Endpoint<P>>]) {
+    let current = site.current.borrow();
+    let is_back = |endpoint: &Rc<Endpoint<P>>| {
+        let mut endpoints = current.iter();
         endpoints.any(|kept| Rc::ptr_eq(kept, endpoint))
     };
-    let mut leaving = world.leaving.borrow_mut();
-    leaving.extend(old.endpoints.iter().cloned());
+    let mut leaving = site.leaving.borrow_mut();
+    leaving.extend(old.iter().cloned());
     leaving.retain(|endpoint| !is_back(endpoint));
 }
 
 /// Closes what nobody uses any more.
-pub(super) fn look(world: &Rc<World>) {
-    let leaving = world.leaving.take();
-    let left = leaving
-        .into_iter()
-        .filter(|endpoint| !is_over(world, endpoint));
+pub(super) fn look<P: Protocol>(site: &Upstreams<P>) {
+    let leaving = site.leaving.take();
+    let left = leaving.into_iter().filter(|endpoint| !is_over(endpoint));
     let left: Vec<_> = left.collect();
-    world.leaving.borrow_mut().extend(left);
+    site.leaving.borrow_mut().extend(left);
 }
 
-fn is_over(world: &Rc<World>, endpoint: &Rc<EndpointState>) -> bool {
-    endpoint.sweep(world);
+fn is_over<P: Protocol>(endpoint: &Rc<Endpoint<P>>) -> bool {
+    endpoint.sweep();
     let mut idle = Vec::new();
     // A pool that only its endpoint knows has no clients.
     endpoint.pools.borrow_mut().retain(|pool| {
@@ -46,7 +46,7 @@ fn is_over(world: &Rc<World>, endpoint: &Rc<EndpointState>) -> bool {
         inner.counts() != Counts::default()
     });
     for connection in idle {
-        dial::close(world, endpoint, connection, CloseReason::PoolReclaimed);
+        dial::close(endpoint, *connection, CloseReason::PoolReclaimed);
     }
     endpoint.gauge();
     let is_over = endpoint.pools.borrow().is_empty() && endpoint.permits.borrow().in_use() == 0;

@@ -4,16 +4,15 @@
 use std::rc::Rc;
 
 use super::admission::Admitted;
-use super::endpoint::LeaseWait;
-use super::fault;
 use super::front::Front;
-use super::lease::{Ending, Leased};
 use super::login::Registered;
 use super::stall::Stall;
+use super::upstream::{self, Ending, LeaseWait, Leased};
 use super::world::World;
 use crate::base::clock::Now;
 use crate::base::close::CloseReason;
 use crate::base::drain::Drain;
+use crate::core::fault;
 use crate::net::{Chunk, Timer};
 use crate::session::mysql::conversation::{Conversation, Entered, Limits, Notes};
 use crate::session::mysql::downstream::Session;
@@ -61,7 +60,7 @@ impl<F: Front> Client<F> {
         timer: Timer,
         registered: Registered,
     ) -> Self {
-        let now = world.net.now();
+        let now = world.net().now();
         let mut client = Self {
             conversation: Conversation::new(session, admitted.connection_id, now),
             generation: u64::MAX,
@@ -113,7 +112,7 @@ impl<F: Front> Client<F> {
 
     /// Takes over the limits of a new configuration.
     pub(super) fn follow_limits(&mut self) {
-        let newest = self.world.replica.borrow().generation;
+        let newest = self.world.generation();
         if self.generation != newest {
             self.generation = newest;
             self.limits = self.admitted.limits(&self.world);
@@ -141,7 +140,7 @@ impl<F: Front> Client<F> {
         for reason in notes.new_pins.iter() {
             metrics.pins.inc(reason);
         }
-        self.admitted.pool.endpoint.count(notes.tally);
+        upstream::count(&self.admitted.pool.endpoint.metrics, notes.tally);
         if notes.doubts_schema {
             self.doubt_schema();
         }
@@ -186,7 +185,7 @@ impl<F: Front> Client<F> {
     }
 
     pub(super) fn now(&self) -> Now {
-        self.world.net.now()
+        self.world.net().now()
     }
 }
 

@@ -3,17 +3,22 @@
 
 use std::rc::Rc;
 
-use super::endpoint::EndpointState;
-use super::world::{Replica, World};
+use super::endpoint::Endpoint;
+use super::protocol::Protocol;
 use crate::base::ident::{EndpointId, PlacementId, TenantId};
 use crate::config::{EndpointRole, Snapshot};
+use crate::core::Core;
 use crate::route::{Candidate, Role, RouteTable, Wanted, choose};
 
 /// Tenant → placement → endpoint.
-pub(super) struct Routing(RouteTable);
+pub struct Routing<P: Protocol> {
+    table: RouteTable,
+    /// By their position in the snapshot.
+    endpoints: Vec<Rc<Endpoint<P>>>,
+}
 
-impl Routing {
-    pub(super) fn new(snapshot: &Snapshot) -> Self {
+impl<P: Protocol> Routing<P> {
+    pub(super) fn new(snapshot: &Snapshot, endpoints: Vec<Rc<Endpoint<P>>>) -> Self {
         let mut builder = RouteTable::builder();
         for placement in &snapshot.placements {
             let ids = placement.endpoints.iter();
@@ -26,38 +31,32 @@ impl Routing {
         for tenant in &snapshot.tenants {
             builder = builder.tenant(&tenant.name, tenant.placement);
         }
-        Self(builder.build())
+        Self {
+            table: builder.build(),
+            endpoints,
+        }
     }
 
     /// The placement of a tenant.
-    pub(super) fn placement_of(&self, tenant: TenantId) -> Option<PlacementId> {
-        self.0.placement_of(tenant)
+    pub fn placement_of(&self, tenant: TenantId) -> Option<PlacementId> {
+        self.table.placement_of(tenant)
     }
 
     /// A primary of a placement: a usable one if there is any, else one to wait for. `None` when the
     /// placement has no primary at all.
-    pub(super) fn pick(
-        &self,
-        world: &World,
-        replica: &Replica,
-        placement: PlacementId,
-    ) -> Option<Rc<EndpointState>> {
-        let now = world.net.now();
-        let candidates = self.0.endpoints(placement);
-        let is_usable = |id| {
-            replica
-                .endpoint(id)
-                .is_some_and(|endpoint| endpoint.is_usable(now))
-        };
-        let load = |id| {
-            replica
-                .endpoint(id)
-                .map_or(0, |endpoint| endpoint.leased.get())
-        };
-        let prng = &mut world.prng.borrow_mut();
+    pub fn pick(&self, core: &Core, placement: PlacementId) -> Option<Rc<Endpoint<P>>> {
+        let now = core.net.now();
+        let candidates = self.table.endpoints(placement);
+        let is_usable = |id| self.endpoint(id).is_some_and(|found| found.is_usable(now));
+        let load = |id| self.endpoint(id).map_or(0, |found| found.leased.get());
+        let prng = &mut core.prng.borrow_mut();
         let chosen = choose(candidates, Wanted::Primary, is_usable, load, prng)
             .or_else(|| choose(candidates, Wanted::Primary, |_| true, load, prng))?;
-        replica.endpoint(chosen).cloned()
+        self.endpoint(chosen).cloned()
+    }
+
+    fn endpoint(&self, id: EndpointId) -> Option<&Rc<Endpoint<P>>> {
+        self.endpoints.get(usize::try_from(id.0).ok()?)
     }
 }
 

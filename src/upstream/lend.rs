@@ -13,34 +13,67 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::dial;
-use super::endpoint::{EndpointState, PoolState, UpstreamConnection, demand};
-use super::fault;
-use super::lease::PooledLease;
-use super::message::{CoreMessage, Lent};
+use super::endpoint::{Endpoint, demand};
+use super::lease::{Connection, PooledLease};
 use super::permit::{Permit, Travelling};
-use super::world::World;
+use super::pool::PoolState;
+use super::protocol::Protocol;
+use super::site::Upstreams;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
-use crate::base::ident::CoreId;
+use crate::base::ident::{CoreId, EndpointId};
+use crate::core::fault;
 use crate::net::{self, Stream, Timer};
 use crate::pool::{Effect, Key, Lease, OnReturn, PermitBody, PermitMessage};
-use crate::session::mysql::upstream::Upstream;
+
+/// What the endpoints of two cores say to each other.
+pub enum PeerMessage<P: Protocol> {
+    /// Another core asks for permits, or gives some.
+    Permit(PermitMessage),
+    /// Another core hands over an idle connection, with its permit.
+    Lent(Box<Lent<P>>),
+}
+
+/// A message that was not taken.
+pub struct Refused<P: Protocol> {
+    /// It, if it has come back.
+    pub message: Option<PeerMessage<P>>,
+    /// Why, for the log.
+    pub reason: String,
+}
+
+/// An idle upstream connection on its way between two cores: moved, never shared.
+pub struct Lent<P: Protocol> {
+    /// The endpoint it is connected to.
+    endpoint: EndpointId,
+    /// The core that lends it.
+    from: CoreId,
+    /// The pool it belongs to, there as here.
+    key: Key,
+    /// The socket. Nothing of it was received since it fell idle.
+    socket: OwnedFd,
+    /// The session on it.
+    session: P::Packed,
+    /// When it was opened.
+    opened_at: Now,
+    /// When it is too old to be kept.
+    retires_at: Deadline,
+}
 
 /// How long a connection may take to be ready to leave: a server that does not answer by then, or
 /// does not take what is queued, is no gift.
 const LEAVE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Hands the connection of `lease`, which has left `pool`, over to the core `to`.
-fn start(world: &Rc<World>, pool: &Rc<PoolState>, lease: PooledLease, to: CoreId) {
+fn start<P: Protocol>(pool: &Rc<PoolState<P>>, lease: PooledLease<P>, to: CoreId) {
     let (opened_at, retires_at) = (lease.opened_at, lease.retires_at);
-    let UpstreamConnection {
+    let Connection {
         stream,
         session,
         permit,
         ..
     } = *lease.connection;
     let lending = Lending {
-        world: Rc::clone(world),
         pool: Rc::clone(pool),
         permit: permit.lend(to),
         opened_at,
@@ -51,39 +84,38 @@ fn start(world: &Rc<World>, pool: &Rc<PoolState>, lease: PooledLease, to: CoreId
 
 /// Gives away a returned connection that another core or pool is due: as it is, if the other core can
 /// use it so, else its permit when it is closed.
-pub(super) fn give_returned(
-    world: &Rc<World>,
-    pool: &Rc<PoolState>,
-    lease: PooledLease,
+pub(super) fn give_returned<P: Protocol>(
+    pool: &Rc<PoolState<P>>,
+    lease: PooledLease<P>,
     given: &OnReturn,
 ) {
     match given {
         OnReturn::Give { to, key } if key.as_ref() == Some(&pool.key) => {
-            start(world, pool, lease, *to);
+            start(pool, lease, *to);
         }
         _ => {
             let reason = CloseReason::PoolReclaimed;
-            dial::close(world, &pool.endpoint, lease.connection, reason);
+            dial::close(&pool.endpoint, *lease.connection, reason);
         }
     }
 }
 
 /// A connection that is leaving.
-struct Lending {
-    world: Rc<World>,
-    pool: Rc<PoolState>,
-    permit: Travelling,
+struct Lending<P: Protocol> {
+    pool: Rc<PoolState<P>>,
+    permit: Travelling<P>,
     opened_at: Now,
     retires_at: Deadline,
 }
 
-impl Lending {
-    async fn hand_over(self, mut stream: Stream, mut session: Upstream) {
-        let mut timer = self.world.net.timer();
-        timer.set(self.world.net.now().plus(LEAVE_WAIT));
-        let is_read_out = self.read_out(&mut stream, &mut session, &mut timer).await;
+impl<P: Protocol> Lending<P> {
+    async fn hand_over(self, mut stream: Stream, mut session: P::Session) {
+        let site = Rc::clone(&self.pool.endpoint.site);
+        let mut timer = site.core.net.timer();
+        timer.set(site.core.net.now().plus(LEAVE_WAIT));
+        let is_read_out = read_out(&self.pool.endpoint.site, &mut stream, &mut session, &mut timer).await;
         fault::point("lend.read_out");
-        let packed = is_read_out.then(|| session.pack()).flatten();
+        let packed = is_read_out.then(|| P::pack(&session)).flatten();
         let Some(packed) = packed else {
             return self.keep(Some(stream), session);
         };
@@ -94,30 +126,24 @@ impl Lending {
         fault::point("lend.detached");
         let lent = Lent {
             endpoint: self.pool.endpoint.id,
-            from: self.world.core,
+            from: site.core.id,
             key: self.pool.key.clone(),
             socket,
             session: packed,
             opened_at: self.opened_at,
             retires_at: self.retires_at,
         };
-        let message = CoreMessage::Lent(Box::new(lent));
-        match self.world.mailboxes.send(self.permit.to(), message) {
+        let to = self.permit.to();
+        match (site.post)(to, PeerMessage::Lent(Box::new(lent))) {
             Ok(()) => {
                 self.permit.has_left();
                 self.pool.endpoint.metrics.lent.inc();
             }
             Err(refused) => {
-                crate::log!(
-                    Warn,
-                    "connection not lent",
-                    core = self.permit.to().0,
-                    reason = refused
-                );
-                let stream = match refused.into_message() {
-                    CoreMessage::Lent(lent) => {
-                        Some(adopt(&self.world, &self.pool.endpoint, lent.socket))
-                    }
+                let reason = refused.reason;
+                crate::log!(Warn, "connection not lent", core = to.0, reason = reason);
+                let stream = match refused.message {
+                    Some(PeerMessage::Lent(lent)) => Some(adopt(&self.pool.endpoint, lent.socket)),
                     _ => None,
                 };
                 self.keep(stream, session);
@@ -126,7 +152,7 @@ impl Lending {
     }
 
     /// Closes a connection that cannot leave.
-    fn keep(self, stream: Option<Stream>, session: Upstream) {
+    fn keep(self, stream: Option<Stream>, session: P::Session) {
         // Without a stream there is nothing to close, and the permit is free.
         let Some(stream) = stream else { return };
         let reason = match stream.is_disturbed() {
@@ -135,41 +161,37 @@ impl Lending {
         };
         let permit = self.permit.stays();
         let endpoint = &self.pool.endpoint;
-        dial::close_with(&self.world, endpoint, stream, session, reason, permit);
+        dial::close_with(endpoint, stream, session, reason, permit);
     }
 }
 
-impl Lending {
-    /// Reads out what sessions of this core left on the connection. `false`: it is not fit to be lent.
-    async fn read_out(
-        &self,
-        stream: &mut Stream,
-        session: &mut Upstream,
-        timer: &mut Timer,
-    ) -> bool {
-        let mut out = Vec::new();
-        session.read_out_all(&mut out);
-        if !out.is_empty() {
-            stream.send_bytes(&out);
-        }
-        while session.owes_read_outs() {
-            let received = poll_fn(|cx| {
-                if let Poll::Ready(received) = stream.poll_receive(cx) {
-                    return Poll::Ready(received.ok().flatten());
-                }
-                timer.poll(cx).map(|()| None)
-            });
-            let Some(mut buf) = received.await else {
-                return false;
-            };
-            let is_clean = matches!(session.salvage(&mut buf), Ok(rest) if rest.is_empty());
-            self.world.wake_settled();
-            if !is_clean {
-                return false;
-            }
-        }
-        true
+/// Reads out what sessions of this core left on the connection. `false`: it is not fit to be lent.
+async fn read_out<P: Protocol>(
+    site: &Upstreams<P>,
+    stream: &mut Stream,
+    session: &mut P::Session,
+    timer: &mut Timer,
+) -> bool {
+    let mut out = Vec::new();
+    P::ask_for_what_is_left(session, &mut out);
+    if !out.is_empty() {
+        stream.send_bytes(&out);
     }
+    while P::owes(session) {
+        let received = poll_fn(|cx| {
+            if let Poll::Ready(received) = stream.poll_receive(cx) {
+                return Poll::Ready(received.ok().flatten());
+            }
+            timer.poll(cx).map(|()| None)
+        });
+        let Some(mut buf) = received.await else {
+            return false;
+        };
+        if site.take_owed(session, &mut buf) != Ok(true) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Takes the connection off this core's ring.
@@ -190,33 +212,35 @@ async fn detach(stream: Stream, timer: &mut Timer) -> Result<OwnedFd, Option<Str
     }
 }
 
-fn adopt(world: &World, endpoint: &EndpointState, socket: OwnedFd) -> Stream {
-    let stream = world.net.adopt(socket);
+fn adopt<P: Protocol>(endpoint: &Endpoint<P>, socket: OwnedFd) -> Stream {
+    let stream = endpoint.site.core.net.adopt(socket);
     stream.count(&endpoint.metrics.received, &endpoint.metrics.sent);
     stream
 }
 
 /// Takes over a connection that another core has lent: its permit at once, as messages come in an
 /// order that counts, and the rest in a task of its own.
-pub(super) fn take_over(world: &Rc<World>, lent: Lent) {
-    let replica = world.replica();
-    let endpoint = replica.endpoints.iter().find(|e| e.id == lent.endpoint);
+pub(super) fn take_over<P: Protocol>(site: &Upstreams<P>, lent: Lent<P>) {
+    let current = site.current.borrow();
+    let endpoint = current.iter().find(|e| e.id == lent.endpoint);
     // Where a reload has removed the endpoint, its permits are gone with it.
-    let Some(endpoint) = endpoint else { return };
-    let permit = Permit::received(world, endpoint, lent.from);
-    let (world, endpoint) = (Rc::clone(world), Rc::clone(endpoint));
+    let Some(endpoint) = endpoint.cloned() else {
+        return;
+    };
+    drop(current);
+    let permit = Permit::received(&endpoint, lent.from);
     net::spawn("upstream take over", async move {
-        join(&world, &endpoint, lent, permit);
+        join(&endpoint, lent, permit);
     })
     .detach();
 }
 
 /// Puts a connection that has come into the pool of its key.
-fn join(world: &Rc<World>, endpoint: &Rc<EndpointState>, lent: Lent, permit: Permit) {
+fn join<P: Protocol>(endpoint: &Rc<Endpoint<P>>, lent: Lent<P>, permit: Permit<P>) {
     fault::point("lend.received");
-    let stream = adopt(world, endpoint, lent.socket);
-    let session = Upstream::unpack(lent.session, &mut world.texts.borrow_mut());
-    let mut connection = UpstreamConnection::new(stream, session, permit);
+    let stream = adopt(endpoint, lent.socket);
+    let session = P::unpack(lent.session, &endpoint.site.shared);
+    let mut connection = Connection::new(stream, session, permit);
     let pool = endpoint.known_pool(&lent.key);
     // What came while it was on no ring was not asked for: the server has ended it (trap 22).
     match pool {
@@ -228,42 +252,38 @@ fn join(world: &Rc<World>, endpoint: &Rc<EndpointState>, lent: Lent, permit: Per
                 retires_at: lent.retires_at,
                 last_owner: 0,
             };
-            let ended = pool.pool.borrow_mut().lent(lease, world.net.now());
-            pool.place(world, ended);
+            let ended = pool.pool.borrow_mut().lent(lease, pool.now());
+            pool.place(ended);
         }
-        Some(_) => dial::close(world, endpoint, connection, CloseReason::UpstreamLost),
-        None => dial::close(world, endpoint, connection, CloseReason::PoolReclaimed),
+        Some(_) => dial::close(endpoint, *connection, CloseReason::UpstreamLost),
+        None => dial::close(endpoint, *connection, CloseReason::PoolReclaimed),
     }
-    endpoint.settle(world);
+    endpoint.settle();
 }
 
-impl EndpointState {
+impl<P: Protocol> Endpoint<P> {
     /// Carries out what the permits have decided.
-    pub(super) fn apply_effects(self: &Rc<Self>, world: &Rc<World>) {
+    pub(super) fn apply_effects(self: &Rc<Self>) {
         // Nothing below settles, so what is taken out here is all there is.
         let mut effects = self.effects.take();
         for effect in effects.drain(..) {
             match effect {
-                Effect::Send(core, message) => self.send(world, core, message),
-                Effect::GiveIdle { to, key } => self.give_idle(world, to, key.as_ref()),
-                Effect::CloseIdle => self.close_longest_idle(world),
+                Effect::Send(core, message) => self.send(core, message),
+                Effect::GiveIdle { to, key } => self.give_idle(to, key.as_ref()),
+                Effect::CloseIdle => self.close_longest_idle(),
             }
         }
         // Kept for its memory.
         self.effects.replace(effects);
     }
 
-    fn send(&self, world: &World, to: CoreId, message: PermitMessage) {
-        let Err(refused) = world.mailboxes.send(to, CoreMessage::Permit(message)) else {
+    fn send(&self, to: CoreId, message: PermitMessage) {
+        let Err(refused) = (self.site.post)(to, PeerMessage::Permit(message)) else {
             return;
         };
-        crate::log!(
-            Warn,
-            "permit message refused",
-            core = to.0,
-            reason = refused
-        );
-        if let CoreMessage::Permit(message) = refused.into_message() {
+        let reason = refused.reason;
+        crate::log!(Warn, "permit message refused", core = to.0, reason = reason);
+        if let Some(PeerMessage::Permit(message)) = refused.message {
             self.permits.borrow_mut().not_sent(to, &message.body);
         }
     }
@@ -282,7 +302,7 @@ impl EndpointState {
     }
 
     /// Closes the longest-idle connection of all pools; its permit goes where it was promised.
-    fn close_longest_idle(self: &Rc<Self>, world: &Rc<World>) {
+    fn close_longest_idle(self: &Rc<Self>) {
         let lease = {
             let pools = self.pools.borrow();
             let oldest = pools
@@ -292,44 +312,44 @@ impl EndpointState {
             oldest.and_then(|(_, pool)| pool.pool.borrow_mut().take_longest_idle())
         };
         if let Some(lease) = lease {
-            dial::close(world, self, lease.connection, CloseReason::PoolReclaimed);
+            dial::close(self, *lease.connection, CloseReason::PoolReclaimed);
         }
     }
 
     /// A connection is closed, or was never made: its permit is free.
-    pub(super) fn released(self: &Rc<Self>, world: &Rc<World>) {
+    pub(super) fn released(self: &Rc<Self>) {
         self.permits
             .borrow_mut()
             .released(&mut self.effects.borrow_mut());
         self.show_permits();
-        self.apply_effects(world);
-        self.settle(world);
+        self.apply_effects();
+        self.settle();
     }
 
     /// A message of another core's permits.
-    pub(super) fn on_permit(self: &Rc<Self>, world: &Rc<World>, message: PermitMessage) {
+    pub(super) fn on_permit(self: &Rc<Self>, message: PermitMessage) {
         match message.body {
             PermitBody::Grant { .. } => self.metrics.permits_moved.inc(),
             // What cannot be given now may be a moment later: the keeper looks again then.
-            PermitBody::Want { .. } => world.kick(),
+            PermitBody::Want { .. } => self.site.core.kick(),
             PermitBody::Deny | PermitBody::Withdraw => {}
         }
         self.permits.borrow_mut().on_message(message);
         self.show_permits();
-        self.settle(world);
+        self.settle();
     }
 
     /// Gives an idle connection to another core: one that it can use as it is, else the permit of
     /// one that is closed.
-    fn give_idle(self: &Rc<Self>, world: &Rc<World>, to: CoreId, key: Option<&Key>) {
+    fn give_idle(self: &Rc<Self>, to: CoreId, key: Option<&Key>) {
         let pool = key.and_then(|key| self.known_pool(key));
         let lease = pool.and_then(|pool| {
             let lease = pool.pool.borrow_mut().take_longest_idle()?;
             Some((pool, lease))
         });
         match lease {
-            Some((pool, lease)) => start(world, &pool, lease, to),
-            None => self.close_longest_idle(world),
+            Some((pool, lease)) => start(&pool, lease, to),
+            None => self.close_longest_idle(),
         }
     }
 }

@@ -7,16 +7,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::Door;
 use super::admission::{Admitted, Place};
 use super::client::{Client, End};
-use super::door::Door;
 use super::front::StreamFront;
-use super::world::{Drain, World};
+use super::world::World;
 use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
 use crate::base::credential::{AuthPlugin, Verifier};
 use crate::config::{Snapshot, User};
+use crate::core::Drain;
 use crate::net::{Buf, Chunk, Stream, Timer};
 use crate::session::mysql::downstream::{Session, SessionFacts};
 use crate::session::mysql::login::{
@@ -77,18 +78,18 @@ pub(super) async fn enter(
     stream: Stream,
     peer: SocketAddr,
 ) -> Result<Client<StreamFront>, End> {
-    let (number, connection_id) = world.new_client();
+    let (number, connection_id) = world.core.new_client();
     let registered = Registered {
         world: Rc::clone(&world),
         number,
     };
     poll_fn(|cx| {
-        world.enter(number, cx.waker());
+        world.core.enter(number, cx.waker());
         Poll::Ready(())
     })
     .await;
-    let began = world.net.now();
-    let mut timer = world.net.timer();
+    let began = world.net().now();
+    let mut timer = world.net().timer();
     timer.set(began.plus(world.replica().snapshot.deadlines.login));
     let mut entry = Entry {
         world: Rc::clone(&world),
@@ -108,7 +109,9 @@ pub(super) async fn enter(
     #[cfg(debug_assertions)]
     panic_if_asked(&client.admitted);
     door.metrics.logins.inc();
-    door.metrics.login_time.record(world.net.now().since(began));
+    door.metrics
+        .login_time
+        .record(world.net().now().since(began));
     Ok(client)
 }
 
@@ -129,7 +132,7 @@ pub(super) struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.world.leave(self.number);
+        self.world.core.leave(self.number);
     }
 }
 
@@ -272,7 +275,7 @@ impl Entry {
             capabilities: result.caps,
             vector,
             statements_max: usize::try_from(pools.statements_per_client_max).unwrap_or(usize::MAX),
-            settled: Rc::clone(&self.world.settled),
+            settled: Rc::clone(&self.world.upstreams.shared.settled),
         }
     }
 
@@ -281,15 +284,16 @@ impl Entry {
         let Some(key) = self.world.server_key.get() else {
             return RsaOutcome::Refuted;
         };
-        let job = self.world.new_job();
+        let job = self.world.core.new_job();
         let submitted = self
             .world
+            .core
             .jobs
-            .submit(self.world.core, job, move || work.run(&key));
+            .submit(self.world.core.id, job, move || work.run(&key));
         if submitted.is_err() {
             return RsaOutcome::Refuted;
         }
-        let outcome = poll_fn(|cx| match self.world.poll_job(job, cx) {
+        let outcome = poll_fn(|cx| match self.world.core.poll_job(job, cx) {
             Poll::Ready(outcome) => Poll::Ready(outcome),
             Poll::Pending => self.timer.poll(cx).map(|()| None),
         });

@@ -1,0 +1,150 @@
+//! A core's life: builds its world from the seed, opens its doors, takes messages, keeps the pools,
+//! and returns when a drain has emptied it.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::Door;
+use super::message::{CoreMessage, CoreSeed, Mailboxes};
+use super::mysql::Mysql;
+use super::mysql::upstream::{self, Shared};
+use super::mysql::world::World;
+use crate::base::ident::CoreId;
+use crate::core::mailbox::Mailbox;
+use crate::core::runtime::CoreFuture;
+use crate::core::{Core, Drain, socket_options};
+use crate::net::{self, Net};
+use crate::telemetry::metrics::CoreMetrics;
+use crate::upstream::{PeerMessage, Refused, Upstreams};
+
+/// How often pools are looked after while something waits, and otherwise.
+const TICK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The life of one core, for the runtime to start.
+pub fn core_main(seed: CoreSeed) -> CoreFuture {
+    Box::pin(live(seed))
+}
+
+async fn live(seed: CoreSeed) -> Result<(), String> {
+    let net = Net::new(seed.net).map_err(|error| format!("no network ring: {error}"))?;
+    let waker = net.waker().map_err(|error| format!("no waker: {error}"))?;
+    seed.mailbox.attach(move || waker.wake());
+    let cores = seed.mailboxes.cores();
+    let core = Core::new(seed.core, cores, net.clone(), seed.jobs);
+    let ring = net.clone();
+    let driving = net::spawn("ring", async move { ring.drive().await });
+    let snapshot = &seed.given.snapshot;
+    let post = Box::new(move |to, message| post(&seed.mailboxes, to, message));
+    let upstreams = Upstreams::new(&core, Shared::default(), snapshot, post);
+    let metrics = CoreMetrics::new(seed.core.0);
+    let world = World::new(&core, upstreams, metrics, snapshot, &seed.given.addresses);
+    for listener in seed.listeners {
+        let name = &listener.name;
+        let mut known = snapshot.listeners.iter();
+        let Some(settings) = known.find(|known| *known.name == **name) else {
+            return Err(format!("listener `{name}` is not in the configuration"));
+        };
+        let limit = settings.connections_max.div_ceil(u32::from(cores.max(1)));
+        let protocol = Mysql {
+            world: Rc::clone(&world),
+        };
+        let series = world.metrics.door(name);
+        let options = socket_options(&settings.socket);
+        let door = Door::new(&core, protocol, listener.name, series, limit, options);
+        let acceptor = net.listen(listener.listener);
+        net::spawn("accept", door.accept(acceptor)).detach();
+    }
+    net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)).detach();
+    seed.ready.report();
+    keep(&world).await;
+    net.stop();
+    match driving.await {
+        Some(()) => Ok(()),
+        None => Err("the ring's task panicked".into()),
+    }
+}
+
+/// Sends to the upstream connections of another core.
+fn post(
+    mailboxes: &Mailboxes,
+    to: CoreId,
+    message: PeerMessage<upstream::Mysql>,
+) -> Result<(), Refused<upstream::Mysql>> {
+    let Err(refused) = mailboxes.send(to, CoreMessage::Upstream(message)) else {
+        return Ok(());
+    };
+    Err(Refused {
+        reason: refused.to_string(),
+        message: match refused.into_message() {
+            CoreMessage::Upstream(message) => Some(message),
+            _ => None,
+        },
+    })
+}
+
+/// Looks after pools and the drain until the core is empty.
+async fn keep(world: &Rc<World>) {
+    let core = &world.core;
+    let mut timer = core.net.timer();
+    loop {
+        let look = world.upstreams.look();
+        if core.drain() != Drain::Serving && core.clients() == 0 && !look.is_reaping {
+            return;
+        }
+        let pause = if look.is_busy { TICK.0 } else { TICK.1 };
+        timer.set(core.net.now().plus(pause).min(look.next));
+        let mut is_kicked = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut is_kicked, true) {
+                return Poll::Ready(());
+            }
+            core.set_keeper(cx.waker());
+            timer.poll(cx)
+        })
+        .await;
+    }
+}
+
+async fn take_messages(world: Rc<World>, mut mailbox: Mailbox<CoreMessage>) {
+    loop {
+        while let Some(message) = mailbox.take() {
+            world.metrics.core().messages.inc();
+            handle(&world, message);
+        }
+        poll_fn(|cx| world.core.net.poll_woken(cx)).await;
+    }
+}
+
+fn handle(world: &World, message: CoreMessage) {
+    match message {
+        CoreMessage::Ping => {}
+        CoreMessage::Snapshot(snapshot, addresses) => world.apply(&snapshot, &addresses),
+        CoreMessage::Addresses(addresses) => world.set_addresses(&addresses),
+        CoreMessage::ServerVersion(version) => world.learn_version(version),
+        CoreMessage::Drain => world.core.set_drain(Drain::Draining),
+        CoreMessage::DrainNow => world.core.set_drain(Drain::Now),
+        CoreMessage::Scrape(reply) => {
+            count_ring(world);
+            world.upstreams.gauge();
+            reply.send(world.metrics.scrape());
+        }
+        CoreMessage::Upstream(message) => world.upstreams.on_message(message),
+        CoreMessage::JobDone(done) => world.on_job(done),
+    }
+}
+
+fn count_ring(world: &World) {
+    let stats = world.core.net.stats();
+    let series = world.metrics.core();
+    series.panics.set(net::panics());
+    series.turns.set(stats.turns);
+    series.enters.set(stats.enters);
+    series.starved.set(stats.enobufs);
+    series.accept_pauses.set(stats.accept_backoffs);
+    series.buffers.set(u64::from(stats.buffers_out));
+    series
+        .sockets
+        .set(u64::try_from(stats.open).unwrap_or(u64::MAX));
+}

@@ -1,0 +1,137 @@
+//! Doors: what clients come in by. One folder for each protocol, and here what all doors do alike:
+//! accept, admit up to a limit, count how connections end.
+
+pub mod life;
+pub mod message;
+pub mod mysql;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use crate::base::close::CloseReason;
+use crate::core::{Core, Drain};
+use crate::net::{self, Acceptor, SocketOptions, Stream};
+use crate::telemetry::metrics::DoorSeries;
+
+/// What is spoken at a door.
+trait Protocol: Sized + 'static {
+    /// The name of a client's task, for panic reports.
+    const TASK: &'static str;
+
+    /// Serves one client to its end; why it has ended.
+    fn serve(
+        door: Rc<Door<Self>>,
+        stream: Stream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = CloseReason> + 'static;
+
+    /// Tells a client that there is no place for it.
+    fn turn_away(stream: Stream);
+}
+
+/// One listener's side on one core.
+struct Door<P> {
+    core: Rc<Core>,
+    protocol: P,
+    name: Arc<str>,
+    metrics: Rc<DoorSeries>,
+    /// This core's part of the listener's connection limit.
+    connections_max: u32,
+    socket: SocketOptions,
+    open: Cell<u32>,
+}
+
+impl<P: Protocol> Door<P> {
+    /// A door with nobody in it.
+    fn new(
+        core: &Rc<Core>,
+        protocol: P,
+        name: Arc<str>,
+        metrics: Rc<DoorSeries>,
+        connections_max: u32,
+        socket: SocketOptions,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            core: Rc::clone(core),
+            protocol,
+            name,
+            metrics,
+            connections_max,
+            socket,
+            open: Cell::new(0),
+        })
+    }
+
+    /// Accepts until the core drains.
+    async fn accept(self: Rc<Self>, mut acceptor: Acceptor) {
+        let core = &self.core;
+        let (number, _) = core.new_client();
+        loop {
+            let accepted = poll_fn(|cx| {
+                if core.drain() != Drain::Serving {
+                    return Poll::Ready(None);
+                }
+                core.enter(number, cx.waker());
+                acceptor.poll_accept(cx).map(Some)
+            })
+            .await;
+            match accepted {
+                None => break,
+                Some(Ok((stream, peer))) => self.admit(stream, peer),
+                Some(Err(error)) => {
+                    crate::log!(Error, "listener failed", door = self.name, error = error);
+                    break;
+                }
+            }
+        }
+        core.leave(number);
+        acceptor.stop();
+    }
+
+    fn admit(self: &Rc<Self>, stream: Stream, peer: SocketAddr) {
+        self.metrics.accepted.inc();
+        stream.count(&self.metrics.received, &self.metrics.sent);
+        let is_full = self.open.get() >= self.connections_max || stream.is_reserved();
+        if is_full || stream.set_options(&self.socket).is_err() {
+            self.metrics.closed.inc(CloseReason::AdmissionLimit);
+            return P::turn_away(stream);
+        }
+        let guard = Open::new(self);
+        let serving = P::serve(Rc::clone(self), stream, peer);
+        net::spawn(P::TASK, async move {
+            // The whole guard: its drop tells how the client has ended.
+            let mut guard = guard;
+            guard.reason = serving.await;
+        })
+        .detach();
+    }
+}
+
+/// A connection's place at the door; a panic leaves the reason that it begins with.
+struct Open<P> {
+    door: Rc<Door<P>>,
+    reason: CloseReason,
+}
+
+impl<P> Open<P> {
+    fn new(door: &Rc<Door<P>>) -> Self {
+        door.open.set(door.open.get().saturating_add(1));
+        door.metrics.open.inc();
+        Self {
+            door: Rc::clone(door),
+            reason: CloseReason::Panic,
+        }
+    }
+}
+
+impl<P> Drop for Open<P> {
+    fn drop(&mut self) {
+        self.door.open.set(self.door.open.get().saturating_sub(1));
+        self.door.metrics.open.dec();
+        self.door.metrics.closed.inc(self.reason);
+    }
+}

@@ -1,0 +1,70 @@
+//! The MySQL door: login, the driver of a client's exchanges, and the protocol of its upstreams.
+
+mod admission;
+mod client;
+mod driver;
+mod front;
+mod initial_schema;
+mod login;
+mod server_key;
+mod stall;
+pub mod upstream;
+pub(super) mod world;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use super::Protocol;
+use crate::base::close::CloseReason;
+use crate::base::codes::{Event, code, message};
+use crate::net::Stream;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::response::{ErrPacket, encode_err};
+use client::{Client, End};
+use front::StreamFront;
+use world::World;
+
+/// A door at which MySQL is spoken.
+type Door = super::Door<Mysql>;
+
+/// MySQL at a door.
+pub(super) struct Mysql {
+    pub(super) world: Rc<World>,
+}
+
+impl Protocol for Mysql {
+    const TASK: &'static str = "mysql client";
+
+    fn serve(
+        door: Rc<Door>,
+        stream: Stream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = CloseReason> + 'static {
+        let world = Rc::clone(&door.protocol.world);
+        serve(Box::pin(login::enter(world, door, stream, peer)))
+    }
+
+    /// Before a greeting an ERR has no SQLSTATE.
+    fn turn_away(mut stream: Stream) {
+        let event = Event::TooManyConnections;
+        let text = message(event, "", 0);
+        let err = ErrPacket {
+            errno: code(event).errno,
+            sqlstate: None,
+            message: text.as_bytes(),
+        };
+        let mut out = Vec::new();
+        packet(&mut out, 0, |out| encode_err(out, &err));
+        stream.send_bytes(&out);
+    }
+}
+
+/// A client's task. The login has a box of its own, so that an idle client does not hold the memory
+/// that it needed.
+async fn serve(login: Pin<Box<impl Future<Output = Result<Client<StreamFront>, End>>>>) -> CloseReason {
+    match login.await {
+        Ok(mut client) => client.serve().await,
+        Err(end) => end,
+    }
+}

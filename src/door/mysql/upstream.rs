@@ -1,0 +1,268 @@
+//! Connections to MySQL servers, as pools need to know them: their login, what sessions leave on them,
+//! KILL, and the form in which they change cores.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::base::close::CloseReason;
+use crate::core::Core;
+use crate::net::{Buf, Stream, Timer};
+use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
+use crate::session::mysql::left_behind::Settled;
+use crate::session::mysql::packed::PackedUpstream;
+use crate::session::mysql::state::Vector;
+use crate::session::mysql::statements::Texts;
+use crate::session::mysql::upstream::{LoginFacts, Tally, Upstream};
+use crate::telemetry::metrics::EndpointSeries;
+use crate::upstream::{self, Broken, DialError, Protocol};
+use crate::wire::mysql::charset;
+use crate::wire::mysql::command::encode_text_command;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::{caps, com};
+use crate::wire::mysql::frame::{HEADER_LEN, Header};
+
+/// Makes the server report every change of session state, so that pools know what a connection is
+/// in. Both families know the first two; MySQL rejects nothing here either.
+const TRACK_EVERYTHING: &[u8] =
+    b"SET session_track_schema=1,session_track_state_change=1,session_track_system_variables='*'";
+
+/// The longest packet of a login that is read.
+const LOGIN_PACKET_MAX: usize = 64 * 1024;
+
+/// The server's error when the connection that is to be killed has ended by itself.
+const NO_SUCH_THREAD: u16 = 1094;
+
+/// The MySQL protocol on upstream connections.
+pub enum Mysql {}
+
+/// What the connections of a pool log in with.
+pub struct UpstreamLogin {
+    /// Account, capabilities, collation.
+    pub(super) config: Arc<ConnectConfig>,
+    /// Bound of statements kept prepared on each.
+    pub(super) statements_max: usize,
+}
+
+/// What the MySQL sessions of one core share.
+#[derive(Default)]
+pub struct Shared {
+    /// Texts of prepared statements.
+    pub(super) texts: RefCell<Texts>,
+    /// Sessions for which the wait for another one's lease is over.
+    pub(super) settled: Rc<Settled>,
+}
+
+pub(super) type Acquired = upstream::Acquired<Mysql>;
+pub(super) type Ending = upstream::Ending<Mysql>;
+pub(super) type LeaseWait = upstream::LeaseWait<Mysql>;
+pub(super) type EndpointState = upstream::Endpoint<Mysql>;
+pub(super) type Leased = upstream::Leased<Mysql>;
+pub(super) type PoolState = upstream::PoolState<Mysql>;
+
+/// Counts what was done for a client on a leased connection.
+pub(super) fn count(metrics: &EndpointSeries, tally: Tally) {
+    if tally != Tally::default() {
+        metrics.prepares.add(u64::from(tally.prepares));
+        metrics.restores.add(u64::from(tally.restores));
+    }
+}
+
+impl Protocol for Mysql {
+    type Session = Upstream;
+    type Packed = PackedUpstream;
+    type Login = UpstreamLogin;
+    type Shared = Shared;
+
+    const KILLS: bool = true;
+
+    async fn log_in(
+        stream: Stream,
+        login: &Rc<UpstreamLogin>,
+        timer: &mut Timer,
+    ) -> Result<(Stream, Upstream), DialError> {
+        log_in(stream, login, timer).await
+    }
+
+    fn is_idle(session: &Upstream) -> bool {
+        session.is_idle()
+    }
+
+    fn claim(session: &Upstream, owner: u64) {
+        session.claimed_by(owner);
+    }
+
+    fn unclaim(session: &Upstream) {
+        session.unclaimed();
+    }
+
+    fn holds_for(session: &Upstream, owner: u64) -> bool {
+        session.holds_for(owner)
+    }
+
+    fn ask_for_what_is_left(session: &mut Upstream, out: &mut Vec<u8>) {
+        session.read_out_all(out);
+    }
+
+    fn owes(session: &Upstream) -> bool {
+        session.owes_read_outs()
+    }
+
+    fn take_owed(session: &mut Upstream, bytes: &mut [u8]) -> Result<bool, Broken> {
+        let rest = session.salvage(bytes).map_err(|_| Broken)?;
+        Ok(rest.is_empty())
+    }
+
+    fn tell_others(shared: &Shared, core: &Core) {
+        if shared.settled.is_empty() {
+            return;
+        }
+        let mut owners = Vec::new();
+        shared.settled.take(&mut owners);
+        // A session's number is its client's.
+        owners.into_iter().for_each(|owner| core.wake(owner));
+    }
+
+    fn part(_session: &mut Upstream, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[1, 0, 0, 0, com::QUIT]);
+    }
+
+    fn begin_kill(session: &mut Upstream, doomed: &Upstream, out: &mut Vec<u8>) {
+        session.begin_kill(doomed.thread_id, out);
+    }
+
+    fn on_kill_reply(session: &mut Upstream, bytes: &mut [u8]) -> Result<bool, String> {
+        match session.on_kill_reply(bytes) {
+            Ok(None) => Ok(false),
+            Ok(Some(Ok(()) | Err(NO_SUCH_THREAD))) => Ok(true),
+            Ok(Some(Err(errno))) => Err(format!("KILL was refused: {errno}")),
+            Err(error) => Err(format!("the answer to KILL: {error:?}")),
+        }
+    }
+
+    fn pack(session: &Upstream) -> Option<PackedUpstream> {
+        session.pack()
+    }
+
+    fn unpack(packed: PackedUpstream, shared: &Shared) -> Upstream {
+        Upstream::unpack(packed, &mut shared.texts.borrow_mut())
+    }
+}
+
+/// Logs in and switches the server's tracking on.
+async fn log_in(
+    stream: Stream,
+    login: &UpstreamLogin,
+    timer: &mut Timer,
+) -> Result<(Stream, Upstream), DialError> {
+    let mut packets = Packets {
+        stream,
+        buf: None,
+        partial: Vec::new(),
+    };
+    let mut connect = Connect::new(Arc::clone(&login.config));
+    let mut out = Vec::new();
+    let facts = loop {
+        let (seq, payload) = packets.next(timer).await?;
+        let step = connect
+            .on_packet(seq, &payload, &mut out)
+            .map_err(|error| DialError::new(CloseReason::UpstreamDenied, error.to_string()))?;
+        packets.stream.send_bytes(&out);
+        out.clear();
+        if let ConnectStep::Done(facts) = step {
+            break facts;
+        }
+    };
+    packet(&mut out, 0, |out| {
+        encode_text_command(out, com::QUERY, TRACK_EVERYTHING);
+    });
+    packets.stream.send_bytes(&out);
+    let (_, reply) = packets.next(timer).await?;
+    if reply.first() != Some(&0) {
+        // Without the trackers no connection could be shared safely.
+        let text = "the server cannot report session state (MySQL 5.7 or MariaDB 10.2 can)";
+        return Err(DialError::new(CloseReason::UpstreamProtocol, text));
+    }
+    if packets.buf.is_some() || !packets.partial.is_empty() {
+        let text = "the server sent more than the login's end";
+        return Err(DialError::new(CloseReason::UpstreamProtocol, text));
+    }
+    let session = Upstream::new(login_facts(login, &facts));
+    Ok((packets.stream, session))
+}
+
+fn login_facts(login: &UpstreamLogin, facts: &ServerFacts) -> LoginFacts {
+    let collation = charset::collation(u16::from(login.config.collation));
+    let vector = collation.map_or_else(Vector::default, |collation| {
+        Vector::at_login(collation.charset, collation.name)
+    });
+    LoginFacts {
+        thread_id: facts.connection_id,
+        deprecates_eof: facts.caps & caps::DEPRECATE_EOF != 0,
+        vector: Rc::new(vector),
+        statements_max: login.statements_max,
+    }
+}
+
+/// Whole packets of a stream, copied: for logins, which are rare.
+struct Packets {
+    stream: Stream,
+    buf: Option<Buf>,
+    partial: Vec<u8>,
+}
+
+impl Packets {
+    async fn next(&mut self, timer: &mut Timer) -> Result<(u8, Vec<u8>), DialError> {
+        loop {
+            if let Some(packet) = self.take()? {
+                return Ok(packet);
+            }
+            self.buf = Some(poll_fn(|cx| self.poll_bytes(timer, cx)).await?);
+        }
+    }
+
+    /// A whole packet out of what has come.
+    fn take(&mut self) -> Result<Option<(u8, Vec<u8>)>, DialError> {
+        if let Some(buf) = self.buf.take() {
+            self.partial.extend_from_slice(&buf);
+        }
+        let Some(header) = Header::parse(&self.partial) else {
+            return Ok(None);
+        };
+        if header.len > LOGIN_PACKET_MAX {
+            let text = "a login packet longer than 64 KiB";
+            return Err(DialError::new(CloseReason::UpstreamProtocol, text));
+        }
+        let whole = HEADER_LEN.saturating_add(header.len);
+        if self.partial.len() < whole {
+            return Ok(None);
+        }
+        let rest = self.partial.split_off(whole);
+        let mut packet = std::mem::replace(&mut self.partial, rest);
+        packet.drain(..HEADER_LEN);
+        Ok(Some((header.seq, packet)))
+    }
+
+    fn poll_bytes(
+        &mut self,
+        timer: &mut Timer,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Buf, DialError>> {
+        if let Poll::Ready(received) = self.stream.poll_receive(cx) {
+            return Poll::Ready(match received {
+                Ok(Some(buf)) => Ok(buf),
+                Ok(None) => {
+                    let text = "the server closed the connection during login";
+                    Err(DialError::new(CloseReason::UpstreamLost, text))
+                }
+                Err(error) => Err(DialError::new(CloseReason::UpstreamLost, error.to_string())),
+            });
+        }
+        timer.poll(cx).map(|()| {
+            let text = "the login was not done before its deadline";
+            Err(DialError::new(CloseReason::UpstreamConnect, text))
+        })
+    }
+}

@@ -1,0 +1,260 @@
+//! Making and ending upstream connections.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::endpoint::Endpoint;
+use super::lease::Connection;
+use super::permit::Permit;
+use super::pool::PoolState;
+use super::protocol::Protocol;
+use super::site::Upstreams;
+use crate::base::clock::{Deadline, Now};
+use crate::base::close::CloseReason;
+use crate::core::fault;
+use crate::net::{self, Stream};
+
+/// How long a connection that ends may take to be seen closed by the server, before its permit is
+/// free. The server counts it until then.
+const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How much longer the permit is held after that: a server sends its FIN before it takes the
+/// connection out of its count.
+const CLOSE_SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// Why no connection was made.
+#[derive(Debug)]
+pub struct DialError {
+    reason: CloseReason,
+    pub(super) text: String,
+}
+
+impl DialError {
+    /// With what is counted, and a sentence for the log.
+    pub fn new(reason: CloseReason, text: impl Into<String>) -> Self {
+        Self {
+            reason,
+            text: text.into(),
+        }
+    }
+}
+
+/// Starts a connect for `pool` with a permit for it.
+pub(super) fn start<P: Protocol>(pool: &Rc<PoolState<P>>, permit: Permit<P>) {
+    let connecting = Connecting::new(pool);
+    net::spawn("upstream connect", async move {
+        let began = connecting.pool.now();
+        let result = dial(&connecting.pool).await;
+        fault::point("dial.done");
+        match result {
+            Ok(opened) => joined(connecting, began, opened, permit),
+            Err(error) => failed(connecting, &error, permit),
+        }
+    })
+    .detach();
+}
+
+/// A connect that its pool counts until it is over, by a panic too.
+struct Connecting<P: Protocol> {
+    pool: Rc<PoolState<P>>,
+    is_joining: bool,
+}
+
+impl<P: Protocol> Connecting<P> {
+    fn new(pool: &Rc<PoolState<P>>) -> Self {
+        pool.pool.borrow_mut().connect_started();
+        Self {
+            pool: Rc::clone(pool),
+            is_joining: false,
+        }
+    }
+}
+
+impl<P: Protocol> Drop for Connecting<P> {
+    fn drop(&mut self) {
+        if !self.is_joining {
+            self.pool.pool.borrow_mut().connect_failed();
+        }
+    }
+}
+
+/// What a connect gives: a connection without its permit.
+pub(super) type Opened<P> = (Stream, <P as Protocol>::Session);
+
+fn joined<P: Protocol>(
+    mut connecting: Connecting<P>,
+    began: Now,
+    (stream, session): Opened<P>,
+    permit: Permit<P>,
+) {
+    let now = connecting.pool.now();
+    let pool = Rc::clone(&connecting.pool);
+    let endpoint = &pool.endpoint;
+    endpoint.backoff.borrow_mut().on_success();
+    endpoint.metrics.connects.inc();
+    endpoint.metrics.connect_time.record(now.since(began));
+    let connection = Connection::new(stream, session, permit);
+    let ended = {
+        let mut inner = pool.pool.borrow_mut();
+        connecting.is_joining = true;
+        inner.connected(connection, now, &mut endpoint.site.core.prng.borrow_mut())
+    };
+    pool.place(ended);
+    endpoint.settle();
+}
+
+fn failed<P: Protocol>(connecting: Connecting<P>, error: &DialError, permit: Permit<P>) {
+    let now = connecting.pool.now();
+    let pool = Rc::clone(&connecting.pool);
+    let endpoint = &pool.endpoint;
+    endpoint.metrics.connect_failures.inc();
+    crate::log!(
+        Warn,
+        "upstream connect failed",
+        endpoint = endpoint.name,
+        reason = error.reason.label(),
+        error = error.text
+    );
+    drop(connecting);
+    let mut prng = endpoint.site.core.prng.borrow_mut();
+    endpoint.backoff.borrow_mut().on_failure(now, &mut prng);
+    drop(prng);
+    endpoint.fail_hopeless(now);
+    // Not before: what it lets begin has to know of the failure.
+    drop(permit);
+    endpoint.site.core.kick();
+}
+
+/// Makes a connection for `pool`; the caller holds the permit for it.
+///
+/// # Errors
+/// Why none of the endpoint's addresses gave one.
+pub(super) async fn dial<P: Protocol>(pool: &Rc<PoolState<P>>) -> Result<Opened<P>, DialError> {
+    let endpoint = &pool.endpoint;
+    let net = &endpoint.site.core.net;
+    let limits = *endpoint.site.limits.borrow();
+    let total = net.now().plus(limits.total);
+    let addresses = endpoint.addresses.borrow().clone();
+    let mut last = DialError::new(CloseReason::UpstreamConnect, "no address is known");
+    for address in addresses {
+        let deadline = total.min(net.now().plus(limits.connect));
+        match connect(endpoint, address, deadline).await {
+            Ok(stream) => {
+                let mut timer = net.timer();
+                timer.set(net.now().plus(limits.login));
+                let (mut stream, session) = P::log_in(stream, &pool.login, &mut timer).await?;
+                stream.start_receiving();
+                return Ok((stream, session));
+            }
+            Err(error) => last = error,
+        }
+        if total.is_over(net.now()) {
+            break;
+        }
+    }
+    Err(last)
+}
+
+async fn connect<P: Protocol>(
+    endpoint: &Endpoint<P>,
+    address: SocketAddr,
+    deadline: Deadline,
+) -> Result<Stream, DialError> {
+    let net = &endpoint.site.core.net;
+    let mut connecting = net.connect(address, &endpoint.socket);
+    let mut timer = net.timer();
+    timer.set(deadline);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut connecting).poll(cx) {
+            if let Ok(stream) = &result {
+                let metrics = &endpoint.metrics;
+                stream.count(&metrics.received, &metrics.sent);
+            }
+            return Poll::Ready(result.map_err(|error| {
+                DialError::new(CloseReason::UpstreamConnect, format!("{address}: {error}"))
+            }));
+        }
+        timer.poll(cx).map(|()| {
+            let text = format!("{address}: no answer before the connect deadline");
+            Err(DialError::new(CloseReason::UpstreamConnect, text))
+        })
+    })
+    .await
+}
+
+/// Ends an upstream connection. Its permit is free when the server has closed it too: until then the
+/// server counts it, and the budget must hold there.
+pub(super) fn close<P: Protocol>(
+    endpoint: &Endpoint<P>,
+    connection: Connection<P>,
+    reason: CloseReason,
+) {
+    let Connection {
+        stream,
+        session,
+        permit,
+        ..
+    } = connection;
+    close_with(endpoint, stream, session, reason, Some(permit));
+}
+
+/// As [`close`], of a connection whose permit another may have got.
+pub(super) fn close_with<P: Protocol>(
+    endpoint: &Endpoint<P>,
+    mut stream: Stream,
+    mut session: P::Session,
+    reason: CloseReason,
+    permit: Option<Permit<P>>,
+) {
+    endpoint.metrics.closed.inc(reason);
+    let site = Rc::clone(&endpoint.site);
+    if P::is_idle(&session) {
+        let mut out = Vec::new();
+        P::ask_for_what_is_left(&mut session, &mut out);
+        P::part(&mut session, &mut out);
+        stream.send_bytes(&out);
+    }
+    stream.shutdown_write();
+    net::spawn("upstream close", async move {
+        let net = &site.core.net;
+        let mut timer = net.timer();
+        timer.set(net.now().plus(CLOSE_WAIT));
+        poll_fn(|cx| match poll_end(&site, &mut stream, &mut session, cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => timer.poll(cx),
+        })
+        .await;
+        drop(session);
+        site.tell_others();
+        drop(stream);
+        timer.set(net.now().plus(CLOSE_SETTLE));
+        poll_fn(|cx| timer.poll(cx)).await;
+        fault::point("close.done");
+        drop(permit);
+    })
+    .detach();
+}
+
+/// Reads what still comes on a connection that nobody uses any more: it belongs to nobody, but for
+/// what others left behind. Ready at its end.
+pub(super) fn poll_end<P: Protocol>(
+    site: &Upstreams<P>,
+    stream: &mut Stream,
+    session: &mut P::Session,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        match stream.poll_receive(cx) {
+            Poll::Ready(Ok(Some(mut buf))) => {
+                if P::owes(session) && site.take_owed(session, &mut buf).is_err() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Ready(Ok(None) | Err(_)) => return Poll::Ready(()),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! One pool in use: those who wait at it, and what they are given.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use foldhash::fast::FixedState;
+
+use super::dial;
+use super::endpoint::{Endpoint, demand};
+use super::kill::{self, Reaper};
+use super::lease::{Connection, Ending, Leased};
+use super::protocol::Protocol;
+use crate::base::clock::{Deadline, Now};
+use crate::base::close::CloseReason;
+use crate::base::codes::Event;
+use crate::core::fault;
+use crate::pool::{Ended, Key, OnReturn, Pool, WaiterId};
+
+/// What a waiting session is given in the end.
+type Delivery<P> = Result<Leased<P>, Event>;
+
+/// One pool with those who wait at it.
+pub struct PoolState<P: Protocol> {
+    /// What its sessions have in common.
+    pub key: Key,
+    /// Where its connections are to.
+    pub endpoint: Rc<Endpoint<P>>,
+    pub(super) pool: RefCell<Pool<Box<Connection<P>>>>,
+    /// What its connections log in with.
+    pub login: Rc<P::Login>,
+    deliveries: RefCell<HashMap<u64, Waiting<P>, FixedState>>,
+    pub(super) reaper: Reaper<P>,
+}
+
+struct Waiting<P: Protocol> {
+    waker: Option<Waker>,
+    delivery: Option<Delivery<P>>,
+}
+
+impl<P: Protocol> PoolState<P> {
+    pub(super) fn new(endpoint: &Rc<Endpoint<P>>, key: &Key, login: Rc<P::Login>) -> Rc<Self> {
+        Rc::new(Self {
+            key: key.clone(),
+            endpoint: Rc::clone(endpoint),
+            pool: RefCell::new(Pool::new(endpoint.limits)),
+            login,
+            deliveries: RefCell::default(),
+            reaper: Reaper::default(),
+        })
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.endpoint.site.core.net.now()
+    }
+
+    /// An idle connection at once, or a place in the queue.
+    ///
+    /// # Errors
+    /// What the client is to be told.
+    pub fn acquire(
+        self: &Rc<Self>,
+        owner: u64,
+        prefer_last: bool,
+        deadline: Deadline,
+    ) -> Result<Acquired<P>, Event> {
+        if let Some(leased) = self.take_idle(owner, prefer_last) {
+            return Ok(Acquired::Now(leased));
+        }
+        let now = self.now();
+        if self
+            .pool
+            .borrow()
+            .is_hopeless(&self.endpoint.backoff.borrow(), now)
+            || self.endpoint.addresses.borrow().is_empty()
+        {
+            return Err(Event::NoEndpoint);
+        }
+        let enqueued = self.pool.borrow_mut().enqueue(owner, now, deadline);
+        let Ok(waiter) = enqueued else {
+            self.endpoint.metrics.leases_refused.inc();
+            return Err(Event::PoolFull);
+        };
+        let waiting = Waiting {
+            waker: None,
+            delivery: None,
+        };
+        self.deliveries.borrow_mut().insert(owner, waiting);
+        self.endpoint.settle();
+        let pool = Rc::clone(self);
+        let wait = LeaseWait {
+            pool,
+            waiter,
+            owner,
+            since: now,
+        };
+        Ok(Acquired::Later(wait))
+    }
+
+    /// Leases an idle connection to `owner`: with `prefer_last` the one on which it has left
+    /// something, else the one used last by anybody.
+    pub(super) fn take_idle(self: &Rc<Self>, owner: u64, prefer_last: bool) -> Option<Leased<P>> {
+        // Only a statement that reads what the last one left minds which connection it gets.
+        let wanted = if prefer_last { owner } else { 0 };
+        loop {
+            let lease = self.pool.borrow_mut().take(wanted)?;
+            if !lease.connection.stream.is_disturbed() {
+                return Some(Leased::new(self, lease, owner));
+            }
+            // A readable byte on an idle connection: the server has ended it (trap 22).
+            let lease = self.pool.borrow_mut().give_up(lease, 0);
+            let reason = CloseReason::UpstreamLost;
+            dial::close(&self.endpoint, *lease.connection, reason);
+        }
+    }
+
+    /// Takes in a connection that was not opened for anybody who waits, with its permit.
+    pub(super) fn adopt(self: &Rc<Self>, connection: Box<Connection<P>>) {
+        let ended = {
+            let mut pool = self.pool.borrow_mut();
+            pool.connect_started();
+            pool.connected(
+                connection,
+                self.now(),
+                &mut self.endpoint.site.core.prng.borrow_mut(),
+            )
+        };
+        self.place(ended);
+    }
+
+    /// What is to become of a returned connection: another core or pool may be due it.
+    pub(super) fn on_return(&self, now: Now) -> OnReturn {
+        let oldest = self.pool.borrow().oldest_waiter();
+        let pools = self.endpoint.pools.borrow();
+        let demand = demand(&pools, self.endpoint.backoff.borrow().is_waiting(now));
+        let mut permits = self.endpoint.permits.borrow_mut();
+        permits.on_return(now, oldest.map(|waiter| waiter.since), &demand)
+    }
+
+    /// Carries out what the bookkeeping decided for a connection.
+    pub(super) fn place(self: &Rc<Self>, ended: Ended<Box<Connection<P>>>) {
+        match ended {
+            Ended::Idle(_) => {
+                let quiet = {
+                    let pools = self.endpoint.pools.borrow();
+                    let is_resting = false;
+                    self.endpoint
+                        .permits
+                        .borrow()
+                        .is_quiet(&demand(&pools, is_resting))
+                };
+                if !quiet {
+                    self.endpoint.settle();
+                }
+            }
+            Ended::HandedOver { to, lease } => {
+                let leased = Leased::new(self, lease, to.owner);
+                self.deliver(to.owner, Ok(leased));
+            }
+            Ended::Close(connection, reason) => kill::end(self, *connection, reason),
+        }
+    }
+
+    pub(super) fn deliver(&self, owner: u64, delivery: Delivery<P>) {
+        fault::point("lease.deliver");
+        let mut deliveries = self.deliveries.borrow_mut();
+        // A waiter is cancelled in the queue before it leaves, so its entry is still here.
+        if let Some(waiting) = deliveries.get_mut(&owner) {
+            waiting.delivery = Some(delivery);
+            if let Some(waker) = waiting.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// What [`PoolState::acquire`] gives.
+pub enum Acquired<P: Protocol> {
+    /// An idle connection.
+    Now(Leased<P>),
+    /// A place in the queue.
+    Later(LeaseWait<P>),
+}
+
+/// A place in a pool's queue. Dropping it leaves the queue.
+pub struct LeaseWait<P: Protocol> {
+    pool: Rc<PoolState<P>>,
+    waiter: WaiterId,
+    owner: u64,
+    since: Now,
+}
+
+impl<P: Protocol> LeaseWait<P> {
+    /// The lease, or what the client is to be told.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Leased<P>, Event>> {
+        let mut deliveries = self.pool.deliveries.borrow_mut();
+        let Some(waiting) = deliveries.get_mut(&self.owner) else {
+            return Poll::Ready(Err(Event::PoolWait));
+        };
+        let Some(delivery) = waiting.delivery.take() else {
+            waiting.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        deliveries.remove(&self.owner);
+        drop(deliveries);
+        if delivery.is_ok() {
+            let waited = self.pool.now().since(self.since);
+            self.pool.endpoint.metrics.lease_wait.record(waited);
+        }
+        Poll::Ready(delivery)
+    }
+}
+
+impl<P: Protocol> Drop for LeaseWait<P> {
+    fn drop(&mut self) {
+        self.pool.pool.borrow_mut().cancel(self.waiter);
+        let waiting = self.pool.deliveries.borrow_mut().remove(&self.owner);
+        if let Some(Waiting {
+            delivery: Some(Ok(leased)),
+            ..
+        }) = waiting
+        {
+            // Delivered to somebody who left in the same turn: the next one has it.
+            leased.end(Ending::Return);
+        } else {
+            self.pool.endpoint.settle();
+        }
+    }
+}

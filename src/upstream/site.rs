@@ -1,0 +1,232 @@
+//! All of one core's endpoints: those of the current configuration, and what is left of earlier ones.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::endpoint::{Endpoint, EndpointSeed};
+use super::lend::{self, PeerMessage, Refused};
+use super::protocol::{Broken, Protocol};
+use super::retire;
+use super::routing::Routing;
+use crate::base::clock::Deadline;
+use crate::base::ident::{CoreId, EndpointId};
+use crate::config::Snapshot;
+use crate::core::{Core, socket_options};
+use crate::pool::PoolLimits;
+use crate::telemetry::metrics::CoreMetrics;
+
+/// Where the endpoints of one snapshot are, resolved by the control thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// The generation of the snapshot whose endpoint identifiers these are.
+    pub generation: u64,
+    /// Addresses by endpoint; empty while an endpoint's name has never been resolved.
+    pub by_endpoint: Vec<Vec<SocketAddr>>,
+}
+
+impl Addresses {
+    /// The addresses of `endpoint`, in the resolver's order.
+    pub fn of(&self, endpoint: EndpointId) -> &[SocketAddr] {
+        usize::try_from(endpoint.0)
+            .ok()
+            .and_then(|index| self.by_endpoint.get(index))
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
+/// How long making a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DialLimits {
+    /// One address.
+    pub(super) connect: Duration,
+    /// All of them together.
+    pub(super) total: Duration,
+    /// The login after that.
+    pub(super) login: Duration,
+}
+
+impl DialLimits {
+    fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            connect: snapshot.deadlines.connect,
+            total: snapshot.deadlines.connect_total,
+            login: snapshot.deadlines.upstream_login,
+        }
+    }
+}
+
+/// Sends a message to the same part of another core.
+pub type Post<P> = Box<dyn Fn(CoreId, PeerMessage<P>) -> Result<(), Refused<P>>>;
+
+/// One core's connections to all endpoints that speak `P`.
+pub struct Upstreams<P: Protocol> {
+    /// The core.
+    pub core: Rc<Core>,
+    /// What its sessions share.
+    pub shared: P::Shared,
+    pub(super) post: Post<P>,
+    pub(super) limits: RefCell<DialLimits>,
+    /// Of the current configuration, in its order.
+    pub(super) current: RefCell<Vec<Rc<Endpoint<P>>>>,
+    /// Endpoints that a reload took away, while anything is left of them.
+    pub(super) leaving: RefCell<Vec<Rc<Endpoint<P>>>>,
+}
+
+/// What a look at all endpoints has found.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Somebody waits, or an endpoint is left alone after failures: look again soon.
+    pub is_busy: bool,
+    /// Statements are being killed.
+    pub is_reaping: bool,
+    /// When time alone will change something.
+    pub next: Deadline,
+}
+
+impl<P: Protocol> Upstreams<P> {
+    /// A core's endpoints before its first configuration, which is about to be [applied](Self::apply).
+    pub fn new(core: &Rc<Core>, shared: P::Shared, snapshot: &Snapshot, post: Post<P>) -> Rc<Self> {
+        Rc::new(Self {
+            core: Rc::clone(core),
+            shared,
+            post,
+            limits: RefCell::new(DialLimits::of(snapshot)),
+            current: RefCell::default(),
+            leaving: RefCell::default(),
+        })
+    }
+
+    /// Takes over a configuration. Endpoints that stay keep their pools and permits.
+    pub fn apply(
+        self: &Rc<Self>,
+        snapshot: &Snapshot,
+        addresses: &Addresses,
+        metrics: &CoreMetrics,
+    ) -> Routing<P> {
+        *self.limits.borrow_mut() = DialLimits::of(snapshot);
+        let mut known = self.current.borrow().clone();
+        known.extend(self.leaving.borrow().iter().cloned());
+        let endpoints = self.endpoints(snapshot, addresses, metrics, &known);
+        let old = self.current.replace(endpoints.clone());
+        retire::note(self, &old);
+        Routing::new(snapshot, endpoints)
+    }
+
+    fn endpoints(
+        self: &Rc<Self>,
+        snapshot: &Snapshot,
+        addresses: &Addresses,
+        metrics: &CoreMetrics,
+        known: &[Rc<Endpoint<P>>],
+    ) -> Vec<Rc<Endpoint<P>>> {
+        let pools = &snapshot.pools;
+        let limits = PoolLimits {
+            waiters_max: pools.waiters_max,
+            idle_max: pools.idle_max,
+            age_max: pools.age_max,
+        };
+        let mut endpoints = Vec::new();
+        for (endpoint, index) in snapshot.endpoints.iter().zip(0_u32..) {
+            let Some(placement) = snapshot.placement(endpoint.placement) else {
+                continue;
+            };
+            let address = endpoint.address();
+            // The same on every core and in every generation, whatever the order in the file.
+            let label = format!("{}/{address}", placement.name);
+            let id = EndpointId(xxhash_rust::xxh32::xxh32(label.as_bytes(), 0));
+            let resolved = addresses.of(EndpointId(index)).to_vec();
+            if let Some(kept) = known.iter().find(|kept| kept.id == id) {
+                *kept.addresses.borrow_mut() = resolved;
+                let before = kept.budget.replace(endpoint.budget);
+                kept.permits.borrow_mut().resize(before, endpoint.budget);
+                endpoints.push(Rc::clone(kept));
+                continue;
+            }
+            let seed = EndpointSeed {
+                id,
+                name: address.as_str().into(),
+                addresses: resolved,
+                socket: socket_options(&placement.socket),
+                budget: endpoint.budget,
+                limits,
+                metrics: metrics.endpoint(&placement.name, &address),
+            };
+            endpoints.push(Endpoint::new(self, seed));
+        }
+        endpoints
+    }
+
+    /// Wakes the sessions whose wait for another one's lease is over. Call it whenever bytes were given
+    /// to the session of a connection, and when one has come back or was dropped.
+    pub fn tell_others(&self) {
+        P::tell_others(&self.shared, &self.core);
+    }
+
+    /// Takes in what others are owed, and tells them.
+    ///
+    /// # Errors
+    /// As [`Protocol::take_owed`].
+    pub(super) fn take_owed(
+        &self,
+        session: &mut P::Session,
+        bytes: &mut [u8],
+    ) -> Result<bool, Broken> {
+        let taken = P::take_owed(session, bytes);
+        self.tell_others();
+        taken
+    }
+
+    /// Other addresses for endpoints of the current configuration.
+    pub fn set_addresses(&self, addresses: &Addresses) {
+        for (endpoint, index) in self.current.borrow().iter().zip(0_u32..) {
+            *endpoint.addresses.borrow_mut() = addresses.of(EndpointId(index)).to_vec();
+        }
+        self.core.kick();
+    }
+
+    /// A message of another core's endpoints.
+    pub fn on_message(self: &Rc<Self>, message: PeerMessage<P>) {
+        match message {
+            PeerMessage::Permit(message) => {
+                if let Some(endpoint) = self.known(message.endpoint) {
+                    endpoint.on_permit(message);
+                }
+            }
+            PeerMessage::Lent(lent) => lend::take_over(self, *lent),
+        }
+    }
+
+    fn known(&self, id: EndpointId) -> Option<Rc<Endpoint<P>>> {
+        let (current, leaving) = (self.current.borrow(), self.leaving.borrow());
+        let mut endpoints = current.iter().chain(leaving.iter());
+        endpoints.find(|endpoint| endpoint.id == id).cloned()
+    }
+
+    /// Looks after pools, waiters and permits.
+    pub fn look(self: &Rc<Self>) -> Look {
+        let mut look = Look {
+            is_busy: false,
+            is_reaping: false,
+            next: Deadline::NEVER,
+        };
+        self.tell_others();
+        let current = self.current.borrow().clone();
+        for endpoint in &current {
+            look.is_busy |= endpoint.sweep();
+            look.is_reaping |= endpoint.is_reaping();
+            look.next = look.next.min(endpoint.next_look(self.core.net.now()));
+        }
+        retire::look(self);
+        look
+    }
+
+    /// Brings the metrics up to date.
+    pub fn gauge(&self) {
+        let (current, leaving) = (self.current.borrow(), self.leaving.borrow());
+        for endpoint in current.iter().chain(leaving.iter()) {
+            endpoint.gauge();
+        }
+    }
+}
