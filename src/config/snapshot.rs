@@ -254,7 +254,7 @@ pub struct Pools {
 /// Sizes of the network ring's memory, per core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buffers {
-    /// Receive buffers, a ceiling.
+    /// Receive buffers, a ceiling: half of them for clients and half for servers.
     pub count: u16,
     /// Bytes of one receive buffer.
     pub bytes: u32,

@@ -74,7 +74,8 @@ fn doors(snapshot: &Snapshot) -> Vec<DoorPlan> {
 
 fn ring(snapshot: &Snapshot) -> NetOptions {
     NetOptions {
-        buffer_count: snapshot.buffers.count,
+        // Half for each side.
+        buffer_count: snapshot.buffers.count / 2,
         buffer_bytes: snapshot.buffers.bytes,
         unread_max: usize::try_from(snapshot.buffers.unread_max).unwrap_or(usize::MAX),
         linger: snapshot.deadlines.linger,
@@ -104,5 +105,45 @@ fn socket(settings: &SocketSettings) -> SocketOptions {
         receive_buffer: bytes(settings.receive_buffer),
         send_buffer: bytes(settings.send_buffer),
         congestion: settings.congestion.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+version = 1
+[listeners.main]
+protocol = "mysql"
+address = "127.0.0.1:3306"
+[buffers]
+count = 101
+bytes = "64KiB"
+unread_max = "100KiB"
+[deadlines]
+linger = "7s"
+[placements.shard]
+endpoints = [{ address = "127.0.0.1:1", role = "primary" }]
+upstream = { user = "rg", password = { env = "X" } }
+[tenants.acme]
+placement = "shard"
+"#;
+
+    fn plan(text: &str) -> Plan {
+        let snapshot = crate::config::parse("node.toml", text, &|_| Some("secret".into()));
+        Plan::of(&snapshot.unwrap())
+    }
+
+    #[test]
+    fn half_of_the_buffers_are_for_each_side() {
+        let net = plan(TEXT).net;
+        assert_eq!((net.buffer_count, net.buffer_bytes), (50, 64 << 10));
+        assert_eq!(
+            (net.unread_max, net.linger),
+            (100 << 10, Duration::from_secs(7))
+        );
+        let net = plan(&TEXT.replace("count = 101", "")).net;
+        assert_eq!(net.buffer_count, NetOptions::default().buffer_count);
     }
 }

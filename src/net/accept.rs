@@ -12,6 +12,7 @@ use io_uring::cqueue;
 
 use super::Net;
 use super::hub::{Hub, Waiter};
+use super::side::Side;
 use super::slab::{Key, Tag};
 use super::socket::Socket;
 use super::state::{State, Target};
@@ -230,7 +231,7 @@ impl Acceptor {
             let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) else {
                 continue;
             };
-            let mut socket = Socket::new(accepted.fd);
+            let mut socket = Socket::new(accepted.fd, Side::Downstream);
             socket.reserved = accepted.reserved;
             let key = self.net.state().sockets.insert(socket);
             return Poll::Ready(Ok((Stream::new(self.net.clone(), key), peer)));

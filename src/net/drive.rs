@@ -147,10 +147,11 @@ impl Bell {
     async fn called(&self, net: &Net) {
         poll_fn(|cx| {
             let mut state = net.state();
-            if state.hub.touched || !self.reading.get() {
+            if state.has_work() || !self.reading.get() {
                 state.hub.driver = None;
                 return Poll::Ready(());
             }
+            state.hub.groups.await_return(cx.waker());
             state.hub.driver = Some(cx.waker().clone());
             self.parked.set(Some(cx.waker().clone()));
             Poll::Pending

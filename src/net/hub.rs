@@ -3,20 +3,19 @@
 //! Every submission is made here, by a method that knows which memory the kernel will touch and who
 //! keeps it alive until the completion.
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
-use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
 use super::NetOptions;
-use super::buffer::{Buf, Pool};
-use super::preflight::{BUFFER_GROUP, Uring, make_pool, make_ring, register_pool};
+use super::buffer::Buf;
+use super::preflight::{Uring, make_ring};
 use super::queue::{GATHER_MAX, SmallPool, Spares};
+use super::side::{Groups, Side};
 use super::slab::{Key, Tag};
 use super::stats::NetStats;
 use crate::base::clock::Now;
@@ -69,7 +68,7 @@ pub(super) struct Header {
 pub(super) struct Hub {
     /// First field but dropped explicitly with its operations cancelled: see `Drop`.
     uring: Uring,
-    pub(super) pool: Rc<Pool>,
+    pub(super) groups: Groups,
     pub(super) small: SmallPool,
     /// Room for received buffers that nobody has read yet.
     pub(super) inboxes: Spares<Buf>,
@@ -83,8 +82,6 @@ pub(super) struct Hub {
     pub(super) now: Now,
     /// Sockets with something to send that was not yet put to the kernel.
     pub(super) dirty: Vec<Key>,
-    /// Sockets whose receive ended for want of a buffer.
-    pub(super) starved: VecDeque<Key>,
     /// Tasks woken so far.
     pub(super) woken: u64,
     /// Set by every call from outside of a turn that may need a submission.
@@ -98,12 +95,12 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(options: NetOptions, now: Now) -> io::Result<Self> {
         let uring = make_ring(&options)?;
-        let pool = make_pool(&options)?;
-        register_pool(&uring, &pool)?;
-        pool.provide();
+        let groups = Groups::new(&options)?;
+        groups.register(&uring)?;
+        groups.provide();
         Ok(Self {
             uring,
-            pool,
+            groups,
             small: SmallPool::new(),
             inboxes: Spares::new(),
             headers: Vec::new(),
@@ -111,7 +108,6 @@ impl Hub {
             options,
             now,
             dirty: Vec::with_capacity(256),
-            starved: VecDeque::new(),
             woken: 0,
             touched: false,
             driver: None,
@@ -142,11 +138,11 @@ impl Hub {
         self.touch();
     }
 
-    /// Arms a multishot receive into provided buffers.
-    pub(super) fn receive(&mut self, fd: RawFd, key: Key) {
+    /// Arms a multishot receive into the side's buffers.
+    pub(super) fn receive(&mut self, fd: RawFd, key: Key, side: Side) {
         self.stats.receives_armed += 1;
-        let entry = opcode::RecvMulti::new(types::Fd(fd), BUFFER_GROUP).build();
-        // SAFETY: the kernel writes to buffers of the pool only, which outlive the ring.
+        let entry = opcode::RecvMulti::new(types::Fd(fd), side.group()).build();
+        // SAFETY: the kernel writes to buffers of the pools only, which outlive the ring.
         unsafe { self.push(entry, Tag::Receive(key)) };
     }
 

@@ -24,11 +24,14 @@ mod connect;
 mod drive;
 mod hub;
 mod options;
+mod pool;
 mod preflight;
 mod queue;
 mod remote;
+mod side;
 mod slab;
 mod socket;
+mod spare;
 mod spawn;
 mod state;
 mod stats;
@@ -60,6 +63,7 @@ pub use timer::Timer;
 use crate::base::clock::Now;
 use connect::Connect;
 use remote::Mailbox;
+use side::Side;
 use socket::Socket;
 use state::State;
 
@@ -115,7 +119,7 @@ impl Net {
     pub fn connect(&self, address: SocketAddr, options: &SocketOptions) -> Connecting {
         let started = options::socket_for(address, options).map(|socket| {
             let mut state = self.state();
-            let mut socket = Socket::new(socket.into());
+            let mut socket = Socket::new(socket.into(), Side::Upstream);
             let fd = socket.raw();
             socket.connect = Some(Box::new(Connect {
                 address: address.into(),
@@ -136,12 +140,13 @@ impl Net {
         Connecting::new(self.clone(), started)
     }
 
-    /// Takes over a connected stream socket, e.g. one that another core has detached.
+    /// Takes over a connected stream socket of the upstream side, e.g. one that another core has
+    /// detached.
     pub fn adopt(&self, fd: OwnedFd) -> Stream {
         // A waiting receive needs a blocking socket. Fails only on what is no socket, and then the
         // receive says so.
         let _ = socket2::SockRef::from(&fd).set_nonblocking(false);
-        let key = self.state().sockets.insert(Socket::new(fd));
+        let key = self.state().sockets.insert(Socket::new(fd, Side::Upstream));
         Stream::new(self.clone(), key)
     }
 

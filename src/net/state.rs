@@ -12,8 +12,10 @@ use super::alarm::Alarms;
 use super::clock;
 use super::hub::{Hub, Waiter};
 use super::remote::Mailbox;
+use super::side::Side;
 use super::slab::{Key, Slab, Tag};
 use super::socket::{Receiving, Socket};
+use super::spare::Hand;
 use super::stats::NetStats;
 use super::wheel::{EntryId, Wheel};
 use crate::base::clock::Deadline;
@@ -27,6 +29,8 @@ pub(super) enum Target {
     Listener(Key),
     /// A [`super::Timer`].
     Timer(Key),
+    /// The search for idle buffers.
+    Hand,
 }
 
 /// A [`super::Timer`]'s slot.
@@ -46,6 +50,7 @@ pub(super) struct State {
     pub(super) mailbox: Option<Mailbox>,
     /// Descriptors kept back so that clients can be refused politely when there are no others.
     pub(super) reserve: Vec<std::fs::File>,
+    pub(super) hand: Hand,
     /// Dropped streams that are not closed yet.
     pub(super) closing: usize,
     pub(super) stopping: bool,
@@ -74,6 +79,7 @@ impl State {
             alarms: Alarms::new(),
             mailbox: None,
             reserve: Vec::new(),
+            hand: Hand::new(),
             closing: 0,
             stopping: false,
             failure: None,
@@ -86,10 +92,14 @@ impl State {
     /// One turn. `wait`: block up to that long, or until the next deadline, if nothing is there yet.
     pub(super) fn turn(&mut self, wait: Option<Duration>) -> io::Result<Turned> {
         self.hub.stats.turns += 1;
-        self.hub.touched = false;
+        let touched = std::mem::take(&mut self.hub.touched);
         self.start_sends();
+        if self.hand.is_moving() {
+            self.spare_buffers();
+        }
         self.feed_starved();
-        self.hub.pool.provide();
+        self.hub.groups.provide();
+        let wait = wait.filter(|_| !self.hand.is_moving());
         match wait.map(|longest| self.bounded(longest)) {
             Some(wait) if !wait.is_zero() => self.hub.enter_and_wait(wait)?,
             _ => self.hub.enter()?,
@@ -99,15 +109,18 @@ impl State {
         if !self.alarms.is_empty() {
             events += self.alarms.fire(self.hub.now, &mut self.hub.woken);
         }
+        if (touched || events > 0) && self.hub.groups.is_short() {
+            self.start_sparing();
+        }
         Ok(Turned { events })
     }
 
-    /// Whether the core may not park: the next turn has something to put to the kernel, or a receive
-    /// waits for a buffer, of whose return nobody would tell a parked core.
+    /// Whether the core may not park: the next turn has something to do or to put to the kernel.
     pub(super) fn has_work(&mut self) -> bool {
         self.hub.touched
             || !self.hub.dirty.is_empty()
-            || !self.hub.starved.is_empty()
+            || self.hub.groups.can_feed()
+            || self.hand.is_moving()
             || self.hub.unsubmitted() > 0
     }
 
@@ -145,11 +158,15 @@ impl State {
 
     /// Re-arms receives that ended for want of buffers, as many as there are buffers now.
     fn feed_starved(&mut self) {
-        if self.hub.starved.is_empty() {
-            return;
+        if self.hub.groups.can_feed() {
+            self.feed(Side::Downstream);
+            self.feed(Side::Upstream);
         }
-        for _ in 0..self.hub.pool.available() {
-            let Some(key) = self.hub.starved.pop_front() else {
+    }
+
+    fn feed(&mut self, side: Side) {
+        for _ in 0..self.hub.groups.of(side).pool.available() {
+            let Some(key) = self.hub.groups.of_mut(side).starved.pop_front() else {
                 break;
             };
             let Some(socket) = self.sockets.get_mut(key) else {
@@ -239,6 +256,7 @@ impl State {
                     }
                 }
                 Target::Listener(key) => self.on_accept_pause_over(key),
+                Target::Hand => self.on_hand_timer(),
             }
         }
         self.fired = fired;
@@ -288,12 +306,13 @@ impl State {
     }
 
     pub(super) fn stats(&self) -> NetStats {
+        let (buffers_out, buffers_out_max) = self.hub.groups.out();
         NetStats {
             open: self.sockets.len(),
             closing: self.closing,
             listeners: self.listeners.len(),
-            buffers_out: self.hub.pool.out(),
-            buffers_out_max: self.hub.pool.out_max(),
+            buffers_out,
+            buffers_out_max,
             panics: super::spawn::panics(),
             ..self.hub.stats
         }
