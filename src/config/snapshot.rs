@@ -138,9 +138,11 @@ pub struct SocketSettings {
     pub keepalive: Option<Duration>,
     /// Time between keep-alive probes.
     pub keepalive_interval: Duration,
-    /// Unanswered probes before the connection counts as lost.
+    /// Unanswered probes before the connection counts as lost. With a `user_timeout` the kernel counts
+    /// time instead: the first probe that finds the peer silent for so long.
     pub keepalive_count: u32,
-    /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged; `None` for the kernel's own.
+    /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged by a peer that does not answer;
+    /// a second at least; `None` for the kernel's own.
     pub user_timeout: Option<Duration>,
     /// `SO_RCVBUF` in bytes; `None` lets the kernel tune it.
     pub receive_buffer: Option<u32>,

@@ -78,6 +78,7 @@ fn ring(snapshot: &Snapshot) -> NetOptions {
         buffer_count: snapshot.buffers.count / 2,
         buffer_bytes: snapshot.buffers.bytes,
         unread_max: usize::try_from(snapshot.buffers.unread_max).unwrap_or(usize::MAX),
+        write_stall: snapshot.deadlines.write_stall,
         linger: snapshot.deadlines.linger,
         ..NetOptions::default()
     }
@@ -123,6 +124,7 @@ bytes = "64KiB"
 unread_max = "100KiB"
 [deadlines]
 linger = "7s"
+write_stall = "90s"
 [placements.shard]
 endpoints = [{ address = "127.0.0.1:1", role = "primary" }]
 upstream = { user = "rg", password = { env = "X" } }

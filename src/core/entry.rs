@@ -199,6 +199,10 @@ fn apply(world: &Rc<World>, snapshot: &Arc<Snapshot>, addresses: &Addresses) {
         *world.server_version.borrow_mut() = version.as_str().into();
     }
     *world.replica.borrow_mut() = new;
+    let deadlines = &snapshot.deadlines;
+    world
+        .net
+        .set_patience(deadlines.linger, deadlines.write_stall);
     server_key::prepare(world);
     world.kick();
 }

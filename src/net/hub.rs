@@ -82,6 +82,8 @@ pub(super) struct Hub {
     pub(super) now: Now,
     /// Sockets with something to send that was not yet put to the kernel.
     pub(super) dirty: Vec<Key>,
+    /// A connection has sent that was not being watched (`window.rs`).
+    pub(super) to_prove: bool,
     /// Tasks woken so far.
     pub(super) woken: u64,
     /// Set by every call from outside of a turn that may need a submission.
@@ -108,6 +110,7 @@ impl Hub {
             options,
             now,
             dirty: Vec::with_capacity(256),
+            to_prove: false,
             woken: 0,
             touched: false,
             driver: None,

@@ -39,6 +39,7 @@ mod stream;
 mod table;
 mod timer;
 mod wheel;
+mod window;
 
 use std::cell::{RefCell, RefMut};
 use std::io;
@@ -46,6 +47,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 pub use accept::Acceptor;
 pub use alarm::Alarm;
@@ -91,6 +93,14 @@ impl Net {
         let mut state = self.state();
         state.stopping = true;
         state.hub.touch();
+    }
+
+    /// Changes [`NetOptions::linger`] and [`NetOptions::write_stall`], for connections that are dropped
+    /// and windows that are found closed from now on.
+    pub fn set_patience(&self, linger: Duration, write_stall: Duration) {
+        let mut state = self.state();
+        state.hub.options.linger = linger;
+        state.hub.options.write_stall = write_stall;
     }
 
     /// Why the ring has stopped by itself, if it has: an errno of `io_uring_enter`. Given once.

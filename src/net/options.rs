@@ -29,6 +29,9 @@ pub struct NetOptions {
     pub hot_wait: Duration,
     /// Time without work after which the core parks in glommio instead of waiting in the ring.
     pub idle_spell: Duration,
+    /// How long a peer that lives may keep its window closed where that is longer than its
+    /// connection's [`SocketOptions::user_timeout`].
+    pub write_stall: Duration,
     /// How long a dropped stream may take to send what is queued and to see its peer close.
     pub linger: Duration,
 }
@@ -46,6 +49,7 @@ impl Default for NetOptions {
             unread_max: 256 * 1024,
             hot_wait: Duration::from_millis(10),
             idle_spell: Duration::from_millis(20),
+            write_stall: Duration::from_secs(60),
             linger: Duration::from_secs(2),
         }
     }
@@ -69,7 +73,8 @@ pub struct SocketOptions {
     pub nodelay: bool,
     /// Keep-alive probing (`SO_KEEPALIVE` and the `TCP_KEEP*` options).
     pub keepalive: Option<Keepalive>,
-    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, milliseconds).
+    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, milliseconds). A second at
+    /// least, or a peer whose window is closed may be taken for gone before the ring has seen it.
     pub user_timeout: Option<Duration>,
     /// Receive buffer of the kernel, bytes (`SO_RCVBUF`); fixes what is otherwise tuned by itself.
     pub receive_buffer: Option<usize>,

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use io_uring::cqueue;
 
@@ -96,8 +97,12 @@ pub(super) struct Socket {
     pub(super) dirty: bool,
     /// The send under way has been asked to end.
     pub(super) send_cancelled: bool,
-    /// When the send under way began.
+    /// When the last send began.
     pub(super) sent_at: Now,
+    /// What it has sent may be with the kernel still.
+    pub(super) to_prove: bool,
+    /// The configured timeout, while another one is set because the peer's window is closed.
+    pub(super) lifted: Option<Duration>,
     pub(super) send_error: Option<i32>,
     pub(super) shutdown: Shutdown,
     pub(super) writer: Waiter,
@@ -133,6 +138,8 @@ impl Socket {
             dirty: false,
             send_cancelled: false,
             sent_at: Now::default(),
+            to_prove: false,
+            lifted: None,
             send_error: None,
             shutdown: Shutdown::Open,
             writer: Waiter::default(),
@@ -283,7 +290,7 @@ impl Socket {
         if count == 0 || is_over || self.connect.is_some() {
             return;
         }
-        self.sent_at = hub.now;
+        self.note_send(hub);
         let fd = self.fd.as_raw_fd();
         // SAFETY: lent chunks are neither moved, changed nor dropped before `on_send`, and the slot
         // that owns them is not removed while a send is under way (`is_busy`).

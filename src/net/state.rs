@@ -18,6 +18,7 @@ use super::socket::{Receiving, Socket};
 use super::spare::Hand;
 use super::stats::NetStats;
 use super::wheel::{EntryId, Wheel};
+use super::window::WindowWatch;
 use crate::base::clock::Deadline;
 
 /// Who is told when a deadline passes.
@@ -31,6 +32,8 @@ pub(super) enum Target {
     Timer(Key),
     /// The search for idle buffers.
     Hand,
+    /// The look at closed windows.
+    Windows,
 }
 
 /// A [`super::Timer`]'s slot.
@@ -51,6 +54,7 @@ pub(super) struct State {
     /// Descriptors kept back so that clients can be refused politely when there are no others.
     pub(super) reserve: Vec<std::fs::File>,
     pub(super) hand: Hand,
+    pub(super) windows: WindowWatch,
     /// Dropped streams that are not closed yet.
     pub(super) closing: usize,
     pub(super) stopping: bool,
@@ -80,6 +84,7 @@ impl State {
             mailbox: None,
             reserve: Vec::new(),
             hand: Hand::new(),
+            windows: WindowWatch::default(),
             closing: 0,
             stopping: false,
             failure: None,
@@ -94,6 +99,7 @@ impl State {
         self.hub.stats.turns += 1;
         let touched = std::mem::take(&mut self.hub.touched);
         self.start_sends();
+        self.start_watching();
         if self.hand.is_moving() {
             self.spare_buffers();
         }
@@ -257,6 +263,7 @@ impl State {
                 }
                 Target::Listener(key) => self.on_accept_pause_over(key),
                 Target::Hand => self.on_hand_timer(),
+                Target::Windows => self.on_window_timer(),
             }
         }
         self.fired = fired;

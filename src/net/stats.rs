@@ -19,6 +19,8 @@ pub struct NetStats {
     pub buffers_spared: u64,
     /// Sends cancelled because they held buffers that were short, to a peer that did not read.
     pub sends_interrupted: u64,
+    /// Times a peer's closed window put `TCP_USER_TIMEOUT` off.
+    pub windows_closed: u64,
     /// Multishot receives put to the kernel.
     pub receives_armed: u64,
     /// Receives cancelled because too much was unread or reading was paused.

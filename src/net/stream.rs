@@ -343,6 +343,8 @@ impl Future for Detaching {
         if waits {
             return Poll::Pending;
         }
+        // The other core's ring looks at the window itself.
+        stream.with(|socket, _, _| socket.restore_timeout());
         let (net, key) = (stream.net.clone(), stream.key);
         let socket = net.state().sockets.remove(key);
         // Its drop finds the slot gone.
