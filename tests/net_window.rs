@@ -21,7 +21,6 @@ const PAUSE: Duration = Duration::from_millis(3500);
 
 fn options() -> SocketOptions {
     SocketOptions {
-        nodelay: true,
         user_timeout: Some(TIMEOUT),
         ..Default::default()
     }

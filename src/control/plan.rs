@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Cores, LogLevel, Snapshot, SocketSettings};
+use crate::config::{Cores, LogLevel, Snapshot};
 use crate::core::preflight::CpuChoice;
 use crate::core::runtime::DoorPlan;
-use crate::net::{Keepalive, NetOptions, SocketOptions};
+use crate::net::{NetOptions, SocketOptions};
 use crate::telemetry::log::Level;
 
 /// An endpoint before its name is resolved.
@@ -67,7 +67,7 @@ fn doors(snapshot: &Snapshot) -> Vec<DoorPlan> {
         name: listener.name.as_str().into(),
         address: listener.address,
         backlog: i32::try_from(listener.backlog).unwrap_or(i32::MAX),
-        options: socket(&listener.socket),
+        options: SocketOptions::from(&listener.socket),
     };
     snapshot.listeners.iter().map(door).collect()
 }
@@ -90,22 +90,6 @@ fn level(level: LogLevel) -> Level {
         LogLevel::Warn => Level::Warn,
         LogLevel::Info => Level::Info,
         LogLevel::Debug => Level::Debug,
-    }
-}
-
-fn socket(settings: &SocketSettings) -> SocketOptions {
-    let bytes = |size: Option<u32>| size.and_then(|size| usize::try_from(size).ok());
-    SocketOptions {
-        nodelay: true,
-        keepalive: settings.keepalive.map(|idle| Keepalive {
-            idle,
-            interval: settings.keepalive_interval,
-            count: settings.keepalive_count,
-        }),
-        user_timeout: settings.user_timeout,
-        receive_buffer: bytes(settings.receive_buffer),
-        send_buffer: bytes(settings.send_buffer),
-        congestion: settings.congestion.clone(),
     }
 }
 

@@ -19,8 +19,8 @@ use super::server_key;
 use super::world::{Drain, Replica, World};
 use crate::base::clock::Deadline;
 use crate::base::ident::{CoreId, EndpointId};
-use crate::config::{Snapshot, SocketSettings};
-use crate::net::{self, Keepalive, Net, SocketOptions};
+use crate::config::Snapshot;
+use crate::net::{self, Net, SocketOptions};
 use crate::pool::PoolLimits;
 use crate::telemetry::metrics::CoreMetrics;
 
@@ -75,7 +75,7 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
             listener.name,
             series,
             limit,
-            socket_options(&settings.socket),
+            SocketOptions::from(&settings.socket),
         );
         let acceptor = net.listen(listener.listener);
         net::spawn("accept", door::accept(Rc::clone(&world), door, acceptor)).detach();
@@ -242,7 +242,7 @@ fn replica(
             id,
             name: address.as_str().into(),
             addresses: resolved,
-            socket: socket_options(&placement.socket),
+            socket: SocketOptions::from(&placement.socket),
             budget: endpoint.budget,
             limits,
             statements_max: usize::try_from(pools.statements_max).unwrap_or(usize::MAX),
@@ -258,21 +258,4 @@ fn replica(
         routing,
         endpoints,
     })
-}
-
-/// The ring's form of configured socket options.
-pub(super) fn socket_options(settings: &SocketSettings) -> SocketOptions {
-    let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
-    SocketOptions {
-        keepalive: settings.keepalive.map(|idle| Keepalive {
-            idle,
-            interval: settings.keepalive_interval,
-            count: settings.keepalive_count,
-        }),
-        user_timeout: settings.user_timeout,
-        receive_buffer: settings.receive_buffer.map(size),
-        send_buffer: settings.send_buffer.map(size),
-        congestion: settings.congestion.clone(),
-        ..SocketOptions::default()
-    }
 }

@@ -76,6 +76,8 @@ impl State {
     pub(super) fn listen(&mut self, listener: TcpListener) -> Key {
         // A waiting accept needs a blocking socket: io_uring fails on others instead of waiting.
         let error = listener.set_nonblocking(false).err();
+        // Accepted sockets inherit it, whoever made the listener.
+        let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
         let key = self.listeners.insert(Listening {
             listener,
             ready: VecDeque::new(),

@@ -155,7 +155,10 @@ impl Net {
     pub fn adopt(&self, fd: OwnedFd) -> Stream {
         // A waiting receive needs a blocking socket. Fails only on what is no socket, and then the
         // receive says so.
-        let _ = socket2::SockRef::from(&fd).set_nonblocking(false);
+        let socket = socket2::SockRef::from(&fd);
+        let _ = socket.set_nonblocking(false);
+        // Only TCP has it, and only there is it needed.
+        let _ = socket.set_tcp_nodelay(true);
         let key = self.state().sockets.insert(Socket::new(fd, Side::Upstream));
         Stream::new(self.clone(), key)
     }

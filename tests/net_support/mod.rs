@@ -88,10 +88,7 @@ pub async fn pause(net: &Net, time: Duration) {
 /// A loopback listener on a free port.
 pub fn listener() -> (std::net::TcpListener, SocketAddr) {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let options = SocketOptions {
-        nodelay: true,
-        ..Default::default()
-    };
+    let options = SocketOptions::default();
     let listener = bind(any, 4096, &options).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
