@@ -2,10 +2,13 @@
 //! and returns when a drain has emptied it.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
+
+use futures_lite::future::or;
 
 use super::door::{self, Door};
 use super::endpoint::{EndpointSeed, EndpointState};
@@ -82,11 +85,17 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
     }
     net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)).detach();
     seed.ready.report();
-    keep(&world).await;
+    let mut driving = pin!(driving);
+    // Without its ring the core would wait for ever: no message, no deadline, no client would come.
+    let emptied = async {
+        keep(&world).await;
+        None
+    };
+    let broken = or(emptied, async { Some(driving.as_mut().await) }).await;
     net.stop();
-    match driving.await {
-        Some(()) => Ok(()),
-        None => Err("the ring's task panicked".into()),
+    match broken {
+        Some(driven) => net::ring_end(driven).and(Err("the ring has stopped by itself".into())),
+        None => net::ring_end(driving.await),
     }
 }
 

@@ -54,6 +54,7 @@ pub use alarm::Alarm;
 pub use buffer::Buf;
 pub use clock::now as read_clock;
 pub use connect::Connecting;
+pub use drive::ring_end;
 pub use options::{Keepalive, NetOptions, SocketOptions, bind, ensure_free};
 pub use preflight::{PreflightError, preflight};
 pub use remote::RemoteWaker;
@@ -101,11 +102,6 @@ impl Net {
         let mut state = self.state();
         state.hub.options.linger = linger;
         state.hub.options.write_stall = write_stall;
-    }
-
-    /// Why the ring has stopped by itself, if it has: an errno of `io_uring_enter`. Given once.
-    pub fn failure(&self) -> Option<io::Error> {
-        self.state().failure.take()
     }
 
     /// The clock, as read in the current turn.

@@ -105,6 +105,13 @@ impl Groups {
         Ok(())
     }
 
+    /// Keeps the buffers for ever: the kernel may still write to them.
+    pub(super) fn leak(&self) {
+        for pool in [&self.downstream.pool, &self.upstream.pool] {
+            let _kept_for_ever = Rc::into_raw(pool.clone());
+        }
+    }
+
     /// Offers free buffers to the kernel.
     #[inline]
     pub(super) fn provide(&self) {

@@ -58,8 +58,6 @@ pub(super) struct State {
     /// Dropped streams that are not closed yet.
     pub(super) closing: usize,
     pub(super) stopping: bool,
-    /// Why the ring stopped turning by itself.
-    pub(super) failure: Option<io::Error>,
     /// Deadlines of the current turn; kept for its memory.
     fired: Vec<Target>,
 }
@@ -87,7 +85,6 @@ impl State {
             windows: WindowWatch::default(),
             closing: 0,
             stopping: false,
-            failure: None,
             fired: Vec::new(),
         };
         state.refill_reserve();
@@ -323,5 +320,79 @@ impl State {
             panics: super::spawn::panics(),
             ..self.hub.stats
         }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // The kernel may hold ranges of send queues, headers, addresses and the buffers: nothing of that
+        // may be freed before every operation has ended. If the kernel does not say so, it never is.
+        if !self.hub.end_operations() {
+            self.hub.leak();
+            let sockets = std::mem::replace(&mut self.sockets, Slab::new());
+            Box::leak(Box::new(sockets));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::net::socket::Life;
+
+    #[test]
+    fn every_operation_ends_before_its_memory_does() {
+        let mut state = State::new(NetOptions::default()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = TcpStream::connect(address).unwrap();
+        state.listen(listener);
+        state.mailbox = Some(Mailbox::new(&mut state.hub).unwrap());
+        let key = state
+            .sockets
+            .insert(Socket::new(peer.into(), Side::Upstream));
+        let socket = state.sockets.get_mut(key).unwrap();
+        socket.wanted = true;
+        socket.arm(key, &mut state.hub);
+        // More than the kernel takes from somebody whom nobody reads.
+        socket
+            .queue
+            .push_bytes(&[1; 32 << 20], &mut state.hub.small);
+        socket.mark_dirty(key, &mut state.hub);
+        let sends = |state: &State| state.sockets.get(key).unwrap().queue.is_lent();
+        // Each turn sends a part, until the kernel has no more room.
+        state.turn(None).unwrap();
+        while !sends(&state) {
+            state.turn(None).unwrap();
+        }
+        assert_eq!(state.hub.operations(), 4, "accept, pipe, receive, send");
+        assert!(state.sockets.get(key).unwrap().is_busy());
+        assert!(state.hub.end_operations());
+        assert_eq!(state.hub.operations(), 0);
+    }
+
+    #[test]
+    fn a_socket_that_was_given_up_begins_no_send() {
+        let mut state = State::new(NetOptions::default()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let key = state
+            .sockets
+            .insert(Socket::new(peer.into(), Side::Upstream));
+        let socket = state.sockets.get_mut(key).unwrap();
+        socket
+            .queue
+            .push_bytes(&[1; 32 << 20], &mut state.hub.small);
+        socket.start_send(key, &mut state.hub);
+        socket.give_up(key, &mut state.hub);
+        assert_eq!(socket.life, Life::Ending);
+        // The part of the send that was done is told, and the rest of what it carried is left.
+        socket.on_send(key, &mut state.hub, 1);
+        assert_eq!(socket.queue.bytes(), 0);
+        socket.queue.push_bytes(b"more", &mut state.hub.small);
+        socket.start_send(key, &mut state.hub);
+        assert!(!socket.is_busy());
     }
 }
