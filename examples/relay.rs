@@ -85,10 +85,7 @@ async fn serve(arguments: Arguments) -> io::Result<()> {
     options.buffer_bytes = arguments.buffer_bytes.unwrap_or(options.buffer_bytes);
     preflight(&options).map_err(io::Error::other)?;
     ensure_free(arguments.listen)?;
-    let sockets = SocketOptions {
-        nodelay: true,
-        ..Default::default()
-    };
+    let sockets = SocketOptions::default();
     let listener = bind(arguments.listen, 1024, &sockets)?;
 
     let net = Net::new(options)?;

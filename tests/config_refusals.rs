@@ -194,6 +194,15 @@ fn values_of_the_wrong_type_or_size_are_refused() {
         &[(Code::OutOfRange, 3)],
     );
     check("\"db1:3306\"", "\"db1\"", &[(Code::OutOfRange, 5)]);
+    let timeout = "\"127.0.0.1:3306\"\nuser_timeout = ";
+    let with = |value: &str| format!("{timeout}{value}");
+    check(
+        "\"127.0.0.1:3306\"",
+        &with("\"999ms\""),
+        &[(Code::OutOfRange, 4)],
+    );
+    check("\"127.0.0.1:3306\"", &with("\"1s\""), &[]);
+    check("\"127.0.0.1:3306\"", &with("\"0s\""), &[]);
     check("version = 1", "version = 2", &[(Code::Version, 1)]);
     check("version = 1", "version = \"1\"", &[(Code::WrongType, 1)]);
     check("version = 1", "", &[(Code::Missing, 1)]);

@@ -158,10 +158,7 @@ fn a_reset_is_an_error_after_the_bytes_before_it() {
 #[test]
 fn connecting_succeeds_fails_or_is_dropped_without_a_trace() {
     on_core(|net| async move {
-        let options = SocketOptions {
-            nodelay: true,
-            ..Default::default()
-        };
+        let options = SocketOptions::default();
         let address = echo(&net);
         let mut stream = net.connect(address, &options).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);

@@ -281,10 +281,12 @@ fn a_dropped_session_frees_the_buffers_that_starve_others() {
     };
     on_core_with(options, |net| async move {
         let (mut hoarder, mut rich) = pair(&net).await;
+        let mut hoard = Vec::new();
         let (mut starving, mut poor) = pair(&net).await;
-        hoarder.start_receiving();
-        rich.write_all(&[0; 4096]).unwrap();
-        rich.write_all(&[0; 4096]).unwrap();
+        rich.write_all(&[0; 2 * 4096]).unwrap();
+        for _ in 0..2 {
+            hoard.push(receive(&mut hoarder).await.unwrap().unwrap());
+        }
         until(&net, "all buffers are held", || {
             net.stats().buffers_out == 2
         })
@@ -293,7 +295,7 @@ fn a_dropped_session_frees_the_buffers_that_starve_others() {
         starving.start_receiving();
         until(&net, "the other starves", || net.stats().enobufs > 0).await;
         assert_eq!(starving.unread(), 0);
-        drop(hoarder);
+        drop((hoarder, hoard));
         assert_eq!(&*receive(&mut starving).await.unwrap().unwrap(), b"me too");
     });
 }

@@ -91,11 +91,26 @@ pub(super) fn read_socket(section: &mut Section<'_>) -> SocketSettings {
         keepalive: none_or(section.duration("keepalive", 30 * second, Duration::ZERO..=day)),
         keepalive_interval: section.duration("keepalive_interval", 10 * second, second..=day),
         keepalive_count: section.number32("keepalive_count", 1..=127).unwrap_or(3),
-        user_timeout: none_or(section.duration("user_timeout", 10 * second, Duration::ZERO..=day)),
+        user_timeout: none_or(read_user_timeout(section)),
         receive_buffer: section.size("receive_buffer", 4_096..=1 << 30),
         send_buffer: section.size("send_buffer", 4_096..=1 << 30),
         congestion: read_congestion(section),
     }
+}
+
+/// `user_timeout`: none, or long enough for the ring to see a closed window first.
+fn read_user_timeout(section: &mut Section<'_>) -> Duration {
+    let second = Duration::from_secs(1);
+    let timeout = section.duration(
+        "user_timeout",
+        10 * second,
+        Duration::ZERO..=86_400 * second,
+    );
+    if !timeout.is_zero() && timeout < second {
+        let help = "write \"0s\", or a duration from \"1s\" to \"1d\"".to_owned();
+        section.out_of_range("user_timeout", &section.span_of("user_timeout"), help);
+    }
+    timeout
 }
 
 fn read_congestion(section: &mut Section<'_>) -> Option<String> {

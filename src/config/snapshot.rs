@@ -138,9 +138,11 @@ pub struct SocketSettings {
     pub keepalive: Option<Duration>,
     /// Time between keep-alive probes.
     pub keepalive_interval: Duration,
-    /// Unanswered probes before the connection counts as lost.
+    /// Unanswered probes before the connection counts as lost. With a `user_timeout` the kernel counts
+    /// time instead: the first probe that finds the peer silent for so long.
     pub keepalive_count: u32,
-    /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged; `None` for the kernel's own.
+    /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged by a peer that does not answer;
+    /// a second at least; `None` for the kernel's own.
     pub user_timeout: Option<Duration>,
     /// `SO_RCVBUF` in bytes; `None` lets the kernel tune it.
     pub receive_buffer: Option<u32>,
@@ -254,7 +256,7 @@ pub struct Pools {
 /// Sizes of the network ring's memory, per core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buffers {
-    /// Receive buffers, a ceiling.
+    /// Receive buffers, a ceiling: half of them for clients and half for servers.
     pub count: u16,
     /// Bytes of one receive buffer.
     pub bytes: u32,

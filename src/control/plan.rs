@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Cores, LogLevel, Snapshot, SocketSettings};
+use crate::config::{Cores, LogLevel, Snapshot};
 use crate::core::preflight::CpuChoice;
 use crate::core::runtime::DoorPlan;
-use crate::net::{Keepalive, NetOptions, SocketOptions};
+use crate::net::{NetOptions, SocketOptions};
 use crate::telemetry::log::Level;
 
 /// An endpoint before its name is resolved.
@@ -67,16 +67,18 @@ fn doors(snapshot: &Snapshot) -> Vec<DoorPlan> {
         name: listener.name.as_str().into(),
         address: listener.address,
         backlog: i32::try_from(listener.backlog).unwrap_or(i32::MAX),
-        options: socket(&listener.socket),
+        options: SocketOptions::from(&listener.socket),
     };
     snapshot.listeners.iter().map(door).collect()
 }
 
 fn ring(snapshot: &Snapshot) -> NetOptions {
     NetOptions {
-        buffer_count: snapshot.buffers.count,
+        // Half for each side.
+        buffer_count: snapshot.buffers.count / 2,
         buffer_bytes: snapshot.buffers.bytes,
         unread_max: usize::try_from(snapshot.buffers.unread_max).unwrap_or(usize::MAX),
+        write_stall: snapshot.deadlines.write_stall,
         linger: snapshot.deadlines.linger,
         ..NetOptions::default()
     }
@@ -91,18 +93,43 @@ fn level(level: LogLevel) -> Level {
     }
 }
 
-fn socket(settings: &SocketSettings) -> SocketOptions {
-    let bytes = |size: Option<u32>| size.and_then(|size| usize::try_from(size).ok());
-    SocketOptions {
-        nodelay: true,
-        keepalive: settings.keepalive.map(|idle| Keepalive {
-            idle,
-            interval: settings.keepalive_interval,
-            count: settings.keepalive_count,
-        }),
-        user_timeout: settings.user_timeout,
-        receive_buffer: bytes(settings.receive_buffer),
-        send_buffer: bytes(settings.send_buffer),
-        congestion: settings.congestion.clone(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+version = 1
+[listeners.main]
+protocol = "mysql"
+address = "127.0.0.1:3306"
+[buffers]
+count = 101
+bytes = "64KiB"
+unread_max = "100KiB"
+[deadlines]
+linger = "7s"
+write_stall = "90s"
+[placements.shard]
+endpoints = [{ address = "127.0.0.1:1", role = "primary" }]
+upstream = { user = "rg", password = { env = "X" } }
+[tenants.acme]
+placement = "shard"
+"#;
+
+    fn plan(text: &str) -> Plan {
+        let snapshot = crate::config::parse("node.toml", text, &|_| Some("secret".into()));
+        Plan::of(&snapshot.unwrap())
+    }
+
+    #[test]
+    fn half_of_the_buffers_are_for_each_side() {
+        let net = plan(TEXT).net;
+        assert_eq!((net.buffer_count, net.buffer_bytes), (50, 64 << 10));
+        assert_eq!(
+            (net.unread_max, net.linger),
+            (100 << 10, Duration::from_secs(7))
+        );
+        let net = plan(&TEXT.replace("count = 101", "")).net;
+        assert_eq!(net.buffer_count, NetOptions::default().buffer_count);
     }
 }

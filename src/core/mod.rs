@@ -7,8 +7,6 @@ pub mod jobs;
 pub mod mailbox;
 pub mod preflight;
 pub mod runtime;
-mod socket;
 mod state;
 
-pub use socket::socket_options;
 pub use state::{Core, Drain, JobOutcome};

@@ -2,9 +2,12 @@
 //! and returns when a drain has emptied it.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
+
+use futures_lite::future::or;
 
 use super::Door;
 use super::message::{CoreMessage, CoreSeed, Mailboxes};
@@ -14,8 +17,8 @@ use super::mysql::world::World;
 use crate::base::ident::CoreId;
 use crate::core::mailbox::Mailbox;
 use crate::core::runtime::CoreFuture;
-use crate::core::{Core, Drain, socket_options};
-use crate::net::{self, Net};
+use crate::core::{Core, Drain};
+use crate::net::{self, Net, SocketOptions};
 use crate::telemetry::metrics::CoreMetrics;
 use crate::upstream::{PeerMessage, Refused, Upstreams};
 
@@ -51,18 +54,24 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
             world: Rc::clone(&world),
         };
         let series = world.metrics.door(name);
-        let options = socket_options(&settings.socket);
+        let options = SocketOptions::from(&settings.socket);
         let door = Door::new(&core, protocol, listener.name, series, limit, options);
         let acceptor = net.listen(listener.listener);
         net::spawn("accept", door.accept(acceptor)).detach();
     }
     net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)).detach();
     seed.ready.report();
-    keep(&world).await;
+    let mut driving = pin!(driving);
+    // Without its ring the core would wait for ever: no message, no deadline, no client would come.
+    let emptied = async {
+        keep(&world).await;
+        None
+    };
+    let broken = or(emptied, async { Some(driving.as_mut().await) }).await;
     net.stop();
-    match driving.await {
-        Some(()) => Ok(()),
-        None => Err("the ring's task panicked".into()),
+    match broken {
+        Some(driven) => net::ring_end(driven).and(Err("the ring has stopped by itself".into())),
+        None => net::ring_end(driving.await),
     }
 }
 

@@ -42,10 +42,7 @@ impl Connection {
     ) -> Result<Self, Broken> {
         let mut timer = net.timer();
         timer.set(deadline);
-        let options = SocketOptions {
-            nodelay: true,
-            ..SocketOptions::default()
-        };
+        let options = SocketOptions::default();
         let mut connecting = pin!(net.connect(address, &options));
         let connected = poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {

@@ -4,11 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
+
+use futures_lite::future::or;
 
 use super::dialogue::Program;
 use super::record::{Failure, Record};
@@ -17,7 +20,7 @@ use super::schedule::{Arrival, Stretch, plan};
 use super::{pacer, worker};
 use crate::base::clock::{Deadline, Now};
 use crate::core::mailbox::Receiver;
-use crate::net::{Net, NetOptions, read_clock, spawn};
+use crate::net::{Net, NetOptions, read_clock, ring_end, spawn};
 
 /// How often a core reports.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -142,7 +145,15 @@ pub async fn live(seed: CorePlan) -> Result<(), String> {
     let pacing = spawn("pacer", pacer::pace(Rc::clone(&engine)));
     let reporting = spawn("reports", report_intervals(Rc::clone(&engine)));
     let metering = spawn("meter", meter(Rc::clone(&engine)));
-    engine.until(|engine| engine.workers.get() == 0).await;
+    let mut driving = pin!(driving);
+    let finished = async {
+        engine.until(|engine| engine.workers.get() == 0).await;
+        None
+    };
+    let broken = or(finished, async { Some(driving.as_mut().await) }).await;
+    if let Some(driven) = broken {
+        return ring_end(driven).and(Err("the ring has stopped by itself".into()));
+    }
     engine.give_up_backlog();
     reporting.cancel();
     metering.cancel();
@@ -150,10 +161,7 @@ pub async fn live(seed: CorePlan) -> Result<(), String> {
     pacing.cancel();
     engine.report_interval(u64::MAX, true);
     net.stop();
-    match driving.await {
-        Some(()) => Ok(()),
-        None => Err("the ring's task panicked".into()),
-    }
+    ring_end(driving.await)
 }
 
 async fn take_orders(engine: Rc<Engine>, mut orders: Receiver<Order>) {

@@ -12,6 +12,7 @@ use io_uring::cqueue;
 
 use super::Net;
 use super::hub::{Hub, Waiter};
+use super::side::Side;
 use super::slab::{Key, Tag};
 use super::socket::Socket;
 use super::state::{State, Target};
@@ -75,6 +76,8 @@ impl State {
     pub(super) fn listen(&mut self, listener: TcpListener) -> Key {
         // A waiting accept needs a blocking socket: io_uring fails on others instead of waiting.
         let error = listener.set_nonblocking(false).err();
+        // Accepted sockets inherit it, whoever made the listener.
+        let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
         let key = self.listeners.insert(Listening {
             listener,
             ready: VecDeque::new(),
@@ -230,7 +233,7 @@ impl Acceptor {
             let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) else {
                 continue;
             };
-            let mut socket = Socket::new(accepted.fd);
+            let mut socket = Socket::new(accepted.fd, Side::Downstream);
             socket.reserved = accepted.reserved;
             let key = self.net.state().sockets.insert(socket);
             return Poll::Ready(Ok((Stream::new(self.net.clone(), key), peer)));

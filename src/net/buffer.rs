@@ -1,232 +1,148 @@
-//! Provided buffers: memory the kernel receives into, and the owned ranges handed to sessions.
+//! Received bytes as sessions hold them.
 //!
-//! A buffer is in exactly one place: in the kernel's ring, on the free stack, or *out* (parts of it
-//! are held as [`Buf`]s). Parts of one buffer never overlap, so each `Buf` may be written through.
-//! The stack is last-in first-out: as long as few buffers are out, few are touched, and the
-//! resident memory follows the demand rather than the configured ceiling.
+//! A [`Buf`] is an owned range of the memory that the kernel received into. That memory is short and
+//! shared by all connections of a core, so it is held only while somebody works on it. Whoever lets
+//! received bytes *wait* (for a lease, for the end of the exchange before them, for a peer) calls
+//! [`Buf::settle`] on them: they are copied out if they are small against their buffer, or if
+//! buffers are short, and the buffer goes back to the kernel. A settled `Buf` is used like any other,
+//! and [`super::Stream::send`] takes it as it is.
+//!
+//! Bytes that wait inside of the ring, unread or unsent, are looked after by the ring (`spare.rs`).
+//!
+//! Ranges of one memory never overlap, so each `Buf` may be written through.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
-use io_uring::types::BufRingEntry;
+use super::pool::Pool;
 
-/// Anonymous private memory, unmapped on drop.
-pub(super) struct Mapping {
+/// Bytes are small against their buffer when they fill no more than one part in so many.
+const SMALL_PART: usize = 4;
+/// The least room of a copy to which more may be appended.
+const ROOM_MIN: usize = 256;
+
+/// An exclusively owned range of received bytes. Their memory is given back when the last range of it
+/// is dropped. Never empty unless it was made so by its owner.
+pub struct Buf {
+    start: NonNull<u8>,
+    len: u32,
+    memory: Memory,
+}
+
+/// Who keeps the bytes.
+enum Memory {
+    /// A buffer of the pool, by its number.
+    Ring { pool: Rc<Pool>, id: u16 },
+    /// A copy.
+    Heap(Rc<Block>),
+}
+
+/// Initialised memory of its own, written through raw pointers only.
+struct Block {
     start: NonNull<u8>,
     bytes: usize,
 }
 
-impl Mapping {
-    /// Maps `bytes` of zeroed memory; `prefault` makes all of it resident at once.
-    pub(super) fn new(bytes: usize, prefault: bool) -> io::Result<Self> {
-        let populate = if prefault { libc::MAP_POPULATE } else { 0 };
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE | populate,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Self { start, bytes })
+impl Block {
+    fn new(bytes: Box<[u8]>) -> Rc<Self> {
+        let len = bytes.len();
+        let start = NonNull::from(Box::leak(bytes)).cast();
+        Rc::new(Self { start, bytes: len })
     }
 }
 
-impl Drop for Mapping {
+impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new`, and whoever could still use it owns the mapping.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        let slice = NonNull::slice_from_raw_parts(self.start, self.bytes);
+        // SAFETY: the slice was leaked by `new`, and nobody refers to it any more.
+        drop(unsafe { Box::from_raw(slice.as_ptr()) });
     }
-}
-
-/// The buffers of one ring. Outlives the ring as long as a [`Buf`] is held.
-pub(super) struct Pool {
-    /// Descriptors shared with the kernel: `window` entries, the first one also holds the tail.
-    ring: Mapping,
-    memory: Mapping,
-    buffer_bytes: u32,
-    window: u16,
-    /// Parts of each buffer that are out; 0 while it is free or in the kernel's ring.
-    parts: Box<[Cell<u32>]>,
-    free: RefCell<Vec<u16>>,
-    tail: Cell<u16>,
-    /// Buffers in the kernel's ring, as far as completions have told.
-    provided: Cell<u16>,
-    out: Cell<u32>,
-    out_max: Cell<u32>,
-}
-
-impl Pool {
-    /// `count` buffers of `buffer_bytes`, at most `window` of them in the kernel's ring at a time.
-    /// `window` must be a power of two.
-    pub(super) fn new(
-        count: u16,
-        buffer_bytes: u32,
-        window: u16,
-        prefault: bool,
-    ) -> io::Result<Rc<Self>> {
-        if count == 0 || buffer_bytes == 0 || !window.is_power_of_two() {
-            return Err(io::Error::from(io::ErrorKind::InvalidInput));
-        }
-        let memory = Mapping::new(usize::from(count) * buffer_bytes as usize, prefault)?;
-        let ring = Mapping::new(usize::from(window) * size_of::<BufRingEntry>(), true)?;
-        Ok(Rc::new(Self {
-            ring,
-            memory,
-            buffer_bytes,
-            window,
-            parts: (0..count).map(|_| Cell::new(0)).collect(),
-            // Low numbers on top: the first buffers used are neighbours.
-            free: RefCell::new((0..count).rev().collect()),
-            tail: Cell::new(0),
-            provided: Cell::new(0),
-            out: Cell::new(0),
-            out_max: Cell::new(0),
-        }))
-    }
-
-    /// Address of the descriptors, for registration with the kernel.
-    pub(super) fn ring_address(&self) -> u64 {
-        self.ring.start.as_ptr() as u64
-    }
-
-    pub(super) fn window(&self) -> u16 {
-        self.window
-    }
-
-    pub(super) fn buffer_bytes(&self) -> usize {
-        self.buffer_bytes as usize
-    }
-
-    /// Buffers of which some part is held.
-    pub(super) fn out(&self) -> u32 {
-        self.out.get()
-    }
-
-    /// The most buffers that were ever out at once.
-    pub(super) fn out_max(&self) -> u32 {
-        self.out_max.get()
-    }
-
-    /// Buffers the kernel can fill now or after the next [`Pool::provide`].
-    pub(super) fn available(&self) -> usize {
-        usize::from(self.provided.get()) + self.free.borrow().len()
-    }
-
-    /// Fills the kernel's ring up from the free stack, hottest buffers first.
-    #[inline]
-    pub(super) fn provide(&self) {
-        if self.provided.get() >= self.window {
-            return;
-        }
-        let mut free = self.free.borrow_mut();
-        let entries = self.ring.start.cast::<BufRingEntry>().as_ptr();
-        let mut tail = self.tail.get();
-        let mut provided = self.provided.get();
-        while provided < self.window {
-            let Some(id) = free.pop() else { break };
-            let slot = usize::from(tail & (self.window - 1));
-            // SAFETY: `slot < window`, within the mapping; an entry between the kernel's head and
-            // the tail is never written because at most `window` buffers are provided. The tail
-            // field shares bytes with the first entry's reserved field, which no setter touches.
-            let entry = unsafe { &mut *entries.add(slot) };
-            entry.set_addr(self.address(id) as u64);
-            entry.set_len(self.buffer_bytes);
-            entry.set_bid(id);
-            tail = tail.wrapping_add(1);
-            provided += 1;
-        }
-        self.provided.set(provided);
-        if tail != self.tail.replace(tail) {
-            // SAFETY: the base is the first entry of the ring, zeroed and valid for the pool's life;
-            // the field is two-aligned and shared with the kernel only, hence the atomic store.
-            let shared = unsafe { &*BufRingEntry::tail(entries).cast::<AtomicU16>() };
-            // Release: the kernel must see the entries before it sees the tail that covers them.
-            shared.store(tail, Ordering::Release);
-        }
-    }
-
-    fn address(&self, id: u16) -> *mut u8 {
-        // SAFETY: ids come from `free`, so `id < count` and the result lies in the mapping.
-        unsafe {
-            self.memory
-                .start
-                .as_ptr()
-                .add(usize::from(id) * self.buffer_bytes as usize)
-        }
-    }
-
-    /// Takes over buffer `id`, which a completion says holds `len` bytes. `None` if the kernel names
-    /// a buffer it was not given.
-    #[inline]
-    pub(super) fn take(self: &Rc<Self>, id: u16, len: u32) -> Option<Buf> {
-        let parts = self.parts.get(usize::from(id))?;
-        if parts.get() != 0 || len > self.buffer_bytes {
-            return None;
-        }
-        parts.set(1);
-        self.provided.set(self.provided.get().saturating_sub(1));
-        let out = self.out.get() + 1;
-        self.out.set(out);
-        self.out_max.set(self.out_max.get().max(out));
-        Some(Buf {
-            pool: self.clone(),
-            id,
-            start: 0,
-            len,
-        })
-    }
-}
-
-/// An exclusively owned range of a received buffer. The buffer goes back to the kernel when the last
-/// range of it is dropped. Never empty unless it was made so by its owner.
-pub struct Buf {
-    pool: Rc<Pool>,
-    id: u16,
-    start: u32,
-    len: u32,
 }
 
 impl Buf {
+    /// The first `len` bytes of buffer `id`, which has just gone out and has `len` bytes at least.
+    #[inline]
+    pub(super) fn new(pool: Rc<Pool>, id: u16, len: u32) -> Self {
+        Self {
+            start: pool.start_of(id),
+            len,
+            memory: Memory::Ring { pool, id },
+        }
+    }
+
+    /// Bytes in memory of their own, as if they had been received and had settled.
+    pub fn copied(bytes: &[u8]) -> Self {
+        let block = Block::new(bytes.into());
+        Self {
+            start: block.start,
+            len: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            memory: Memory::Heap(block),
+        }
+    }
+
+    /// For bytes that wait: copies them out of the ring's buffer if they fill no more than a quarter
+    /// of it, or if buffers are short; else, and if they were copied before, nothing happens. Call it
+    /// again when more bytes begin to wait, not at each turn.
+    pub fn settle(&mut self) {
+        if let Memory::Ring { pool, .. } = &self.memory
+            && (self.len() <= pool.buffer_bytes() / SMALL_PART || pool.is_short())
+        {
+            self.copy_out(0);
+        }
+    }
+
+    /// Whether this holds a buffer of a pool whose buffers are short.
+    #[inline]
+    pub(super) fn is_scarce(&self) -> bool {
+        matches!(&self.memory, Memory::Ring { pool, .. } if pool.is_short())
+    }
+
+    /// Moves the bytes into memory of their own that has room for `room` bytes at least.
+    pub(super) fn copy_out(&mut self, room: usize) {
+        let mut copy = Vec::with_capacity(self.len().max(room));
+        copy.extend_from_slice(self);
+        copy.resize(copy.capacity(), 0);
+        let block = Block::new(copy.into_boxed_slice());
+        let len = self.len;
+        *self = Self {
+            start: block.start,
+            len,
+            memory: Memory::Heap(block),
+        };
+    }
+
+    /// As [`Buf::copy_out`], with room for bytes that follow.
+    pub(super) fn copy_out_roomy(&mut self) {
+        self.copy_out(self.len().next_power_of_two().max(ROOM_MIN));
+    }
+
     /// Splits off the first `n` bytes (all of them if there are fewer); `self` keeps the rest.
     pub fn split_to(&mut self, n: usize) -> Buf {
         let n = self.bounded(n);
-        let parts = &self.pool.parts[usize::from(self.id)];
-        // Each part is a live value of 24 bytes: memory ends long before the counter does.
-        parts.set(parts.get() + 1);
+        let memory = match &self.memory {
+            Memory::Ring { pool, id } => {
+                pool.share(*id);
+                Memory::Ring {
+                    pool: pool.clone(),
+                    id: *id,
+                }
+            }
+            Memory::Heap(block) => Memory::Heap(block.clone()),
+        };
         let head = Buf {
-            pool: self.pool.clone(),
-            id: self.id,
             start: self.start,
             len: n,
+            memory,
         };
-        self.start += n;
-        self.len -= n;
+        self.skip(n);
         head
-    }
-
-    /// Bytes of the whole buffer that this is a range of.
-    pub fn capacity(&self) -> usize {
-        self.pool.buffer_bytes()
     }
 
     /// Forgets the first `n` bytes (all of them if there are fewer).
     pub fn advance(&mut self, n: usize) {
-        let n = self.bounded(n);
-        self.start += n;
-        self.len -= n;
+        self.skip(self.bounded(n));
     }
 
     /// Forgets all but the first `n` bytes; no effect if there are fewer.
@@ -238,31 +154,52 @@ impl Buf {
         u32::try_from(n).map_or(self.len, |n| n.min(self.len))
     }
 
-    /// Joins `next` to the end if it is the range that follows in the same buffer.
+    /// `n <= len`.
+    fn skip(&mut self, n: u32) {
+        // SAFETY: the range has `len` bytes, so the result is in it or at its end.
+        self.start = unsafe { self.start.add(n as usize) };
+        self.len -= n;
+    }
+
+    /// The byte past the end. It may be another range's, or past the memory.
+    fn end(&self) -> NonNull<u8> {
+        // SAFETY: the range has `len` bytes, so the result is at its end.
+        unsafe { self.start.add(self.len as usize) }
+    }
+
+    /// Joins `next` to the end if it is the range that follows in the same memory.
     pub(super) fn absorb(&mut self, next: Buf) -> Result<(), Buf> {
-        let follows = self.id == next.id
-            && self.start + self.len == next.start
-            && Rc::ptr_eq(&self.pool, &next.pool);
-        if !follows {
+        let is_same = match (&self.memory, &next.memory) {
+            (Memory::Ring { pool, id }, Memory::Ring { pool: other, id: n }) => {
+                id == n && Rc::ptr_eq(pool, other)
+            }
+            (Memory::Heap(block), Memory::Heap(other)) => Rc::ptr_eq(block, other),
+            _ => false,
+        };
+        if !is_same || self.end() != next.start {
             return Err(next);
         }
         self.len += next.len;
         Ok(())
     }
 
-    /// Copies `bytes` behind the end, into the unused rest of the buffer. `false`, and no change, if
-    /// there is no room or if another part of the buffer may lie there.
+    /// Copies `bytes` behind the end, into the unused rest of the memory. `false`, and no change, if
+    /// there is no room or if another range of the memory may lie there.
     pub(super) fn append(&mut self, bytes: &[u8]) -> bool {
-        let end = (self.start + self.len) as usize;
-        let alone = self.pool.parts[usize::from(self.id)].get() == 1;
-        if !alone || bytes.len() > self.pool.buffer_bytes() - end {
+        let (first, size, alone) = match &self.memory {
+            Memory::Ring { pool, id } => {
+                (pool.start_of(*id), pool.buffer_bytes(), pool.is_alone(*id))
+            }
+            Memory::Heap(block) => (block.start, block.bytes, Rc::strong_count(block) == 1),
+        };
+        let used = self.end().addr().get() - first.addr().get();
+        if !alone || bytes.len() > size - used {
             return false;
         }
-        // SAFETY: this is the buffer's only part, so nothing else refers to the bytes past its end;
-        // the range ends within the buffer (checked above) and cannot overlap a shared slice into it.
+        // SAFETY: this is the memory's only range, so nothing else refers to the bytes past its end;
+        // the copy ends within the memory (checked above) and cannot overlap a shared slice into it.
         unsafe {
-            let to = self.pool.address(self.id).add(end);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.end().as_ptr(), bytes.len());
         }
         self.len += bytes.len() as u32;
         true
@@ -274,13 +211,10 @@ impl Deref for Buf {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: `start + len <= buffer_bytes`; the memory is initialised (zeroed by the kernel) and
-        // lives as long as `pool`; the kernel does not write to a buffer that is out, and parts of one
-        // buffer do not overlap, so no one else can write here while the borrow lasts.
-        unsafe {
-            let start = self.pool.address(self.id).add(self.start as usize);
-            std::slice::from_raw_parts(start, self.len as usize)
-        }
+        // SAFETY: the range lies in memory that is initialised (a pool's was zeroed by the kernel) and
+        // lives as long as `memory`; the kernel does not write to a buffer that is out, and ranges of
+        // one memory do not overlap, so no one else can write here while the borrow lasts.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
     }
 }
 
@@ -288,23 +222,15 @@ impl DerefMut for Buf {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; `&mut self` and the absence of `Clone` make the range exclusive.
-        unsafe {
-            let start = self.pool.address(self.id).add(self.start as usize);
-            std::slice::from_raw_parts_mut(start, self.len as usize)
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len as usize) }
     }
 }
 
 impl Drop for Buf {
     #[inline]
     fn drop(&mut self) {
-        let parts = &self.pool.parts[usize::from(self.id)];
-        let left = parts.get() - 1;
-        parts.set(left);
-        if left == 0 {
-            self.pool.out.set(self.pool.out.get() - 1);
-            // The stack has room for every id from the start: this never allocates.
-            self.pool.free.borrow_mut().push(self.id);
+        if let Memory::Ring { pool, id } = &self.memory {
+            pool.give_back(*id);
         }
     }
 }
@@ -343,8 +269,6 @@ mod tests {
         assert_eq!(pool.out(), 1);
         drop(head);
         assert_eq!((pool.out(), pool.available()), (0, 4));
-        pool.provide();
-        assert_eq!(pool.provided.get(), 2, "never more than the window");
     }
 
     #[test]
@@ -394,20 +318,66 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_is_out_cannot_be_taken_again() {
-        let pool = pool();
-        let held = pool.take(0, 4);
-        assert!(held.is_some());
-        assert!(pool.take(0, 4).is_none());
-        assert!(pool.take(9, 4).is_none());
-        assert!(pool.take(1, 17).is_none());
-    }
-
-    #[test]
     fn buffers_outlive_the_last_other_owner_of_the_pool() {
         let pool = pool();
         let buf = filled(&pool, 0, b"still here");
         drop(pool);
         assert_eq!(&*buf, b"still here");
+    }
+
+    #[test]
+    fn bytes_that_settle_leave_their_buffer_and_stay_what_they_are() {
+        let pool = pool();
+        let mut rest = filled(&pool, 0, b"abcdef");
+        let mut head = rest.split_to(2);
+        head.settle();
+        assert_eq!(
+            (&*head, pool.out()),
+            (&b"ab"[..], 1),
+            "another part is held"
+        );
+        rest.advance(1);
+        rest.settle();
+        assert_eq!((&*rest, pool.out()), (&b"def"[..], 0));
+        // A copy is a range like any other.
+        let mut first = rest.split_to(1);
+        let mut second = rest.split_to(1);
+        second[0] = b'E';
+        first.settle();
+        assert!(!first.append(b"x"), "another range may lie there");
+        let rest = first.absorb(rest).unwrap_err();
+        first.absorb(second).unwrap();
+        first.absorb(rest).unwrap();
+        assert_eq!(&*first, b"dEf");
+        first.truncate(2);
+        assert_eq!(&*first, b"dE");
+    }
+
+    #[test]
+    fn many_bytes_settle_only_when_buffers_are_short() {
+        let pool = Pool::new(4, 16, 4, false).unwrap();
+        pool.provide();
+        let mut large = filled(&pool, 0, &[1; 5]);
+        large.settle();
+        assert_eq!(pool.out(), 1, "more than a quarter");
+        let held: Vec<_> = (1..4).map(|id| filled(&pool, id, &[2; 16])).collect();
+        assert!(large.is_scarce());
+        large.settle();
+        assert_eq!((&*large, pool.out()), (&[1; 5][..], 3));
+        assert!(!large.is_scarce());
+        drop(held);
+        let mut whole = filled(&pool, 1, &[3; 16]);
+        whole.settle();
+        assert_eq!(pool.out(), 1);
+    }
+
+    #[test]
+    fn a_copy_with_room_takes_more() {
+        let pool = pool();
+        let mut buf = filled(&pool, 0, b"a");
+        buf.copy_out_roomy();
+        assert!(buf.append(&[b'.'; 100]));
+        assert!(!buf.append(&[0; ROOM_MIN]));
+        assert_eq!((buf.len(), &buf[..3], pool.out()), (101, &b"a.."[..], 0));
     }
 }

@@ -75,7 +75,7 @@ impl Socket {
                 self.life = Life::Ending;
             } else if self.receiving == Receiving::Idle {
                 self.receiving = Receiving::Armed;
-                hub.receive(self.raw(), key);
+                hub.receive(self.raw(), key, self.side);
             }
         }
         if self.life != Life::Ending {

@@ -19,14 +19,12 @@ use super::state::Turned;
 
 impl Net {
     /// Turns the ring until [`Net::stop`], and then until the streams dropped by that time are closed.
-    /// Run it as one task of the core. Ends early if the ring is broken: see [`Net::failure`].
-    pub async fn drive(&self) {
-        if let Err(error) = self.run().await {
-            self.state().failure = Some(error);
-        }
-    }
-
-    async fn run(&self) -> io::Result<()> {
+    /// Run it as one task of the core.
+    ///
+    /// # Errors
+    /// The ring is broken: an errno of `io_uring_enter`, or no descriptor for the eventfd. Nothing that
+    /// waits on this ring goes on, so the core has to end.
+    pub async fn drive(&self) -> io::Result<()> {
         let mut bell = Bell::new(self)?;
         let (hot_wait, idle_spell) = {
             let state = self.state();
@@ -59,6 +57,19 @@ impl Net {
         }
         bell.close().await;
         Ok(())
+    }
+}
+
+/// How a core's ring has ended, in words for whoever started the core: `driven` is what the task that
+/// runs [`Net::drive`] gave.
+///
+/// # Errors
+/// The ring is broken, or its task has panicked.
+pub fn ring_end(driven: Option<io::Result<()>>) -> Result<(), String> {
+    match driven {
+        Some(Ok(())) => Ok(()),
+        Some(Err(error)) => Err(format!("the ring is broken: {error}")),
+        None => Err("the ring's task panicked".to_owned()),
     }
 }
 
@@ -147,10 +158,11 @@ impl Bell {
     async fn called(&self, net: &Net) {
         poll_fn(|cx| {
             let mut state = net.state();
-            if state.hub.touched || !self.reading.get() {
+            if state.has_work() || !self.reading.get() {
                 state.hub.driver = None;
                 return Poll::Ready(());
             }
+            state.hub.groups.await_return(cx.waker());
             state.hub.driver = Some(cx.waker().clone());
             self.parked.set(Some(cx.waker().clone()));
             Poll::Pending
@@ -186,5 +198,40 @@ impl Bell {
         if let Some(file) = self.read.take().and_then(|file| Rc::try_unwrap(file).ok()) {
             let _ = file.close().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glommio::{LocalExecutorBuilder, Placement};
+
+    use super::super::{Net, NetOptions};
+    use super::*;
+
+    #[test]
+    fn a_broken_ring_ends_its_task_with_the_reason() {
+        let executor = LocalExecutorBuilder::new(Placement::Unbound);
+        let run = || async {
+            let net = Net::new(NetOptions::default()).unwrap();
+            let ring = net.clone();
+            let driver = spawn("ring", async move { ring.drive().await });
+            let mut timer = net.timer();
+            timer.set(net.now().plus(Duration::from_millis(5)));
+            poll_fn(|cx| timer.poll(cx)).await;
+            net.state().hub.break_ring();
+            // Something to do for it.
+            net.alarm().set(net.now().plus(Duration::from_millis(1)));
+            let driven = driver.await;
+            assert!(matches!(driven, Some(Err(_))), "{driven:?}");
+            let text = ring_end(driven).unwrap_err();
+            assert!(text.starts_with("the ring is broken: "), "{text}");
+        };
+        executor.spawn(run).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn each_end_of_a_ring_has_words() {
+        assert_eq!(ring_end(Some(Ok(()))), Ok(()));
+        assert!(ring_end(None).unwrap_err().contains("panicked"));
     }
 }

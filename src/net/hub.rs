@@ -3,26 +3,29 @@
 //! Every submission is made here, by a method that knows which memory the kernel will touch and who
 //! keeps it alive until the completion.
 
-use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::RawFd;
-use std::rc::Rc;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use io_uring::{cqueue, opcode, squeue, types};
 
 use super::NetOptions;
-use super::buffer::{Buf, Pool};
-use super::preflight::{BUFFER_GROUP, Uring, make_pool, make_ring, register_pool};
+use super::buffer::Buf;
+use super::clock;
+use super::preflight::{Uring, make_ring};
 use super::queue::{GATHER_MAX, SmallPool, Spares};
+use super::side::{Groups, Side};
 use super::slab::{Key, Tag};
 use super::stats::NetStats;
 use crate::base::clock::Now;
 
 /// `io_uring_enter`: run deferred completions now.
 const ENTER_GETEVENTS: u32 = 1;
+/// How long a dropped ring may take to end its operations, and how often it looks.
+const END_MAX: Duration = Duration::from_secs(1);
+const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// One task that waits for one thing. The waker stays after waking, so that a task which waits here
 /// again and again is cloned once.
@@ -67,9 +70,11 @@ pub(super) struct Header {
 }
 
 pub(super) struct Hub {
-    /// First field but dropped explicitly with its operations cancelled: see `Drop`.
+    /// Dropped only after [`Hub::end_operations`], see the drop of `State`.
     uring: Uring,
-    pub(super) pool: Rc<Pool>,
+    /// Operations whose last completion has not been seen, unsubmitted ones included.
+    under_way: usize,
+    pub(super) groups: Groups,
     pub(super) small: SmallPool,
     /// Room for received buffers that nobody has read yet.
     pub(super) inboxes: Spares<Buf>,
@@ -83,8 +88,8 @@ pub(super) struct Hub {
     pub(super) now: Now,
     /// Sockets with something to send that was not yet put to the kernel.
     pub(super) dirty: Vec<Key>,
-    /// Sockets whose receive ended for want of a buffer.
-    pub(super) starved: VecDeque<Key>,
+    /// A connection has sent that was not being watched (`window.rs`).
+    pub(super) to_prove: bool,
     /// Tasks woken so far.
     pub(super) woken: u64,
     /// Set by every call from outside of a turn that may need a submission.
@@ -96,14 +101,21 @@ pub(super) struct Hub {
 }
 
 impl Hub {
+    /// Gives up the memory that operations of the ring may still touch.
+    pub(super) fn leak(&mut self) {
+        self.groups.leak();
+        Box::leak(std::mem::replace(&mut self.wake_bytes, Box::new([0; 8])));
+    }
+
     pub(super) fn new(options: NetOptions, now: Now) -> io::Result<Self> {
         let uring = make_ring(&options)?;
-        let pool = make_pool(&options)?;
-        register_pool(&uring, &pool)?;
-        pool.provide();
+        let groups = Groups::new(&options)?;
+        groups.register(&uring)?;
+        groups.provide();
         Ok(Self {
             uring,
-            pool,
+            under_way: 0,
+            groups,
             small: SmallPool::new(),
             inboxes: Spares::new(),
             headers: Vec::new(),
@@ -111,7 +123,7 @@ impl Hub {
             options,
             now,
             dirty: Vec::with_capacity(256),
-            starved: VecDeque::new(),
+            to_prove: false,
             woken: 0,
             touched: false,
             driver: None,
@@ -139,14 +151,15 @@ impl Hub {
             self.stats.enters += 1;
             let _ = self.uring.submit();
         }
+        self.under_way += 1;
         self.touch();
     }
 
-    /// Arms a multishot receive into provided buffers.
-    pub(super) fn receive(&mut self, fd: RawFd, key: Key) {
+    /// Arms a multishot receive into the side's buffers.
+    pub(super) fn receive(&mut self, fd: RawFd, key: Key, side: Side) {
         self.stats.receives_armed += 1;
-        let entry = opcode::RecvMulti::new(types::Fd(fd), BUFFER_GROUP).build();
-        // SAFETY: the kernel writes to buffers of the pool only, which outlive the ring.
+        let entry = opcode::RecvMulti::new(types::Fd(fd), side.group()).build();
+        // SAFETY: the kernel writes to buffers of the pools only, which outlive the ring.
         unsafe { self.push(entry, Tag::Receive(key)) };
     }
 
@@ -222,7 +235,7 @@ impl Hub {
     pub(super) fn read_wake(&mut self, fd: RawFd) {
         let to = self.wake_bytes.as_mut_ptr();
         let entry = opcode::Read::new(types::Fd(fd), to, 8).build();
-        // SAFETY: the bytes are boxed, and dropped after the ring's operations were cancelled; one
+        // SAFETY: the bytes are boxed, and freed only once the ring's operations have ended; one
         // read is under way at a time, and nobody looks at the bytes.
         unsafe { self.push(entry, Tag::Wake) };
     }
@@ -268,7 +281,67 @@ impl Hub {
         &mut self,
         batch: &'a mut [MaybeUninit<cqueue::Entry>],
     ) -> &'a mut [cqueue::Entry] {
-        self.uring.completion().fill(batch)
+        let done = self.uring.completion().fill(batch);
+        let is_last = |entry: &&cqueue::Entry| !cqueue::more(entry.flags());
+        let ended = done.iter().filter(is_last).count();
+        self.under_way = self.under_way.saturating_sub(ended);
+        done
+    }
+
+    /// Cancels every operation in the kernel and waits until the last completion of each has come:
+    /// cancelling alone says nothing about those that a worker thread of the kernel is carrying out.
+    /// `false` if some may still be under way. Entries that were never submitted stay so, and vanish
+    /// with the ring. No other operation may be started afterwards.
+    pub(super) fn end_operations(&mut self) -> bool {
+        let unsubmitted = self.unsubmitted();
+        let deadline = clock::now().plus(END_MAX);
+        let mut batch = [const { MaybeUninit::uninit() }; 64];
+        loop {
+            loop {
+                let done = self.completions(&mut batch);
+                if done.is_empty() {
+                    break;
+                }
+                done.iter().for_each(close_accepted);
+            }
+            if self.under_way <= unsubmitted {
+                return true;
+            }
+            if deadline.is_over(clock::now()) {
+                return false;
+            }
+            let wait = types::Timespec::from(END_PAUSE);
+            let all = types::CancelBuilder::any();
+            // `ENOENT`: all are cancelled, and their completions are on the way.
+            let _ = self.uring.submitter().register_sync_cancel(Some(wait), all);
+            // SAFETY: flags and counts are as `io_uring_enter(2)` wants them, and there is no argument.
+            let entered = unsafe {
+                let submitter = self.uring.submitter();
+                submitter.enter::<libc::sigset_t>(0, 0, ENTER_GETEVENTS, None)
+            };
+            if benign(entered).is_err() {
+                return false;
+            }
+            if self.uring.completion().is_empty() {
+                std::thread::sleep(END_PAUSE);
+            }
+        }
+    }
+
+    /// Operations under way.
+    #[cfg(test)]
+    pub(super) fn operations(&self) -> usize {
+        self.under_way
+    }
+
+    /// Puts something in the ring's place that is none: each enter fails from here on.
+    #[cfg(test)]
+    pub(super) fn break_ring(&self) {
+        use std::os::fd::AsRawFd;
+        let null = std::fs::File::open("/dev/null").unwrap();
+        // SAFETY: the ring's descriptor stays its own, and nothing is under way that would touch memory.
+        let made = unsafe { libc::dup2(null.as_raw_fd(), self.uring.as_raw_fd()) };
+        assert!(made >= 0);
     }
 
     pub(super) fn register_eventfd(&mut self, fd: RawFd) -> io::Result<()> {
@@ -287,12 +360,11 @@ impl Hub {
     }
 }
 
-impl Drop for Hub {
-    fn drop(&mut self) {
-        // The kernel may hold ranges of send queues, headers, and the buffers: nothing of that may be
-        // freed before every operation has ended. Entries never submitted vanish with the ring.
-        let all = types::CancelBuilder::any();
-        let _ = self.uring.submitter().register_sync_cancel(None, all);
+/// A connection that was accepted while the ring ended is nobody's.
+fn close_accepted(entry: &cqueue::Entry) {
+    if matches!(Tag::decode(entry.user_data()), Tag::Accept(_)) && entry.result() >= 0 {
+        // SAFETY: a successful accept has made this descriptor, and nobody else knows it.
+        drop(unsafe { OwnedFd::from_raw_fd(entry.result()) });
     }
 }
 

@@ -18,18 +18,20 @@
 mod accept;
 mod alarm;
 mod buffer;
-mod chunk;
 mod clock;
 mod close;
 mod connect;
 mod drive;
 mod hub;
 mod options;
+mod pool;
 mod preflight;
 mod queue;
 mod remote;
+mod side;
 mod slab;
 mod socket;
+mod spare;
 mod spawn;
 mod state;
 mod stats;
@@ -37,6 +39,7 @@ mod stream;
 mod table;
 mod timer;
 mod wheel;
+mod window;
 
 use std::cell::{RefCell, RefMut};
 use std::io;
@@ -44,13 +47,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 pub use accept::Acceptor;
 pub use alarm::Alarm;
 pub use buffer::Buf;
-pub use chunk::Chunk;
 pub use clock::now as read_clock;
 pub use connect::Connecting;
+pub use drive::ring_end;
 pub use options::{Keepalive, NetOptions, SocketOptions, bind, ensure_free};
 pub use preflight::{PreflightError, preflight};
 pub use remote::RemoteWaker;
@@ -62,6 +66,7 @@ pub use timer::Timer;
 use crate::base::clock::Now;
 use connect::Connect;
 use remote::Mailbox;
+use side::Side;
 use socket::Socket;
 use state::State;
 
@@ -91,9 +96,12 @@ impl Net {
         state.hub.touch();
     }
 
-    /// Why the ring has stopped by itself, if it has: an errno of `io_uring_enter`. Given once.
-    pub fn failure(&self) -> Option<io::Error> {
-        self.state().failure.take()
+    /// Changes [`NetOptions::linger`] and [`NetOptions::write_stall`], for connections that are dropped
+    /// and windows that are found closed from now on.
+    pub fn set_patience(&self, linger: Duration, write_stall: Duration) {
+        let mut state = self.state();
+        state.hub.options.linger = linger;
+        state.hub.options.write_stall = write_stall;
     }
 
     /// The clock, as read in the current turn.
@@ -117,7 +125,7 @@ impl Net {
     pub fn connect(&self, address: SocketAddr, options: &SocketOptions) -> Connecting {
         let started = options::socket_for(address, options).map(|socket| {
             let mut state = self.state();
-            let mut socket = Socket::new(socket.into());
+            let mut socket = Socket::new(socket.into(), Side::Upstream);
             let fd = socket.raw();
             socket.connect = Some(Box::new(Connect {
                 address: address.into(),
@@ -138,12 +146,16 @@ impl Net {
         Connecting::new(self.clone(), started)
     }
 
-    /// Takes over a connected stream socket, e.g. one that another core has detached.
+    /// Takes over a connected stream socket of the upstream side, e.g. one that another core has
+    /// detached.
     pub fn adopt(&self, fd: OwnedFd) -> Stream {
         // A waiting receive needs a blocking socket. Fails only on what is no socket, and then the
         // receive says so.
-        let _ = socket2::SockRef::from(&fd).set_nonblocking(false);
-        let key = self.state().sockets.insert(Socket::new(fd));
+        let socket = socket2::SockRef::from(&fd);
+        let _ = socket.set_nonblocking(false);
+        // Only TCP has it, and only there is it needed.
+        let _ = socket.set_tcp_nodelay(true);
+        let key = self.state().sockets.insert(Socket::new(fd, Side::Upstream));
         Stream::new(self.clone(), key)
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::config::SocketSettings;
+
 /// Sizes and times of one core's ring.
 #[derive(Clone, Debug)]
 pub struct NetOptions {
@@ -14,11 +16,12 @@ pub struct NetOptions {
     pub entries: u32,
     /// Completion queue entries.
     pub completions: u32,
-    /// Receive buffers, a ceiling: memory that was never needed is never resident.
+    /// Receive buffers of each side, clients' and servers'. A ceiling: memory that was never needed is
+    /// never resident.
     pub buffer_count: u16,
     /// Bytes per receive buffer.
     pub buffer_bytes: u32,
-    /// Buffers offered to the kernel at a time; rounded up to a power of two.
+    /// Buffers of a side offered to the kernel at a time; rounded up to a power of two.
     pub buffer_window: u16,
     /// Make all buffers resident at start.
     pub prefault: bool,
@@ -28,6 +31,9 @@ pub struct NetOptions {
     pub hot_wait: Duration,
     /// Time without work after which the core parks in glommio instead of waiting in the ring.
     pub idle_spell: Duration,
+    /// How long a peer that lives may keep its window closed where that is longer than its
+    /// connection's [`SocketOptions::user_timeout`].
+    pub write_stall: Duration,
     /// How long a dropped stream may take to send what is queued and to see its peer close.
     pub linger: Duration,
 }
@@ -37,7 +43,7 @@ impl Default for NetOptions {
         Self {
             entries: 1024,
             completions: 8192,
-            buffer_count: 2048,
+            buffer_count: 1024,
             // CPU seconds of a relay per GiB: 16 KiB 0.55, 32 KiB 0.36, 64 KiB 0.37 (Linux 6.18).
             buffer_bytes: 32 * 1024,
             buffer_window: 256,
@@ -45,6 +51,7 @@ impl Default for NetOptions {
             unread_max: 256 * 1024,
             hot_wait: Duration::from_millis(10),
             idle_spell: Duration::from_millis(20),
+            write_stall: Duration::from_secs(60),
             linger: Duration::from_secs(2),
         }
     }
@@ -61,14 +68,14 @@ pub struct Keepalive {
     pub count: u32,
 }
 
-/// Options of a listener's or an endpoint's sockets. `None` leaves the system's default.
+/// Options of a listener's or an endpoint's sockets. `None` leaves the system's default. Small segments
+/// are always sent at once (`TCP_NODELAY`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Send small segments at once (`TCP_NODELAY`). Accepted sockets inherit it from the listener.
-    pub nodelay: bool,
     /// Keep-alive probing (`SO_KEEPALIVE` and the `TCP_KEEP*` options).
     pub keepalive: Option<Keepalive>,
-    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, milliseconds).
+    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`, milliseconds). A second at
+    /// least, or a peer whose window is closed may be taken for gone before the ring has seen it.
     pub user_timeout: Option<Duration>,
     /// Receive buffer of the kernel, bytes (`SO_RCVBUF`); fixes what is otherwise tuned by itself.
     pub receive_buffer: Option<usize>,
@@ -78,6 +85,24 @@ pub struct SocketOptions {
     pub congestion: Option<String>,
 }
 
+/// The one way from configuration to sockets: listeners, accepted and connected ones.
+impl From<&SocketSettings> for SocketOptions {
+    fn from(settings: &SocketSettings) -> Self {
+        let size = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            keepalive: settings.keepalive.map(|idle| Keepalive {
+                idle,
+                interval: settings.keepalive_interval,
+                count: settings.keepalive_count,
+            }),
+            user_timeout: settings.user_timeout,
+            receive_buffer: settings.receive_buffer.map(size),
+            send_buffer: settings.send_buffer.map(size),
+            congestion: settings.congestion.clone(),
+        }
+    }
+}
+
 impl SocketOptions {
     /// Sets the options on a socket.
     ///
@@ -85,9 +110,7 @@ impl SocketOptions {
     /// The first option the system refuses, e.g. a congestion control it does not offer.
     pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
         let socket = SockRef::from(socket);
-        if self.nodelay {
-            socket.set_tcp_nodelay(true)?;
-        }
+        socket.set_tcp_nodelay(true)?;
         if let Some(keepalive) = self.keepalive {
             let wanted = TcpKeepalive::new()
                 .with_time(keepalive.idle)
@@ -177,10 +200,7 @@ mod tests {
 
     #[test]
     fn cores_share_a_port_but_a_stranger_is_noticed() {
-        let options = SocketOptions {
-            nodelay: true,
-            ..Default::default()
-        };
+        let options = SocketOptions::default();
         let first = bind(loopback(), 16, &options).unwrap();
         let address = first.local_addr().unwrap();
         let second = bind(address, 16, &options).unwrap();
@@ -194,7 +214,6 @@ mod tests {
     #[test]
     fn options_reach_the_socket() {
         let options = SocketOptions {
-            nodelay: true,
             keepalive: Some(Keepalive {
                 idle: Duration::from_secs(30),
                 interval: Duration::from_secs(5),
@@ -234,5 +253,30 @@ mod tests {
             ..Default::default()
         };
         assert!(socket_for(loopback(), &options).is_err());
+    }
+
+    #[test]
+    fn each_setting_of_the_configuration_reaches_the_options() {
+        let settings = SocketSettings {
+            keepalive: Some(Duration::from_secs(7)),
+            keepalive_interval: Duration::from_secs(8),
+            keepalive_count: 9,
+            user_timeout: Some(Duration::from_secs(10)),
+            receive_buffer: Some(11_000),
+            send_buffer: Some(12_000),
+            congestion: Some("reno".into()),
+        };
+        let expected = SocketOptions {
+            keepalive: Some(Keepalive {
+                idle: Duration::from_secs(7),
+                interval: Duration::from_secs(8),
+                count: 9,
+            }),
+            user_timeout: Some(Duration::from_secs(10)),
+            receive_buffer: Some(11_000),
+            send_buffer: Some(12_000),
+            congestion: Some("reno".into()),
+        };
+        assert_eq!(SocketOptions::from(&settings), expected);
     }
 }

@@ -6,10 +6,7 @@ use std::io;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 
 use super::NetOptions;
-use super::buffer::Pool;
-
-/// Group id of the provided buffers.
-pub(super) const BUFFER_GROUP: u16 = 1;
+use super::side::Groups;
 
 pub(super) type Uring = IoUring<squeue::Entry, cqueue::Entry>;
 
@@ -71,12 +68,12 @@ pub fn preflight(options: &NetOptions) -> Result<(), PreflightError> {
             });
         }
     }
-    let pool = make_pool(options).map_err(|cause| PreflightError {
+    let groups = Groups::new(options).map_err(|cause| PreflightError {
         missing: "memory for the receive buffers cannot be mapped",
         remedy: "lower the number or size of buffers, or raise the memory limit",
         cause: Some(cause),
     })?;
-    register_pool(&ring, &pool).map_err(|cause| PreflightError {
+    groups.register(&ring).map_err(|cause| PreflightError {
         missing: "io_uring refuses provided buffers",
         remedy: match cause.raw_os_error() {
             Some(libc::ENOMEM) => "raise the locked-memory limit (`ulimit -l`, LimitMEMLOCK=)",
@@ -135,31 +132,6 @@ pub(super) fn make_ring(options: &NetOptions) -> io::Result<Uring> {
         Ok(ring)
     } else {
         Err(io::Error::from_raw_os_error(libc::EINVAL))
-    }
-}
-
-/// The buffers of a core, not yet known to the ring.
-pub(super) fn make_pool(options: &NetOptions) -> io::Result<std::rc::Rc<Pool>> {
-    let window = options.buffer_window.clamp(1, 1 << 15).next_power_of_two();
-    Pool::new(
-        options.buffer_count,
-        options.buffer_bytes,
-        window,
-        options.prefault,
-    )
-}
-
-/// Tells the ring about the buffers. The pool must outlive the ring's last operation.
-pub(super) fn register_pool(ring: &Uring, pool: &Pool) -> io::Result<()> {
-    // SAFETY: the address is a page-aligned mapping of `window` entries that the pool keeps until it
-    // drops; every owner of a ring drops the ring, with all operations cancelled, before its pool.
-    unsafe {
-        ring.submitter().register_buf_ring_with_flags(
-            pool.ring_address(),
-            pool.window(),
-            BUFFER_GROUP,
-            0,
-        )
     }
 }
 

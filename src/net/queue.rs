@@ -96,6 +96,11 @@ impl Chunk {
         }
     }
 
+    /// Whether this holds a buffer of a pool whose buffers are short.
+    fn is_scarce(&self) -> bool {
+        matches!(self, Self::Buffer(buf) if buf.is_scarce())
+    }
+
     fn advance(&mut self, n: usize) {
         match self {
             Self::Buffer(buf) => buf.advance(n),
@@ -228,6 +233,30 @@ impl SendQueue {
         small.queues.settle(&mut self.chunks);
     }
 
+    /// Whether a send holds buffers of a pool whose buffers are short.
+    pub(super) fn lends_scarce(&self) -> bool {
+        self.chunks.iter().take(self.lent).any(Chunk::is_scarce)
+    }
+
+    /// Copies what no send holds out of buffers that are short; gives how many chunks that were.
+    pub(super) fn spare(&mut self, small: &mut SmallPool) -> u64 {
+        if !self.chunks.iter().skip(self.lent).any(Chunk::is_scarce) {
+            return 0;
+        }
+        let mut spared = 0;
+        for chunk in self.chunks.split_off(self.lent) {
+            match chunk {
+                Chunk::Buffer(buf) if buf.is_scarce() => {
+                    spared += 1;
+                    self.bytes = self.bytes.saturating_sub(buf.len());
+                    self.push_bytes(&buf, small);
+                }
+                other => self.chunks.push_back(other),
+            }
+        }
+        spared
+    }
+
     /// Drops what is queued. Must not be called while a send holds chunks.
     pub(super) fn clear(&mut self, small: &mut SmallPool) {
         debug_assert!(self.lent == 0, "the kernel may still read these chunks");
@@ -252,7 +281,7 @@ impl SendQueue {
 mod tests {
     use std::rc::Rc;
 
-    use super::super::buffer::Pool;
+    use super::super::pool::Pool;
     use super::*;
 
     fn contents(queue: &SendQueue) -> Vec<u8> {
@@ -355,5 +384,31 @@ mod tests {
         queue.complete(1, &mut small);
         queue.clear(&mut small);
         assert_eq!((queue.bytes(), queue.sendable()), (0, 0));
+    }
+
+    #[test]
+    fn open_chunks_leave_buffers_that_are_short_and_keep_their_order() {
+        let pool = pool();
+        let (mut small, mut queue) = (SmallPool::new(), SendQueue::new());
+        queue.push(buffer(&pool, 0, 2000), &mut small);
+        assert_eq!(queue.lend(1).count(), 1);
+        queue.push_bytes(b"before", &mut small);
+        queue.push(buffer(&pool, 1, 3000), &mut small);
+        queue.push_static(b"between", &mut small);
+        queue.push(buffer(&pool, 2, 4096), &mut small);
+        queue.push_bytes(b"after", &mut small);
+        let whole = contents(&queue);
+        assert_eq!(queue.spare(&mut small), 0, "a buffer is left");
+        let last = buffer(&pool, 3, 1);
+        assert!(queue.lends_scarce());
+        assert_eq!(queue.spare(&mut small), 1, "and then buffers are not short");
+        assert_eq!((pool.out(), queue.lends_scarce()), (3, false));
+        pool.provide();
+        let again = buffer(&pool, 1, 1);
+        assert_eq!(queue.spare(&mut small), 1);
+        assert_eq!((contents(&queue), queue.bytes()), (whole, 2000 + 7114));
+        drop((last, again));
+        queue.complete(2000 + 7114, &mut small);
+        assert_eq!((pool.out(), queue.bytes()), (0, 0));
     }
 }

@@ -95,6 +95,20 @@ impl<T> Slab<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// Slots, values in them or not: positions for [`Slab::at_mut`] are below this.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The value in slot `position`, if there is one, with its key.
+    pub(super) fn at_mut(&mut self, position: usize) -> Option<(Key, &mut T)> {
+        let index = u32::try_from(position).ok()?;
+        let slot = self.slots.get_mut(position)?;
+        let generation = slot.generation;
+        let value = slot.value.as_mut()?;
+        Some((Key { index, generation }, value))
+    }
+
     /// Stores `value`.
     pub(super) fn insert(&mut self, value: T) -> Key {
         if let Some(index) = self.free.pop() {
@@ -164,6 +178,8 @@ mod tests {
         assert_eq!(slab.get(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.get_mut(second), Some(&mut 'b'));
+        assert_eq!(slab.slots(), 1);
+        assert_eq!(slab.at_mut(0), Some((second, &mut 'b')));
         assert_eq!(slab.len(), 1);
     }
 

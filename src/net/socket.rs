@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use io_uring::cqueue;
 
@@ -14,8 +15,10 @@ use super::buffer::Buf;
 use super::connect::Connect;
 use super::hub::{Header, Hub, Waiter};
 use super::queue::SendQueue;
+use super::side::Side;
 use super::slab::{Key, Tag};
 use super::wheel::EntryId;
+use crate::base::clock::Now;
 use crate::telemetry::cells::Counter;
 
 /// The multishot receive of a socket.
@@ -70,6 +73,8 @@ pub(super) struct Meter {
 
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
+    /// Whose buffers it receives into.
+    pub(super) side: Side,
     pub(super) meter: Option<Meter>,
     pub(super) life: Life,
     pub(super) connect: Option<Box<Connect>>,
@@ -92,7 +97,14 @@ pub(super) struct Socket {
     pub(super) header: Option<Box<Header>>,
     /// Listed in `Hub::dirty`.
     pub(super) dirty: bool,
+    /// The send under way has been asked to end.
     pub(super) send_cancelled: bool,
+    /// When the last send began.
+    pub(super) sent_at: Now,
+    /// What it has sent may be with the kernel still.
+    pub(super) to_prove: bool,
+    /// The configured timeout, while another one is set because the peer's window is closed.
+    pub(super) lifted: Option<Duration>,
     pub(super) send_error: Option<i32>,
     pub(super) shutdown: Shutdown,
     pub(super) writer: Waiter,
@@ -108,9 +120,10 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(fd: OwnedFd) -> Self {
+    pub(super) fn new(fd: OwnedFd, side: Side) -> Self {
         Self {
             fd,
+            side,
             meter: None,
             life: Life::Owned,
             connect: None,
@@ -127,6 +140,9 @@ impl Socket {
             header: None,
             dirty: false,
             send_cancelled: false,
+            sent_at: Now::default(),
+            to_prove: false,
+            lifted: None,
             send_error: None,
             shutdown: Shutdown::Open,
             writer: Waiter::default(),
@@ -164,7 +180,7 @@ impl Socket {
             && room
         {
             self.receiving = Receiving::Armed;
-            hub.receive(self.raw(), key);
+            hub.receive(self.raw(), key, self.side);
         }
     }
 
@@ -179,7 +195,8 @@ impl Socket {
     /// A completion of the receive.
     pub(super) fn on_receive(&mut self, key: Key, hub: &mut Hub, result: i32, flags: u32) {
         let len = u32::try_from(result).unwrap_or(0);
-        let buf = cqueue::buffer_select(flags).and_then(|id| hub.pool.take(id, len));
+        let pool = &hub.groups.of(self.side).pool;
+        let buf = cqueue::buffer_select(flags).and_then(|id| pool.take(id, len));
         if !cqueue::more(flags) {
             self.receiving = Receiving::Idle;
         }
@@ -191,7 +208,7 @@ impl Socket {
                 libc::ENOBUFS => {
                     hub.stats.enobufs += 1;
                     self.receiving = Receiving::Starved;
-                    hub.starved.push_back(key);
+                    hub.groups.of_mut(self.side).starved.push_back(key);
                 }
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
                 errno => self.end_receiving(End::Error(errno), hub),
@@ -225,7 +242,7 @@ impl Socket {
         self.unread += len;
         // Few bytes behind others that nobody has read yet are copied to them: a peer that sends
         // byte by byte to a session that does not read would otherwise hold a buffer per byte.
-        let joined = len <= hub.pool.buffer_bytes() / 4
+        let joined = len <= hub.groups.of(self.side).pool.buffer_bytes() / 4
             && self.inbox.back_mut().is_some_and(|last| last.append(&buf));
         if !joined {
             hub.inboxes.push(&mut self.inbox, buf);
@@ -272,9 +289,11 @@ impl Socket {
     pub(super) fn start_send(&mut self, key: Key, hub: &mut Hub) {
         self.dirty = false;
         let count = self.queue.sendable();
-        if count == 0 || self.send_error.is_some() || self.connect.is_some() {
+        let is_over = self.life == Life::Ending || self.send_error.is_some();
+        if count == 0 || is_over || self.connect.is_some() {
             return;
         }
+        self.note_send(hub);
         let fd = self.fd.as_raw_fd();
         // SAFETY: lent chunks are neither moved, changed nor dropped before `on_send`, and the slot
         // that owns them is not removed while a send is under way (`is_busy`).
@@ -291,7 +310,14 @@ impl Socket {
             meter.sent.add(sent as u64);
         }
         self.queue.complete(sent, &mut hub.small);
-        if result <= 0 {
+        let cancelled = std::mem::take(&mut self.send_cancelled);
+        if self.life == Life::Ending {
+            // Given up: nobody would end another send.
+            self.queue.clear(&mut hub.small);
+        } else if cancelled && (result > 0 || result == -libc::ECANCELED) {
+            // Interrupted for the sake of its buffers.
+            hub.stats.buffers_spared += self.queue.spare(&mut hub.small);
+        } else if result <= 0 {
             // Zero would mean no progress on a queue that is not empty: never try that again.
             let errno = if result == 0 { libc::EIO } else { -result };
             self.send_error.get_or_insert(errno);

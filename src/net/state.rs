@@ -12,10 +12,13 @@ use super::alarm::Alarms;
 use super::clock;
 use super::hub::{Hub, Waiter};
 use super::remote::Mailbox;
+use super::side::Side;
 use super::slab::{Key, Slab, Tag};
 use super::socket::{Receiving, Socket};
+use super::spare::Hand;
 use super::stats::NetStats;
 use super::wheel::{EntryId, Wheel};
+use super::window::WindowWatch;
 use crate::base::clock::Deadline;
 
 /// Who is told when a deadline passes.
@@ -27,6 +30,10 @@ pub(super) enum Target {
     Listener(Key),
     /// A [`super::Timer`].
     Timer(Key),
+    /// The search for idle buffers.
+    Hand,
+    /// The look at closed windows.
+    Windows,
 }
 
 /// A [`super::Timer`]'s slot.
@@ -46,11 +53,11 @@ pub(super) struct State {
     pub(super) mailbox: Option<Mailbox>,
     /// Descriptors kept back so that clients can be refused politely when there are no others.
     pub(super) reserve: Vec<std::fs::File>,
+    pub(super) hand: Hand,
+    pub(super) windows: WindowWatch,
     /// Dropped streams that are not closed yet.
     pub(super) closing: usize,
     pub(super) stopping: bool,
-    /// Why the ring stopped turning by itself.
-    pub(super) failure: Option<io::Error>,
     /// Deadlines of the current turn; kept for its memory.
     fired: Vec<Target>,
 }
@@ -74,9 +81,10 @@ impl State {
             alarms: Alarms::new(),
             mailbox: None,
             reserve: Vec::new(),
+            hand: Hand::new(),
+            windows: WindowWatch::default(),
             closing: 0,
             stopping: false,
-            failure: None,
             fired: Vec::new(),
         };
         state.refill_reserve();
@@ -86,10 +94,15 @@ impl State {
     /// One turn. `wait`: block up to that long, or until the next deadline, if nothing is there yet.
     pub(super) fn turn(&mut self, wait: Option<Duration>) -> io::Result<Turned> {
         self.hub.stats.turns += 1;
-        self.hub.touched = false;
+        let touched = std::mem::take(&mut self.hub.touched);
         self.start_sends();
+        self.start_watching();
+        if self.hand.is_moving() {
+            self.spare_buffers();
+        }
         self.feed_starved();
-        self.hub.pool.provide();
+        self.hub.groups.provide();
+        let wait = wait.filter(|_| !self.hand.is_moving());
         match wait.map(|longest| self.bounded(longest)) {
             Some(wait) if !wait.is_zero() => self.hub.enter_and_wait(wait)?,
             _ => self.hub.enter()?,
@@ -99,15 +112,18 @@ impl State {
         if !self.alarms.is_empty() {
             events += self.alarms.fire(self.hub.now, &mut self.hub.woken);
         }
+        if (touched || events > 0) && self.hub.groups.is_short() {
+            self.start_sparing();
+        }
         Ok(Turned { events })
     }
 
-    /// Whether the core may not park: the next turn has something to put to the kernel, or a receive
-    /// waits for a buffer, of whose return nobody would tell a parked core.
+    /// Whether the core may not park: the next turn has something to do or to put to the kernel.
     pub(super) fn has_work(&mut self) -> bool {
         self.hub.touched
             || !self.hub.dirty.is_empty()
-            || !self.hub.starved.is_empty()
+            || self.hub.groups.can_feed()
+            || self.hand.is_moving()
             || self.hub.unsubmitted() > 0
     }
 
@@ -145,11 +161,15 @@ impl State {
 
     /// Re-arms receives that ended for want of buffers, as many as there are buffers now.
     fn feed_starved(&mut self) {
-        if self.hub.starved.is_empty() {
-            return;
+        if self.hub.groups.can_feed() {
+            self.feed(Side::Downstream);
+            self.feed(Side::Upstream);
         }
-        for _ in 0..self.hub.pool.available() {
-            let Some(key) = self.hub.starved.pop_front() else {
+    }
+
+    fn feed(&mut self, side: Side) {
+        for _ in 0..self.hub.groups.of(side).pool.available() {
+            let Some(key) = self.hub.groups.of_mut(side).starved.pop_front() else {
                 break;
             };
             let Some(socket) = self.sockets.get_mut(key) else {
@@ -239,6 +259,8 @@ impl State {
                     }
                 }
                 Target::Listener(key) => self.on_accept_pause_over(key),
+                Target::Hand => self.on_hand_timer(),
+                Target::Windows => self.on_window_timer(),
             }
         }
         self.fired = fired;
@@ -288,14 +310,89 @@ impl State {
     }
 
     pub(super) fn stats(&self) -> NetStats {
+        let (buffers_out, buffers_out_max) = self.hub.groups.out();
         NetStats {
             open: self.sockets.len(),
             closing: self.closing,
             listeners: self.listeners.len(),
-            buffers_out: self.hub.pool.out(),
-            buffers_out_max: self.hub.pool.out_max(),
+            buffers_out,
+            buffers_out_max,
             panics: super::spawn::panics(),
             ..self.hub.stats
         }
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // The kernel may hold ranges of send queues, headers, addresses and the buffers: nothing of that
+        // may be freed before every operation has ended. If the kernel does not say so, it never is.
+        if !self.hub.end_operations() {
+            self.hub.leak();
+            let sockets = std::mem::replace(&mut self.sockets, Slab::new());
+            Box::leak(Box::new(sockets));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::net::socket::Life;
+
+    #[test]
+    fn every_operation_ends_before_its_memory_does() {
+        let mut state = State::new(NetOptions::default()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let peer = TcpStream::connect(address).unwrap();
+        state.listen(listener);
+        state.mailbox = Some(Mailbox::new(&mut state.hub).unwrap());
+        let key = state
+            .sockets
+            .insert(Socket::new(peer.into(), Side::Upstream));
+        let socket = state.sockets.get_mut(key).unwrap();
+        socket.wanted = true;
+        socket.arm(key, &mut state.hub);
+        // More than the kernel takes from somebody whom nobody reads.
+        socket
+            .queue
+            .push_bytes(&[1; 32 << 20], &mut state.hub.small);
+        socket.mark_dirty(key, &mut state.hub);
+        let sends = |state: &State| state.sockets.get(key).unwrap().queue.is_lent();
+        // Each turn sends a part, until the kernel has no more room.
+        state.turn(None).unwrap();
+        while !sends(&state) {
+            state.turn(None).unwrap();
+        }
+        assert_eq!(state.hub.operations(), 4, "accept, pipe, receive, send");
+        assert!(state.sockets.get(key).unwrap().is_busy());
+        assert!(state.hub.end_operations());
+        assert_eq!(state.hub.operations(), 0);
+    }
+
+    #[test]
+    fn a_socket_that_was_given_up_begins_no_send() {
+        let mut state = State::new(NetOptions::default()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let key = state
+            .sockets
+            .insert(Socket::new(peer.into(), Side::Upstream));
+        let socket = state.sockets.get_mut(key).unwrap();
+        socket
+            .queue
+            .push_bytes(&[1; 32 << 20], &mut state.hub.small);
+        socket.start_send(key, &mut state.hub);
+        socket.give_up(key, &mut state.hub);
+        assert_eq!(socket.life, Life::Ending);
+        // The part of the send that was done is told, and the rest of what it carried is left.
+        socket.on_send(key, &mut state.hub, 1);
+        assert_eq!(socket.queue.bytes(), 0);
+        socket.queue.push_bytes(b"more", &mut state.hub.small);
+        socket.start_send(key, &mut state.hub);
+        assert!(!socket.is_busy());
     }
 }

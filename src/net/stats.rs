@@ -11,10 +11,16 @@ pub struct NetStats {
     pub listeners: usize,
     /// Gauge: receive buffers of which a part is held.
     pub buffers_out: u32,
-    /// The most receive buffers that were ever held.
+    /// The most receive buffers that were ever held, each side by itself.
     pub buffers_out_max: u32,
     /// Receives that found no free buffer and had to wait for one.
     pub enobufs: u64,
+    /// Buffers given back because they were short and nobody worked on what they held: it was copied.
+    pub buffers_spared: u64,
+    /// Sends cancelled because they held buffers that were short, to a peer that did not read.
+    pub sends_interrupted: u64,
+    /// Times a peer's closed window put `TCP_USER_TIMEOUT` off.
+    pub windows_closed: u64,
     /// Multishot receives put to the kernel.
     pub receives_armed: u64,
     /// Receives cancelled because too much was unread or reading was paused.

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::buffer::Buf;
-use super::chunk::Chunk;
 use super::slab::Key;
 use super::socket::{End, Meter, Receiving, Shutdown, Socket};
 use super::state::State;
@@ -160,15 +159,6 @@ impl Stream {
                 socket.mark_dirty(key, hub);
             }
         });
-    }
-
-    /// Queues bytes that were received, without a copy if they are still in the ring's memory.
-    #[inline]
-    pub fn send_chunk(&mut self, chunk: Chunk) {
-        match chunk {
-            Chunk::Ring(buf) => self.send(buf),
-            copied @ Chunk::Heap(..) => self.send_bytes(&copied),
-        }
     }
 
     /// Queues a copy of `bytes`; consecutive copies share a chunk.
@@ -363,6 +353,8 @@ impl Future for Detaching {
         if waits {
             return Poll::Pending;
         }
+        // The other core's ring looks at the window itself.
+        stream.with(|socket, _, _| socket.restore_timeout());
         let (net, key) = (stream.net.clone(), stream.key);
         let socket = net.state().sockets.remove(key);
         // Its drop finds the slot gone.

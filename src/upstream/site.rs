@@ -13,7 +13,8 @@ use super::routing::Routing;
 use crate::base::clock::Deadline;
 use crate::base::ident::{CoreId, EndpointId};
 use crate::config::Snapshot;
-use crate::core::{Core, socket_options};
+use crate::core::Core;
+use crate::net::SocketOptions;
 use crate::pool::PoolLimits;
 use crate::telemetry::metrics::CoreMetrics;
 
@@ -148,7 +149,7 @@ impl<P: Protocol> Upstreams<P> {
                 id,
                 name: address.as_str().into(),
                 addresses: resolved,
-                socket: socket_options(&placement.socket),
+                socket: SocketOptions::from(&placement.socket),
                 budget: endpoint.budget,
                 limits,
                 metrics: metrics.endpoint(&placement.name, &address),

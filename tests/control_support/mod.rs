@@ -17,7 +17,7 @@ use ringgate::config::{
 use ringgate::control::{Load, serve};
 use ringgate::core::runtime::CoreFuture;
 use ringgate::door::message::{CoreMain, CoreMessage, CoreSeed};
-use ringgate::net::{Net, spawn};
+use ringgate::net::{Net, ring_end, spawn};
 use ringgate::telemetry::metrics::CoreMetrics;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
@@ -278,7 +278,7 @@ async fn live(mut seed: CoreSeed, obeys: bool) -> Result<(), String> {
         }
     }
     net.stop();
-    driving.await.ok_or_else(|| "the ring panicked".to_owned())
+    ring_end(driving.await)
 }
 
 // --- the parent's side ------------------------------------------------------------------------------

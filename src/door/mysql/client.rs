@@ -13,7 +13,7 @@ use crate::base::clock::Now;
 use crate::base::close::CloseReason;
 use crate::base::drain::Drain;
 use crate::core::fault;
-use crate::net::{Chunk, Timer};
+use crate::net::{Buf, Timer};
 use crate::session::mysql::conversation::{Conversation, Entered, Limits, Notes};
 use crate::session::mysql::downstream::Session;
 use crate::telemetry::metrics::DoorSeries;
@@ -32,7 +32,7 @@ pub(super) struct Client<F> {
     generation: u64,
     pub(super) limits: Limits,
     /// Received and not used yet.
-    pub(super) unread: Option<Chunk>,
+    pub(super) unread: Option<Buf>,
     pub(super) lease: Option<Leased>,
     pub(super) wait: Option<LeaseWait>,
     /// Counted while the lease outlives its exchange.

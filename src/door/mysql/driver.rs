@@ -15,7 +15,7 @@ use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::core::fault;
-use crate::net::{Buf, Chunk};
+use crate::net::Buf;
 use crate::session::mysql::conversation::{Action, Input, Io, Notes, Wants, Wish};
 
 /// Bytes that may wait for a peer to take them before what would add to them is no longer read.
@@ -27,7 +27,7 @@ const STEPS_PER_TURN: u32 = 16;
 enum Happened {
     /// The conversation can go on with what is there.
     Go,
-    Bytes(Chunk),
+    Bytes(Buf),
     End,
     Leaving,
     Gone,
@@ -90,7 +90,7 @@ impl<F: Front> Client<F> {
             return Some(Happened::Go);
         }
         match self.front.poll_bytes(cx) {
-            Poll::Ready(Ok(Some(chunk))) => Some(Happened::Bytes(chunk)),
+            Poll::Ready(Ok(Some(buf))) => Some(Happened::Bytes(buf)),
             Poll::Ready(Ok(None)) => Some(Happened::End),
             Poll::Ready(Err(Failed)) => Some(Happened::Gone),
             Poll::Pending => None,
@@ -192,8 +192,8 @@ impl<F: Front> Client<F> {
         let mut reply = None;
         let mut input = match happened {
             Happened::Go => Input::Go,
-            Happened::Bytes(chunk) => {
-                self.unread = Some(chunk);
+            Happened::Bytes(buf) => {
+                self.unread = Some(buf);
                 Input::Go
             }
             Happened::End => Input::End,

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll};
 
-use crate::net::{Buf, Chunk, Stream};
+use crate::net::{Buf, Stream};
 use crate::session::mysql::output::{Output, Span};
 
 /// The client's side of a conversation.
@@ -11,7 +11,7 @@ pub(super) trait Front {
     ///
     /// # Errors
     /// The client's connection has failed.
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Failed>>;
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Buf>, Failed>>;
 
     /// Ready once the client has sent its last byte, whether or not all of them were taken.
     ///
@@ -49,12 +49,12 @@ pub(super) struct Failed;
 pub(super) struct StreamFront {
     stream: Stream,
     /// What came along with the login's last packet, and is still to be taken.
-    early: Option<Chunk>,
+    early: Option<Buf>,
 }
 
 impl StreamFront {
     /// A client that has logged in, and has sent these bytes behind its login.
-    pub(super) fn new(stream: Stream, early: Option<Chunk>) -> Self {
+    pub(super) fn new(stream: Stream, early: Option<Buf>) -> Self {
         Self {
             stream,
             early: early.filter(|early| !early.is_empty()),
@@ -68,12 +68,12 @@ impl StreamFront {
 }
 
 impl Front for StreamFront {
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunk>, Failed>> {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Buf>, Failed>> {
         if let Some(early) = self.early.take() {
             return Poll::Ready(Ok(Some(early)));
         }
         self.stream.poll_receive(cx).map(|received| match received {
-            Ok(buf) => Ok(buf.map(Chunk::Ring)),
+            Ok(buf) => Ok(buf),
             Err(_) => Err(Failed),
         })
     }
@@ -88,8 +88,7 @@ impl Front for StreamFront {
             .map_err(|_| Failed)
     }
 
-    fn send(&mut self, out: &Output, reply: Option<Buf>) {
-        let mut reply = reply.map(Chunk::Ring);
+    fn send(&mut self, out: &Output, mut reply: Option<Buf>) {
         send_spans(&mut self.stream, out, reply.as_mut());
     }
 
@@ -110,7 +109,7 @@ impl Front for StreamFront {
 
 /// Sends pieces in their order, without a copy of what merely passes: spans of the input are taken out
 /// of `input`, which keeps what is behind the last of them.
-pub(super) fn send_spans(stream: &mut Stream, out: &Output, mut input: Option<&mut Chunk>) {
+pub(super) fn send_spans(stream: &mut Stream, out: &Output, mut input: Option<&mut Buf>) {
     let mut at = 0_usize;
     for span in out.spans() {
         match span {
@@ -122,7 +121,7 @@ pub(super) fn send_spans(stream: &mut Stream, out: &Output, mut input: Option<&m
                     continue;
                 };
                 input.advance(range.start.saturating_sub(at));
-                stream.send_chunk(input.split_to(range.len()));
+                stream.send(input.split_to(range.len()));
                 at = range.end;
             }
         }

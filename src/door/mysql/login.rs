@@ -18,7 +18,7 @@ use crate::base::codes::{Event, code, message};
 use crate::base::credential::{AuthPlugin, Verifier};
 use crate::config::{Snapshot, User};
 use crate::core::Drain;
-use crate::net::{Buf, Chunk, Stream, Timer};
+use crate::net::{Buf, Stream, Timer};
 use crate::session::mysql::downstream::{Session, SessionFacts};
 use crate::session::mysql::login::{
     DECOY, DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, RsaOutcome,
@@ -393,10 +393,10 @@ impl Entry {
     ) -> Client<StreamFront> {
         self.timer.set(Deadline::NEVER);
         let early = match (self.partial.is_empty(), self.buf) {
-            (true, buf) => buf.map(Chunk::Ring),
+            (true, buf) => buf,
             (false, buf) => {
                 self.partial.extend_from_slice(buf.as_deref().unwrap_or_default());
-                Some(Chunk::Heap(self.partial, 0))
+                Some(Buf::copied(&self.partial))
             }
         };
         let front = StreamFront::new(self.stream, early);

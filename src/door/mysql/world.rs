@@ -102,6 +102,9 @@ impl World {
             snapshot: Arc::clone(snapshot),
             routing,
         });
+        let deadlines = &snapshot.deadlines;
+        self.net()
+            .set_patience(deadlines.linger, deadlines.write_stall);
         server_key::prepare(self);
         self.core.kick();
     }

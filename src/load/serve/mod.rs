@@ -146,10 +146,7 @@ impl Server {
             name: "null".into(),
             address: options.address,
             backlog: BACKLOG,
-            options: SocketOptions {
-                nodelay: true,
-                ..SocketOptions::default()
-            },
+            options: SocketOptions::default(),
         };
         let doors = bind_doors(&[plan], options.cpus.len()).map_err(|error| error.to_string())?;
         let listeners: Vec<_> = doors

@@ -112,13 +112,13 @@ pub(super) async fn live(seed: Seed) -> Result<(), String> {
     // Whoever started the server waits for this; if it has gone, so has the process.
     let _nobody_left = seed.events.send(Event::Ready(waker));
     let mut driving = pin!(driving);
-    let is_broken = poll_fn(|cx| {
-        if driving.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(true);
+    let broken = poll_fn(|cx| {
+        if let Poll::Ready(driven) = driving.as_mut().poll(cx) {
+            return Poll::Ready(Some(driven));
         }
         loop {
             if seed.is_stopping.load(Ordering::Acquire) {
-                return Poll::Ready(false);
+                return Poll::Ready(None);
             }
             if net.poll_woken(cx).is_pending() {
                 return Poll::Pending;
@@ -128,13 +128,11 @@ pub(super) async fn live(seed: Seed) -> Result<(), String> {
     .await;
     let served = worker.served.replace(Served::default());
     let _nobody_left = seed.events.send(Event::Served(Box::new(served)));
-    if is_broken {
-        let cause = net.failure().map(|error| error.to_string());
-        return Err(format!("the ring stopped: {}", cause.unwrap_or_default()));
+    if let Some(driven) = broken {
+        return net::ring_end(driven).and(Err("the ring has stopped by itself".into()));
     }
     net.stop();
-    driving.await;
-    Ok(())
+    net::ring_end(driving.await)
 }
 
 async fn accept(worker: Rc<Worker>, part: Arc<Part>, mut acceptor: Acceptor) {
