@@ -113,7 +113,13 @@ impl<P: Protocol> Lending<P> {
         let site = Rc::clone(&self.pool.endpoint.site);
         let mut timer = site.core.net.timer();
         timer.set(site.core.net.now().plus(LEAVE_WAIT));
-        let is_read_out = read_out(&self.pool.endpoint.site, &mut stream, &mut session, &mut timer).await;
+        let is_read_out = read_out(
+            &self.pool.endpoint.site,
+            &mut stream,
+            &mut session,
+            &mut timer,
+        )
+        .await;
         fault::point("lend.read_out");
         let packed = is_read_out.then(|| P::pack(&session)).flatten();
         let Some(packed) = packed else {

@@ -323,11 +323,7 @@ impl<F: Front> Client<F> {
         if let Some(lease) = &mut self.lease
             && !up.is_empty()
         {
-            send_spans(
-                &mut lease.connection_mut().stream,
-                up,
-                self.unread.as_mut(),
-            );
+            send_spans(&mut lease.connection_mut().stream, up, self.unread.as_mut());
         }
         if let Some(unread) = &mut self.unread {
             let gone = before.saturating_sub(unread.len());

@@ -83,9 +83,7 @@ impl Front for StreamFront {
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<Result<(), Failed>> {
-        self.stream
-            .poll_unsent_below(cx, limit)
-            .map_err(|_| Failed)
+        self.stream.poll_unsent_below(cx, limit).map_err(|_| Failed)
     }
 
     fn send(&mut self, out: &Output, mut reply: Option<Buf>) {

@@ -395,7 +395,8 @@ impl Entry {
         let early = match (self.partial.is_empty(), self.buf) {
             (true, buf) => buf,
             (false, buf) => {
-                self.partial.extend_from_slice(buf.as_deref().unwrap_or_default());
+                self.partial
+                    .extend_from_slice(buf.as_deref().unwrap_or_default());
                 Some(Buf::copied(&self.partial))
             }
         };

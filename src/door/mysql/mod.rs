@@ -62,7 +62,9 @@ impl Protocol for Mysql {
 
 /// A client's task. The login has a box of its own, so that an idle client does not hold the memory
 /// that it needed.
-async fn serve(login: Pin<Box<impl Future<Output = Result<Client<StreamFront>, End>>>>) -> CloseReason {
+async fn serve(
+    login: Pin<Box<impl Future<Output = Result<Client<StreamFront>, End>>>>,
+) -> CloseReason {
     match login.await {
         Ok(mut client) => client.serve().await,
         Err(end) => end,

@@ -181,7 +181,13 @@ impl Client {
         }
         self.learn(request, &expected);
         let is_dying = |id: u64| site.links.get(&id).is_some_and(|link| link.is_dead);
-        if self.driver.lease.as_ref().map(Leased::link).is_some_and(is_dying) {
+        if self
+            .driver
+            .lease
+            .as_ref()
+            .map(Leased::link)
+            .is_some_and(is_dying)
+        {
             // Its transaction is undone already, which the client learns of next.
             return;
         }

@@ -209,8 +209,7 @@ impl Driver {
                 Action::Lease(wish) => {
                     match site.acquire(self.conversation.session(), wish.prefers_last) {
                         Ok(leased) => {
-                            let line =
-                                format!("client {} has link {}", self.number, leased.link());
+                            let line = format!("client {} has link {}", self.number, leased.link());
                             site.trace.push(line);
                             self.lease = Some(leased);
                             Input::Leased { has_waited: false }

@@ -252,8 +252,7 @@ impl Site {
     /// Applies the rules of permits and starts the connects that waiters need.
     pub fn settle(&mut self) {
         let demand = demand(&self.pools, &self.keys);
-        self.permits
-            .settle(self.now, &demand, &mut self.effects);
+        self.permits.settle(self.now, &demand, &mut self.effects);
         self.apply();
         for pool in 0..self.pools.len() {
             while self.pools[pool].connects_wanted(self.permits.spare()) > 0 {
@@ -376,7 +375,10 @@ impl Site {
         let idle: Vec<u64> = idle.map(|(id, _)| *id).collect();
         let pooled: u32 = self.pools.iter().map(|pool| pool.counts().idle).sum();
         assert_eq!(pooled as usize, idle.len(), "idle links");
-        let mut all: Vec<u64> = held.chain(self.on_their_way()).chain(idle.clone()).collect();
+        let mut all: Vec<u64> = held
+            .chain(self.on_their_way())
+            .chain(idle.clone())
+            .collect();
         all.sort_unstable();
         assert!(all.iter().eq(self.links.keys()), "links {all:?} are held");
         for id in idle {

@@ -154,9 +154,7 @@ impl Conversation {
             return self.failed_upstream(Fault::StateLost, io);
         };
         let (session, down) = (&mut self.session, &mut *io.down);
-        let progress = io
-            .up
-            .write(|own| session.on_reply(held, reply, down, own));
+        let progress = io.up.write(|own| session.on_reply(held, reply, down, own));
         if self.kept == Kept::Entry {
             return self.entry_progress(progress, io);
         }
