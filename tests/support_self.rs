@@ -8,10 +8,13 @@
 
 mod support;
 
-use std::time::Instant;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use support::gateway::metric_sum;
-use support::{ACCOUNT, MariaDb, MariaDbOptions, PASSWORD};
+use support::{ACCOUNT, Chaos, MariaDb, MariaDbOptions, PASSWORD, loopback, wait_for};
 
 #[test]
 fn a_server_starts_counts_dies_and_comes_back() {
@@ -77,4 +80,79 @@ fn sums_metrics_by_label() {
     check("pins", &["reason=\"call\"", "core=\"1\""], 3.0);
     check("up", &[], 1.0);
     check("down", &[], 0.0);
+}
+
+/// Sends a byte to and fro through a forwarder; what came back.
+fn echoed(client: &mut TcpStream, byte: u8) -> std::io::Result<u8> {
+    client.write_all(&[byte])?;
+    let mut answer = [0];
+    client.read_exact(&mut answer)?;
+    Ok(answer[0])
+}
+
+/// Gives back what it gets, and says how each connection ended.
+fn echo_server() -> (u16, Receiver<std::io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (ended, ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let ended = ended.clone();
+            std::thread::spawn(move || {
+                let mut writer = stream.try_clone().expect("a socket");
+                let copied = std::io::copy(&mut stream, &mut writer);
+                // Nobody may be there to hear it.
+                let _ = ended.send(copied.map(|_| ()));
+            });
+        }
+    });
+    (port, ends)
+}
+
+#[test]
+fn a_forwarder_stalls_trickles_resets_and_half_closes() {
+    let (port, ends) = echo_server();
+    let chaos = Chaos::start(port);
+    let connect = || {
+        let client = TcpStream::connect(loopback(chaos.port())).expect("a connection");
+        let limit = Some(Duration::from_millis(300));
+        client.set_read_timeout(limit).expect("a socket");
+        client
+    };
+    let mut client = connect();
+    assert_eq!(echoed(&mut client, 1).expect("an echo"), 1);
+    chaos.stall();
+    assert!(echoed(&mut client, 2).is_err(), "it is held back");
+    chaos.flow();
+    client.set_read_timeout(None).expect("a socket");
+    let mut answer = [0];
+    client.read_exact(&mut answer).expect("the echo comes late");
+    assert_eq!(answer, [2]);
+    chaos.trickle();
+    let begun = Instant::now();
+    let bytes = [7; 10_000];
+    client.write_all(&bytes).expect("a write");
+    let mut answer = [0; 10_000];
+    client.read_exact(&mut answer).expect("all of it");
+    assert!(answer == bytes && begun.elapsed() > Duration::from_millis(150));
+    chaos.flow();
+    chaos.reset_all();
+    let reset = client.read(&mut [0]).expect_err("a reset");
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+    let end = ends.recv_timeout(Duration::from_secs(10)).expect("an end");
+    assert_eq!(end.expect_err("a reset").kind(), ErrorKind::ConnectionReset);
+    let mut client = connect();
+    assert_eq!(echoed(&mut client, 3).expect("an echo"), 3);
+    chaos.half_close_all();
+    client.set_read_timeout(None).expect("a socket");
+    assert_eq!(client.read(&mut [0]).expect("an end"), 0);
+    client.write_all(&[4]).expect("the other direction is open");
+    drop(client);
+    let end = ends.recv_timeout(Duration::from_secs(10)).expect("an end");
+    end.expect("an orderly one");
+    assert!(chaos.take_peak() >= 1);
+    assert!(wait_for(Duration::from_secs(10), || {
+        chaos.take_peak();
+        chaos.take_peak() == 0
+    }));
 }

@@ -117,6 +117,8 @@ impl<P: Protocol> Endpoint<P> {
                 permits.settle(now, &demand, &mut self.effects.borrow_mut());
             }
         }
+        // The rules may have given some away.
+        self.show_permits();
         self.apply_effects();
         self.start_connects(now);
     }

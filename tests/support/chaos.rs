@@ -1,33 +1,51 @@
-//! A forwarder between the gateway and a server that cuts a server's answer after an exact number of
-//! bytes: a server killed at a chosen point, which a signal can only do roughly. It also counts the
+//! A forwarder between the gateway and a server that does to their connections what networks and dying
+//! servers do, at points that signals can only hit roughly: it cuts a server's answer after an exact
+//! number of bytes, holds everything back, lets it trickle, resets and half-closes. It also counts the
 //! connections that are open at once, which the server's own counter overstates: for a moment it
 //! still counts a connection that it has closed already.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::loopback;
 
 /// No cut is due.
 const NEVER: i64 = -1;
+/// How often a thread that waits for bytes looks whether the weather has changed.
+const LOOK: Duration = Duration::from_millis(20);
+/// What passes at a time while bytes trickle, and how long nothing does then.
+const DROP: usize = 48;
+const DRIP: Duration = Duration::from_millis(1);
+
+const FLOWS: u8 = 0;
+const STALLS: u8 = 1;
+const TRICKLES: u8 = 2;
 
 /// The forwarder. Dropping it stops taking connections; those that exist end with their sockets.
 pub struct Chaos {
     port: u16,
-    cut: Arc<AtomicI64>,
-    open: Arc<Open>,
-    is_over: Arc<AtomicBool>,
+    weather: Arc<Weather>,
     accepting: Option<JoinHandle<()>>,
 }
 
-/// Connections open now, and the most at once.
-#[derive(Default)]
-struct Open {
-    now: AtomicU64,
+/// What is done to bytes and connections.
+struct Weather {
+    /// Bytes of servers that pass before a cut.
+    cut: AtomicI64,
+    /// How bytes pass.
+    flow: AtomicU8,
+    /// Counts resets asked for; a connection that is older than one is reset.
+    resets: AtomicU64,
+    /// The same of half-closes: what a server sends ends, what it is sent goes on.
+    half_closes: AtomicU64,
+    /// Connections open now, and the most at once.
+    open: AtomicU64,
     peak: AtomicU64,
+    is_over: AtomicBool,
 }
 
 impl Chaos {
@@ -35,30 +53,31 @@ impl Chaos {
     pub fn start(target: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
         let port = listener.local_addr().expect("a bound address").port();
-        let (cut, is_over) = (
-            Arc::new(AtomicI64::new(NEVER)),
-            Arc::new(AtomicBool::new(false)),
-        );
-        let open = Arc::new(Open::default());
-        let (shared, over) = (Arc::clone(&cut), Arc::clone(&is_over));
-        let counted = Arc::clone(&open);
+        let weather = Arc::new(Weather {
+            cut: AtomicI64::new(NEVER),
+            flow: AtomicU8::new(FLOWS),
+            resets: AtomicU64::new(0),
+            half_closes: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        });
+        let shared = Arc::clone(&weather);
         let accepting = std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if over.load(Ordering::Acquire) {
+                if shared.is_over.load(Ordering::Acquire) {
                     return;
                 }
                 if let Ok(server) = TcpStream::connect(loopback(target)) {
-                    let now = counted.now.fetch_add(1, Ordering::AcqRel) + 1;
-                    counted.peak.fetch_max(now, Ordering::AcqRel);
-                    forward(client, server, &shared, &counted);
+                    let now = shared.open.fetch_add(1, Ordering::AcqRel) + 1;
+                    shared.peak.fetch_max(now, Ordering::AcqRel);
+                    forward(client, server, &shared);
                 }
             }
         });
         Self {
             port,
-            cut,
-            open,
-            is_over,
+            weather,
             accepting: Some(accepting),
         }
     }
@@ -70,25 +89,50 @@ impl Chaos {
 
     /// The most connections open at once since the last call. One ends when the server has closed it.
     pub fn take_peak(&self) -> u64 {
-        let now = self.open.now.load(Ordering::Acquire);
-        self.open.peak.swap(now, Ordering::AcqRel)
+        let now = self.weather.open.load(Ordering::Acquire);
+        self.weather.peak.swap(now, Ordering::AcqRel)
     }
 
     /// Of the next bytes that any server sends, `bytes` pass; then both sides are closed, once.
     pub fn cut_after(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).expect("a short answer");
-        self.cut.store(bytes, Ordering::Release);
+        self.weather.cut.store(bytes, Ordering::Release);
     }
 
     /// Whether a cut is due still; forgets it.
     pub fn disarm(&self) -> bool {
-        self.cut.swap(NEVER, Ordering::AcqRel) != NEVER
+        self.weather.cut.swap(NEVER, Ordering::AcqRel) != NEVER
+    }
+
+    /// Holds every byte back, of both sides, until [`Chaos::flow`]. Connections are still taken.
+    pub fn stall(&self) {
+        self.weather.flow.store(STALLS, Ordering::Release);
+    }
+
+    /// Lets some dozens of bytes pass in a millisecond, for each connection and side.
+    pub fn trickle(&self) {
+        self.weather.flow.store(TRICKLES, Ordering::Release);
+    }
+
+    /// Ends what [`Chaos::stall`] or [`Chaos::trickle`] began.
+    pub fn flow(&self) {
+        self.weather.flow.store(FLOWS, Ordering::Release);
+    }
+
+    /// Resets all connections that are open, on both sides.
+    pub fn reset_all(&self) {
+        self.weather.resets.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Ends what the servers send on the connections that are open; what they are sent still arrives.
+    pub fn half_close_all(&self) {
+        self.weather.half_closes.fetch_add(1, Ordering::AcqRel);
     }
 }
 
 impl Drop for Chaos {
     fn drop(&mut self) {
-        self.is_over.store(true, Ordering::Release);
+        self.weather.is_over.store(true, Ordering::Release);
         let woken = TcpStream::connect(loopback(self.port));
         if let (Ok(_), Some(accepting)) = (woken, self.accepting.take()) {
             let _ = accepting.join();
@@ -96,40 +140,168 @@ impl Drop for Chaos {
     }
 }
 
-fn forward(client: TcpStream, server: TcpStream, cut: &Arc<AtomicI64>, open: &Arc<Open>) {
+fn forward(client: TcpStream, server: TcpStream, weather: &Arc<Weather>) {
     let _ = client.set_nodelay(true).and(server.set_nodelay(true));
+    let looked = client.set_read_timeout(Some(LOOK));
+    looked
+        .and_then(|()| server.set_read_timeout(Some(LOOK)))
+        .expect("a socket");
     let (client, server) = (Arc::new(client), Arc::new(server));
-    let (from, to) = (Arc::clone(&client), Arc::clone(&server));
-    std::thread::spawn(move || {
-        copy(&from, &to, |bytes| (bytes, false));
-        let _ = to.shutdown(Shutdown::Write);
-    });
-    let (cut, open) = (Arc::clone(cut), Arc::clone(open));
-    std::thread::spawn(move || {
-        copy(&server, &client, |bytes| {
-            let left = cut.load(Ordering::Acquire);
-            let Ok(left) = usize::try_from(left) else {
-                return (bytes, false);
+    for is_answer in [false, true] {
+        let (client, server) = (Arc::clone(&client), Arc::clone(&server));
+        let weather = Arc::clone(weather);
+        std::thread::spawn(move || {
+            let (from, to) = match is_answer {
+                true => (&*server, &*client),
+                false => (&*client, &*server),
             };
-            let pass = bytes.min(left);
-            let is_cut = pass < bytes || left == pass;
-            let rest = i64::try_from(left - pass).unwrap_or(NEVER);
-            cut.store(if is_cut { NEVER } else { rest }, Ordering::Release);
-            (pass, is_cut)
+            let end = Pipe::new(&weather, from, to, is_answer).copy();
+            if is_answer && end != End::HalfClosed {
+                weather.open.fetch_sub(1, Ordering::AcqRel);
+            }
+            match (end, is_answer) {
+                // The sockets are reset as the last of both threads gives them up.
+                (End::Reset, _) => {}
+                (End::Over, true) => {
+                    let _ = server.shutdown(Shutdown::Both);
+                    let _ = client.shutdown(Shutdown::Both);
+                }
+                (End::Over | End::HalfClosed, _) => {
+                    let _ = to.shutdown(Shutdown::Write);
+                }
+            }
+            if end == End::HalfClosed {
+                drain(&server, &weather);
+                weather.open.fetch_sub(1, Ordering::AcqRel);
+            }
         });
-        open.now.fetch_sub(1, Ordering::AcqRel);
-        let _ = server.shutdown(Shutdown::Both);
-        let _ = client.shutdown(Shutdown::Both);
-    });
+    }
 }
 
-/// Copies until an end; `allow` says how much of a chunk may pass and whether to end after it.
-fn copy(mut from: &TcpStream, mut to: &TcpStream, mut allow: impl FnMut(usize) -> (usize, bool)) {
-    let mut bytes = vec![0; 64 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut bytes) {
-        let (pass, is_cut) = allow(count);
-        if to.write_all(&bytes[..pass]).is_err() || is_cut {
-            break;
+/// Takes in what a server still sends, for as long as it keeps its connection open.
+fn drain(mut server: &TcpStream, weather: &Weather) {
+    let mut bytes = [0; 4096];
+    while !weather.is_over.load(Ordering::Acquire) {
+        match server.read(&mut bytes) {
+            Ok(1..) => {}
+            Err(error) if is_no_end(&error) => {}
+            Ok(0) | Err(_) => return,
         }
     }
+}
+
+/// How the copying of one direction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By one of the sockets, or by a cut.
+    Over,
+    Reset,
+    HalfClosed,
+}
+
+/// One direction of a connection.
+struct Pipe<'a> {
+    weather: &'a Weather,
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    /// From the server to the client.
+    is_answer: bool,
+    /// The counts when it began.
+    resets: u64,
+    half_closes: u64,
+}
+
+impl<'a> Pipe<'a> {
+    fn new(weather: &'a Weather, from: &'a TcpStream, to: &'a TcpStream, is_answer: bool) -> Self {
+        Self {
+            weather,
+            from,
+            to,
+            is_answer,
+            resets: weather.resets.load(Ordering::Acquire),
+            half_closes: weather.half_closes.load(Ordering::Acquire),
+        }
+    }
+
+    /// Copies until an end.
+    fn copy(&self) -> End {
+        let mut bytes = vec![0; 64 * 1024];
+        loop {
+            if let Some(end) = self.asked_for() {
+                return end;
+            }
+            let count = match { self.from }.read(&mut bytes) {
+                Ok(0) => return End::Over,
+                Ok(count) => count,
+                Err(error) if is_no_end(&error) => continue,
+                Err(_) => return self.asked_for().unwrap_or(End::Over),
+            };
+            let (pass, is_cut) = self.allow(count);
+            if let Some(end) = self.pass_on(&bytes[..pass]) {
+                return end;
+            }
+            if is_cut {
+                return End::Over;
+            }
+        }
+    }
+
+    /// Writes as the weather allows.
+    fn pass_on(&self, bytes: &[u8]) -> Option<End> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if let Some(end) = self.asked_for() {
+                return Some(end);
+            }
+            let now = match self.weather.flow.load(Ordering::Acquire) {
+                STALLS => 0,
+                TRICKLES => rest.len().min(DROP),
+                _ => rest.len(),
+            };
+            let (part, after) = rest.split_at(now);
+            if { self.to }.write_all(part).is_err() {
+                return Some(End::Over);
+            }
+            rest = after;
+            if !rest.is_empty() {
+                std::thread::sleep(DRIP);
+            }
+        }
+        None
+    }
+
+    /// A reset or half-close that was asked for since the connection began.
+    fn asked_for(&self) -> Option<End> {
+        if self.weather.resets.load(Ordering::Acquire) != self.resets {
+            for socket in [self.from, self.to] {
+                // An error says that it is gone already.
+                let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+            }
+            return Some(End::Reset);
+        }
+        let is_half = self.weather.half_closes.load(Ordering::Acquire) != self.half_closes;
+        (self.is_answer && is_half).then_some(End::HalfClosed)
+    }
+
+    /// How much of a chunk may pass, and whether to end after it.
+    fn allow(&self, bytes: usize) -> (usize, bool) {
+        let cut = &self.weather.cut;
+        let left = usize::try_from(cut.load(Ordering::Acquire));
+        let (true, Ok(left)) = (self.is_answer, left) else {
+            return (bytes, false);
+        };
+        let pass = bytes.min(left);
+        let is_cut = pass < bytes || left == pass;
+        let rest = i64::try_from(left - pass).unwrap_or(NEVER);
+        cut.store(if is_cut { NEVER } else { rest }, Ordering::Release);
+        (pass, is_cut)
+    }
+}
+
+/// A read that only waited for its time.
+fn is_no_end(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
 }

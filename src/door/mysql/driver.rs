@@ -17,6 +17,7 @@ use crate::base::codes::Event;
 use crate::core::fault;
 use crate::net::Buf;
 use crate::session::mysql::conversation::{Action, Input, Io, Notes, Wants, Wish};
+use crate::session::mysql::output::Output;
 
 /// Bytes that may wait for a peer to take them before what would add to them is no longer read.
 const UNSENT_MAX: usize = 256 * 1024;
@@ -304,9 +305,7 @@ impl<F: Front> Client<F> {
             (action, io.used)
         };
         world.upstreams.tell_others();
-        fault::point("exchange.begun");
         self.send_up(&scratch.up, used);
-        fault::point("exchange.sent");
         if !scratch.down.is_empty() {
             self.front.send(&scratch.down, reply);
         }
@@ -318,12 +317,15 @@ impl<F: Front> Client<F> {
     }
 
     /// Sends what a step wrote for the upstream, and forgets the bytes that it has used.
-    fn send_up(&mut self, up: &crate::session::mysql::output::Output, used: usize) {
+    fn send_up(&mut self, up: &Output, used: usize) {
         let before = self.unread.as_deref().map_or(0, <[u8]>::len);
         if let Some(lease) = &mut self.lease
             && !up.is_empty()
         {
-            send_spans(&mut lease.connection_mut().stream, up, self.unread.as_mut());
+            fault::point("exchange.begun");
+            let stream = &mut lease.connection_mut().stream;
+            send_spans(stream, up, self.unread.as_mut());
+            fault::point("exchange.sent");
         }
         if let Some(unread) = &mut self.unread {
             let gone = before.saturating_sub(unread.len());

@@ -1,0 +1,68 @@
+//! Torture: rounds drawn from a seed, each a few seconds of everything at once: three times as many
+//! statements as the budget can run, peers that do not read, stop half-way and vanish, servers that
+//! die, stop and come back, connections that are cut, held up, reset and killed, panics, reloads.
+//! Through all of it every well-behaved client is answered in time and with its own answer, and
+//! afterwards everything is back: connections, permits, buffers, sockets, memory.
+//!
+//! `TORTURE_SEED` is the first round's seed (the next round has the next one), `TORTURE_SECONDS` says
+//! for how long rounds begin, and `TORTURE_CORES` fixes the number of cores. `scripts/torture` sets
+//! them. A seed repeats what is done and when; the order in which it meets is the machine's.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test that prints its figures"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod checks;
+mod clients;
+mod faults;
+mod plan;
+mod round;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use plan::Plan;
+
+/// How long rounds begin for without `TORTURE_SECONDS`.
+const SECONDS: u64 = 60;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+}
+
+fn seed_of_now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    // The first round of a run and the rounds of the runs before it share no seeds.
+    u64::try_from(since.expect("a clock").as_millis()).expect("a while yet")
+}
+
+#[test]
+fn whatever_happens_everybody_is_answered_and_everything_comes_back() {
+    let first = number("TORTURE_SEED").unwrap_or_else(seed_of_now);
+    let time = Duration::from_secs(number("TORTURE_SECONDS").unwrap_or(SECONDS));
+    let cores = number("TORTURE_CORES");
+    let begun = Instant::now();
+    let mut rounds = 0;
+    while rounds == 0 || begun.elapsed() < time {
+        let seed = first + rounds;
+        let plan = Plan::draw(seed, cores);
+        eprintln!("{plan}");
+        match round::run(&plan) {
+            Ok(figures) => eprintln!("  {figures}"),
+            Err(problems) => panic!(
+                "the round of seed {seed} failed:\n  {}\nrepeat it: scripts/torture --seed {seed} \
+                 --seconds 1 --cores {}",
+                problems.join("\n  "),
+                plan.cores
+            ),
+        }
+        rounds += 1;
+    }
+    eprintln!("{rounds} rounds from seed {first}, {:?}", begun.elapsed());
+}
