@@ -82,6 +82,8 @@ events! {
     Unmovable = 1295 b"HY000" "unmovable" keep "The prepared statement cannot be carried over to another connection; prepare it again";
     /// No upstream connection came free before the deadline.
     PoolWait = 3168 b"HY000" "pool_wait" keep "No upstream connection became free in time";
+    /// A long command came too slowly for the connection that it had, for which others waited.
+    CommandSlow = 3168 b"HY000" "command_slow" keep "The command came too slowly while others waited for a connection";
     /// The waiting queue is full.
     PoolFull = 3168 b"HY000" "pool_full" keep "Too many statements wait for an upstream connection";
     /// No endpoint of the placement can be used.
@@ -132,6 +134,7 @@ mod tests {
             (Event::LastStatementLost, 1235, b"42000", true),
             (Event::Unmovable, 1295, b"HY000", true),
             (Event::PoolWait, 3168, b"HY000", true),
+            (Event::CommandSlow, 3168, b"HY000", true),
             (Event::PoolFull, 3168, b"HY000", true),
             (Event::NoEndpoint, 3168, b"HY000", true),
             (Event::OutcomeUnknown, 1158, b"08S01", true),

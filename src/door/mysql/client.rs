@@ -176,11 +176,11 @@ impl<F: Front> Client<F> {
         lease.end(Ending::Move(pool));
     }
 
-    /// Closes the leased connection, if there is one.
-    pub(super) fn discard(&mut self, reason: CloseReason) {
+    /// Ends the lease by closing its connection.
+    pub(super) fn end_lease(&mut self, ending: Ending) {
         self.kept = None;
         if let Some(lease) = self.lease.take() {
-            lease.end(Ending::Discard(reason));
+            lease.end(ending);
         }
     }
 

@@ -10,9 +10,8 @@ use std::task::{Context, Poll};
 
 use super::client::{Client, Turned};
 use super::front::{Failed, Front, send_spans};
-use super::upstream::{Acquired, Leased};
+use super::upstream::{Acquired, Ending, Leased};
 use crate::base::clock::Deadline;
-use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::core::fault;
 use crate::net::Buf;
@@ -241,7 +240,11 @@ impl<F: Front> Client<F> {
                     Input::Go
                 }
                 Action::Discard(reason) => {
-                    self.discard(reason);
+                    self.end_lease(Ending::Discard(reason));
+                    Input::Go
+                }
+                Action::Abandon(reason) => {
+                    self.end_lease(Ending::Close(reason));
                     Input::Go
                 }
                 Action::Entered(entered) => return Turned::Entered(entered),
@@ -250,7 +253,6 @@ impl<F: Front> Client<F> {
                         self.front.cut();
                     }
                     self.wait = None;
-                    self.discard(CloseReason::ClientGone);
                     return Turned::Closed(reason);
                 }
             };

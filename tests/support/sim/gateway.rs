@@ -37,6 +37,7 @@ const FAILURES: &[&str] = &[
     "session_lost",
     "statement_deadline",
     "command_stalled",
+    "command_slow",
 ];
 
 /// One client's driver.
@@ -225,7 +226,7 @@ impl Driver {
                     site.give_back(leased, self.client());
                     Input::Go
                 }
-                Action::Discard(_) => {
+                Action::Discard(_) | Action::Abandon(_) => {
                     let leased = self.lease.take().expect("leased");
                     site.discard(leased, self.client());
                     Input::Go

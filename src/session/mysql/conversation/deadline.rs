@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Conversation, Io, Kept, Limits, Skipped, Stage};
+use super::{Action, Conversation, Failure, Io, Kept, Limits, Skipped, Stage};
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
@@ -14,8 +14,8 @@ const GONE_GRACE: Duration = Duration::from_millis(500);
 
 /// How often the pace of a long command is looked at, and the bytes in such a time with which it
 /// keeps its connection while others wait for one.
-const PACE: Duration = Duration::from_secs(1);
-const PACE_BYTES: usize = 16 * 1024;
+const PACE: Duration = Duration::from_millis(500);
+const PACE_BYTES: usize = 8 * 1024;
 
 impl Conversation {
     /// Until when a statement that began at `began` must be answered, its wait for a connection
@@ -84,10 +84,16 @@ impl Conversation {
     /// Looks at how fast a long command comes. A client that stops in the middle of one must not
     /// keep from others the connection that it has.
     fn pace(&mut self, is_wanted: bool, io: &mut Io<'_>) -> Action {
-        let is_stalled = self.since.plus(io.limits.write_stall).is_over(io.now);
-        let is_slow = self.passed < PACE_BYTES && !self.was_pinned;
-        if is_stalled || is_wanted && is_slow {
+        if self.since.plus(io.limits.write_stall).is_over(io.now) {
             return self.stalled(io);
+        }
+        if is_wanted && self.passed < PACE_BYTES && !self.was_pinned {
+            // Nothing of it has run. The client is told behind its command, if it ever ends that.
+            let since = self.since;
+            self.discard(CloseReason::ClientStalled, io);
+            let action = self.fail(Failure::too_slow(), io);
+            self.since = since;
+            return action;
         }
         (self.passed, self.looked) = (0, io.now);
         Action::Wait

@@ -205,7 +205,10 @@ impl Conversation {
     /// The leased connection is to be closed, and with it goes all that lived on it.
     pub(super) fn discard(&mut self, reason: CloseReason, io: &Io<'_>) {
         if io.held.is_some() {
-            self.lease_end = Some(LeaseEnd::Discard(reason));
+            self.lease_end = Some(match self.stage {
+                Stage::Streaming => LeaseEnd::Abandon(reason),
+                _ => LeaseEnd::Discard(reason),
+            });
         }
         self.session.lose_lease();
     }

@@ -35,6 +35,11 @@ impl Failure {
         }
     }
 
+    /// The command's connection was taken away, as others waited for one.
+    pub(super) fn too_slow() -> Self {
+        Self::new(Event::CommandSlow, CloseReason::ClientStalled)
+    }
+
     /// No connection was leased.
     fn without_lease(event: Event) -> Self {
         let reason = match event {
@@ -65,7 +70,7 @@ impl Conversation {
     }
 
     /// Fails the command in progress.
-    fn fail(&mut self, failure: Failure, io: &mut Io<'_>) -> Action {
+    pub(super) fn fail(&mut self, failure: Failure, io: &mut Io<'_>) -> Action {
         io.notes.failed = Some(failure.reason);
         self.pass_over(io);
         if self.intake.is_streaming() {
@@ -127,6 +132,7 @@ impl Conversation {
         if !matches!(self.stage, Stage::Idle | Stage::Skipping(_)) {
             io.notes.failed = Some(reason);
         }
+        self.discard(reason, io);
         Action::Close { reason, is_cut }
     }
 

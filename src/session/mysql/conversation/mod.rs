@@ -116,8 +116,11 @@ pub enum Action {
     Lease(Wish),
     /// Give the leased connection back clean, then [`Input::Go`].
     Return,
-    /// Close the leased connection, then [`Input::Go`].
+    /// Close the leased connection, then [`Input::Go`]. What runs there is to be killed.
     Discard(CloseReason),
+    /// As [`Action::Discard`], of a connection on which nothing runs: the server has got a part of a
+    /// command and waits for the rest.
+    Abandon(CloseReason),
     /// What [`Conversation::enter_schema`] asked for has ended.
     Entered(Entered),
     /// The client's connection ends.
@@ -243,6 +246,7 @@ enum Skipped {
 enum LeaseEnd {
     Return,
     Discard(CloseReason),
+    Abandon(CloseReason),
 }
 
 /// One client's conversation.
@@ -350,6 +354,7 @@ impl Conversation {
                 match end {
                     LeaseEnd::Return => Action::Return,
                     LeaseEnd::Discard(reason) => Action::Discard(reason),
+                    LeaseEnd::Abandon(reason) => Action::Abandon(reason),
                 }
             }
         }
