@@ -23,6 +23,16 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "series.starved.set(stats.enobufs)",
     ),
     (
+        "ringgate_receive_buffers_spared_total",
+        "src/core/entry.rs",
+        "series.spared.set(stats.buffers_spared)",
+    ),
+    (
+        "ringgate_closed_windows_total",
+        "src/core/entry.rs",
+        "series.windows_closed.set(stats.windows_closed)",
+    ),
+    (
         "ringgate_accept_pauses_total",
         "src/door/life.rs",
         "series.accept_pauses.set(stats.accept_backoffs)",

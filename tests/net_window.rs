@@ -28,13 +28,17 @@ fn options() -> SocketOptions {
 
 /// An accepted stream, and a peer whose window is small.
 async fn accepted(net: &Net) -> (Stream, TcpStream) {
+    accepted_with(net, options()).await
+}
+
+async fn accepted_with(net: &Net, options: SocketOptions) -> (Stream, TcpStream) {
     let (listener, address) = listener();
     let mut acceptor = net.listen(listener);
     let peer = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     peer.set_recv_buffer_size(64 << 10).unwrap();
     peer.connect(&address.into()).unwrap();
     let (stream, _) = poll_fn(|cx| acceptor.poll_accept(cx)).await.unwrap();
-    stream.set_options(&options()).unwrap();
+    stream.set_options(&options).unwrap();
     (stream, peer.into())
 }
 
@@ -151,19 +155,37 @@ fn a_peer_that_goes_while_its_window_is_closed_is_noticed() {
 }
 
 #[test]
-fn a_peer_that_reads_nothing_for_the_time_of_a_write_stall_is_ended() {
+fn a_client_that_reads_nothing_for_the_time_of_a_write_stall_is_ended_whatever_its_timeout() {
     let stall = Duration::from_secs(4);
-    on_core(move |net| async move {
-        net.set_patience(Duration::from_millis(100), stall);
-        let (mut stream, reader) = accepted(&net).await;
+    // The last one is longer than any wait of this test.
+    for user_timeout in [Some(TIMEOUT), None, Some(20 * PATIENCE)] {
+        on_core(move |net| async move {
+            net.set_patience(Duration::from_millis(100), stall);
+            let options = SocketOptions {
+                user_timeout,
+                ..options()
+            };
+            let (mut stream, reader) = accepted_with(&net, options).await;
+            stream.send_bytes(&[7; 1 << 20]);
+            unsent_below(&mut stream, 0).await.unwrap();
+            let before = net.now();
+            assert_eq!(ended_with(&mut stream).await, ErrorKind::TimedOut);
+            let lasted = net.now().since(before);
+            // The probing began a little after the window was closed.
+            assert!(lasted >= stall - Duration::from_secs(1), "{lasted:?}");
+            drop(reader);
+        });
+    }
+}
+
+#[test]
+fn a_server_that_is_busy_is_not_ended_by_a_clients_deadline() {
+    on_core(|net| async move {
+        net.set_patience(Duration::from_millis(100), TIMEOUT);
+        let (mut stream, server) = connected(&net).await;
         stream.send_bytes(&[7; 1 << 20]);
-        unsent_below(&mut stream, 0).await.unwrap();
-        let before = net.now();
-        assert_eq!(ended_with(&mut stream).await, ErrorKind::TimedOut);
-        let lasted = net.now().since(before);
-        // The probing began a little after the window was closed.
-        assert!(lasted >= stall - Duration::from_secs(1), "{lasted:?}");
-        drop(reader);
+        pause(&net, PAUSE).await;
+        read_all(&net, server, 1 << 20).await;
     });
 }
 

@@ -151,6 +151,8 @@ fn count_ring(world: &World) {
     series.turns.set(stats.turns);
     series.enters.set(stats.enters);
     series.starved.set(stats.enobufs);
+    series.spared.set(stats.buffers_spared);
+    series.windows_closed.set(stats.windows_closed);
     series.accept_pauses.set(stats.accept_backoffs);
     series.buffers.set(u64::from(stats.buffers_out));
     series

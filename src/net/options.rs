@@ -31,8 +31,8 @@ pub struct NetOptions {
     pub hot_wait: Duration,
     /// Time without work after which the core parks in glommio instead of waiting in the ring.
     pub idle_spell: Duration,
-    /// How long a peer that lives may keep its window closed where that is longer than its
-    /// connection's [`SocketOptions::user_timeout`].
+    /// How long a client that lives may keep its window closed, whatever its connection's
+    /// [`SocketOptions::user_timeout`] is.
     pub write_stall: Duration,
     /// How long a dropped stream may take to send what is queued and to see its peer close.
     pub linger: Duration,

@@ -104,7 +104,7 @@ pub(super) struct Socket {
     /// What it has sent may be with the kernel still.
     pub(super) to_prove: bool,
     /// The configured timeout, while another one is set because the peer's window is closed.
-    pub(super) lifted: Option<Duration>,
+    pub(super) lifted: Option<Option<Duration>>,
     pub(super) send_error: Option<i32>,
     pub(super) shutdown: Shutdown,
     pub(super) writer: Waiter,

@@ -1,11 +1,11 @@
 //! Keeps `TCP_USER_TIMEOUT` for peers that are gone, and away from peers that live and do not read.
 //!
 //! While a peer's window is closed, Linux probes it, and ends the connection once the probing has
-//! lasted for `TCP_USER_TIMEOUT`, though each probe is answered (`tcp_probe_timer`). Such a peer is to
-//! be judged by `write_stall` alone. So the ring looks at connections that have sent something and
-//! then nothing for a while: where the window is closed, the kernel's timeout becomes the time that
-//! the window may stay closed; once it has opened, or when probes go unanswered, the configured one
-//! is put back. A connection that has nothing unsent and unacknowledged is not looked at again before
+//! lasted for `TCP_USER_TIMEOUT`, though each probe is answered (`tcp_probe_timer`). A client that
+//! lives is to be judged by `write_stall` alone, and a server that lives by what waits for it. So the
+//! ring looks at connections that have sent something and then nothing for a while: where the window
+//! is closed, the kernel's timeout becomes `write_stall` (a client's) or none (a server's); once it
+//! has opened, or when probes go unanswered, the configured one is put back. A connection that has nothing unsent and unacknowledged is not looked at again before
 //! it sends: in the steady state, and on an idle core, no system call is made for this.
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::hub::Hub;
+use super::side::Side;
 use super::socket::Socket;
 use super::state::{State, Target};
 use super::wheel::EntryId;
@@ -100,7 +101,6 @@ impl Socket {
         if hub.now.since(self.sent_at) < INTERVAL {
             return true;
         }
-        let patience = hub.options.write_stall;
         // Not of TCP, or gone.
         let info = TcpInfo::of(&self.fd).unwrap_or_default();
         self.to_prove = info.is_under_way();
@@ -108,33 +108,37 @@ impl Socket {
             self.restore_timeout();
             return self.to_prove;
         }
-        let Some(timeout) = self.user_timeout() else {
-            self.to_prove = false;
-            return false;
-        };
-        if info.is_unanswered(timeout) {
+        let configured = self.user_timeout();
+        if configured.is_some_and(|timeout| info.is_unanswered(timeout)) {
             self.restore_timeout();
-        } else if self.lifted.is_none() && timeout < patience {
+        } else if self.lifted.is_none() {
             hub.stats.windows_closed += 1;
-            self.lifted = Some(timeout);
-            // Fails on a connection that is gone, which shows by itself.
-            let _ = SockRef::from(&self.fd).set_tcp_user_timeout(Some(patience));
+            self.lifted = Some(configured);
+            let patience = match self.side {
+                Side::Downstream => Some(hub.options.write_stall),
+                Side::Upstream => None,
+            };
+            self.set_timeout(patience);
         }
         true
     }
 
     /// The configured timeout.
     fn user_timeout(&self) -> Option<Duration> {
-        let current = || SockRef::from(&self.fd).tcp_user_timeout();
-        self.lifted.or_else(|| current().ok().flatten())
+        let current = || SockRef::from(&self.fd).tcp_user_timeout().ok().flatten();
+        self.lifted.unwrap_or_else(current)
     }
 
     /// Puts the configured timeout back.
     pub(super) fn restore_timeout(&mut self) {
-        if let Some(timeout) = self.lifted.take() {
-            // Fails on a connection that is gone, which shows by itself.
-            let _ = SockRef::from(&self.fd).set_tcp_user_timeout(Some(timeout));
+        if let Some(configured) = self.lifted.take() {
+            self.set_timeout(configured);
         }
+    }
+
+    fn set_timeout(&self, timeout: Option<Duration>) {
+        // Fails on a connection that is gone, which shows by itself.
+        let _ = SockRef::from(&self.fd).set_tcp_user_timeout(timeout);
     }
 }
 

@@ -85,6 +85,10 @@ groups! {
         enters: Counter = "ringgate_ring_enters_total",
         /// Receives stopped because no buffer was free.
         starved: Counter = "ringgate_ring_starved_total",
+        /// Receive buffers taken back from bytes that only waited, because few were left.
+        spared: Counter = "ringgate_receive_buffers_spared_total",
+        /// Times a peer was found alive with its window closed.
+        windows_closed: Counter = "ringgate_closed_windows_total",
         /// Pauses of accepting because no file descriptor was free.
         accept_pauses: Counter = "ringgate_accept_pauses_total",
         /// Receive buffers that hold unread bytes.
