@@ -11,4 +11,4 @@ mod socket;
 mod state;
 
 pub use socket::socket_options;
-pub use state::{Core, Drain, JobOutcome};
+pub use state::{Core, Drain};

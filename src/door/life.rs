@@ -2,6 +2,8 @@
 //! and returns when a drain has emptied it.
 
 use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use crate::base::ident::CoreId;
 use crate::core::mailbox::Mailbox;
 use crate::core::runtime::CoreFuture;
 use crate::core::{Core, Drain, socket_options};
-use crate::net::{self, Net};
+use crate::net::{self, Net, Spawned};
 use crate::telemetry::metrics::CoreMetrics;
 use crate::upstream::{PeerMessage, Refused, Upstreams};
 
@@ -56,13 +58,60 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
         let acceptor = net.listen(listener.listener);
         net::spawn("accept", door.accept(acceptor)).detach();
     }
-    net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)).detach();
+    let parts = Parts {
+        net,
+        driving,
+        messages: net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)),
+        keeping: net::spawn("keeper", keep(world)),
+    };
     seed.ready.report();
-    keep(&world).await;
-    net.stop();
-    match driving.await {
-        Some(()) => Ok(()),
-        None => Err("the ring's task panicked".into()),
+    let ended = parts.live().await;
+    if ended.is_err() {
+        // Tasks that are dropped with the executor have nothing to hand anything back to.
+        core.set_over();
+    }
+    ended
+}
+
+/// What a core cannot be without: one whose ring has failed, or which takes no messages, looks alive
+/// from outside and serves nobody.
+struct Parts {
+    net: Net,
+    driving: Spawned<()>,
+    messages: Spawned<()>,
+    keeping: Spawned<()>,
+}
+
+impl Parts {
+    /// Ready when a drain has emptied the core.
+    ///
+    /// # Errors
+    /// What the core cannot go on without, and why it is gone.
+    async fn live(mut self) -> Result<(), String> {
+        poll_fn(|cx| {
+            if Pin::new(&mut self.driving).poll(cx).is_ready() {
+                return Poll::Ready(Err(ring_failure(self.net.failure())));
+            }
+            if Pin::new(&mut self.messages).poll(cx).is_ready() {
+                return Poll::Ready(Err("the task that takes messages panicked".to_owned()));
+            }
+            let panicked = || "the task that looks after pools panicked".to_owned();
+            let kept = Pin::new(&mut self.keeping).poll(cx);
+            kept.map(|kept| kept.ok_or_else(panicked))
+        })
+        .await?;
+        self.net.stop();
+        match (self.driving.await, self.net.failure()) {
+            (Some(()), None) => Ok(()),
+            (_, failure) => Err(ring_failure(failure)),
+        }
+    }
+}
+
+fn ring_failure(failure: Option<io::Error>) -> String {
+    match failure {
+        Some(error) => format!("the network ring has failed: {error}"),
+        None => "the ring's task panicked".to_owned(),
     }
 }
 
@@ -71,21 +120,21 @@ fn post(
     mailboxes: &Mailboxes,
     to: CoreId,
     message: PeerMessage<upstream::Mysql>,
-) -> Result<(), Refused<upstream::Mysql>> {
+) -> Result<(), Box<Refused<upstream::Mysql>>> {
     let Err(refused) = mailboxes.send(to, CoreMessage::Upstream(message)) else {
         return Ok(());
     };
-    Err(Refused {
+    Err(Box::new(Refused {
         reason: refused.to_string(),
         message: match refused.into_message() {
             CoreMessage::Upstream(message) => Some(message),
             _ => None,
         },
-    })
+    }))
 }
 
 /// Looks after pools and the drain until the core is empty.
-async fn keep(world: &Rc<World>) {
+async fn keep(world: Rc<World>) {
     let core = &world.core;
     let mut timer = core.net.timer();
     loop {
@@ -126,12 +175,17 @@ fn handle(world: &World, message: CoreMessage) {
         CoreMessage::Drain => world.core.set_drain(Drain::Draining),
         CoreMessage::DrainNow => world.core.set_drain(Drain::Now),
         CoreMessage::Scrape(reply) => {
+            #[cfg(debug_assertions)]
+            if crate::core::fault::is_due("ring") {
+                world.core.net.break_ring();
+            }
+            crate::core::fault::point("messages");
             count_ring(world);
             world.upstreams.gauge();
             reply.send(world.metrics.scrape());
         }
         CoreMessage::Upstream(message) => world.upstreams.on_message(message),
-        CoreMessage::JobDone(done) => world.on_job(done),
+        CoreMessage::JobDone(done) => world.core.job_done(done),
     }
 }
 

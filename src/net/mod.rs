@@ -89,6 +89,14 @@ impl Net {
         state.hub.touch();
     }
 
+    /// Has the ring fail, so that tests of a debug build can see what comes of it.
+    #[cfg(debug_assertions)]
+    pub fn break_ring(&self) {
+        let mut state = self.state();
+        state.hub.is_broken = true;
+        state.hub.touch();
+    }
+
     /// Why the ring has stopped by itself, if it has: an errno of `io_uring_enter`. Given once.
     pub fn failure(&self) -> Option<io::Error> {
         self.state().failure.take()

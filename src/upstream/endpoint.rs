@@ -107,6 +107,9 @@ impl<P: Protocol> Endpoint<P> {
     /// Applies the rules of permits and starts the connects that waiters need. Call it whenever
     /// something changed.
     pub(super) fn settle(self: &Rc<Self>) {
+        if self.site.core.is_over() {
+            return;
+        }
         let now = self.site.core.net.now();
         let is_resting = self.backoff.borrow().is_waiting(now);
         {

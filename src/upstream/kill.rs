@@ -359,6 +359,9 @@ impl<P: Protocol> Running<P> {
 
 impl<P: Protocol> Drop for Running<P> {
     fn drop(&mut self) {
+        if self.pool.endpoint.site.core.is_over() {
+            return;
+        }
         let reaper = &self.pool.reaper;
         reaper.is_running.set(false);
         reaper.wants.set(false);

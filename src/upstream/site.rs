@@ -58,7 +58,7 @@ impl DialLimits {
 }
 
 /// Sends a message to the same part of another core.
-pub type Post<P> = Box<dyn Fn(CoreId, PeerMessage<P>) -> Result<(), Refused<P>>>;
+pub type Post<P> = Box<dyn Fn(CoreId, PeerMessage<P>) -> Result<(), Box<Refused<P>>>>;
 
 /// One core's connections to all endpoints that speak `P`.
 pub struct Upstreams<P: Protocol> {
