@@ -351,7 +351,7 @@ impl<P: Protocol> Running<P> {
         crate::log!(
             Warn,
             "statement not killed",
-            endpoint = endpoint.name,
+            endpoint = endpoint.name.address,
             error = error
         );
     }

@@ -22,5 +22,5 @@ pub use lease::{Ending, Leased};
 pub use lend::{Lent, PeerMessage, Refused};
 pub use pool::{Acquired, PoolState};
 pub use protocol::{Broken, Protocol};
-pub use routing::Routing;
+pub use routing::{Routing, Target};
 pub use site::{Addresses, Upstreams};

@@ -380,10 +380,17 @@ impl Client {
         if connection.stream.is_disturbed() || !connection.session.is_idle() {
             return lease.end(Ending::Discard(CloseReason::UpstreamLost));
         }
-        let Some(pool) = self.admitted.pool_for(connection.session.has_schema()) else {
+        let is_left = connection.session.holds_for(self.session.owner());
+        let moved = self.admitted.pool_for(connection.session.has_schema());
+        if let Some(pool) = &moved {
+            self.admitted.pool = Rc::clone(pool);
+        }
+        if is_left {
+            self.admitted.left_at = Some(Rc::clone(&self.admitted.pool));
+        }
+        let Some(pool) = moved else {
             return lease.end(Ending::Return);
         };
-        self.admitted.pool = Rc::clone(&pool);
         lease.end(Ending::Move(pool));
     }
 

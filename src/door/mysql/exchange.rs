@@ -114,7 +114,7 @@ impl Client {
             true => Event::StatementDeadline,
             false => Event::PoolWait,
         };
-        let Some(pool) = self.admitted.pool_now(&world, &self.session) else {
+        let Some(pool) = self.admitted.pool_now(&world, &self.session, prefer_last) else {
             return Err(Failed::Told(Event::NoEndpoint));
         };
         self.admitted.pool = pool;

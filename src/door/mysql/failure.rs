@@ -165,7 +165,7 @@ impl Client {
             Warn,
             "exchange failed",
             client = self.admitted.connection_id,
-            endpoint = self.admitted.pool.endpoint.name,
+            endpoint = self.admitted.pool.endpoint.name.address,
             fault = format_args!("{fault:?}"),
         );
         match fault {

@@ -162,7 +162,8 @@ impl Client {
     fn schema_mark(&self) -> u64 {
         let pool = &self.admitted.pool;
         let names = [
-            pool.endpoint.name.as_bytes(),
+            pool.endpoint.name.placement.as_bytes(),
+            pool.endpoint.name.address.as_bytes(),
             pool.key.user.as_bytes(),
             self.session.vector().schema().unwrap_or_default(),
         ];
