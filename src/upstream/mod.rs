@@ -15,6 +15,8 @@ mod protocol;
 mod retire;
 mod routing;
 mod site;
+#[cfg(test)]
+mod tests;
 
 pub use dial::DialError;
 pub use endpoint::Endpoint;
