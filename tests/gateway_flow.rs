@@ -303,3 +303,43 @@ fn idle_clients_cost_no_turns_and_little_memory() {
         .metric("ringgate_connections_open", &[])
         < 0.5));
 }
+
+#[test]
+fn each_statement_has_an_endpoint_chosen_for_it_and_finds_what_its_session_left() {
+    // Each server knows its number.
+    let servers = [0, 1].map(|n| {
+        let table = "CREATE OR REPLACE TABLE test.n (n INT);";
+        MariaDb::with_test_schema(&format!("{table}\nINSERT INTO test.n VALUES ({n});"))
+    });
+    let [first, second] = [0, 1].map(|n: usize| servers[n].port());
+    let gateway = Gateway::start(|ports| {
+        let one = format!("{{ address = \"127.0.0.1:{first}\", role = \"primary\" }}");
+        let other = format!("{{ address = \"127.0.0.1:{second}\", role = \"primary\" }}");
+        let text = Shape::default().config(ports, first);
+        text.replace(&one, &format!("{one}, {other}"))
+    });
+    let mut client = gateway.client();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        seen.insert(value(&mut client, "SELECT n FROM n"));
+    }
+    let both = ["0", "1"].map(str::to_owned);
+    assert_eq!(seen, both.into_iter().collect());
+    // What this leaves is known to one connection of one server only, where others work meanwhile.
+    let mut others = [gateway.client(), gateway.client()];
+    for round in 7..67 {
+        let id = format!("SELECT LAST_INSERT_ID({round})");
+        client.query(&id).expect("an answer");
+        for other in &mut others {
+            value(other, "SELECT n FROM n");
+        }
+        let left = value(&mut client, "SELECT LAST_INSERT_ID()");
+        assert_eq!(left, round.to_string());
+    }
+    // A transaction stays where it has begun.
+    client.query("BEGIN").expect("a transaction");
+    let at = value(&mut client, "SELECT n FROM n");
+    for _ in 0..20 {
+        assert_eq!(value(&mut client, "SELECT n FROM n"), at);
+    }
+}

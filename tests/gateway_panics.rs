@@ -1,5 +1,6 @@
 //! Panics at each step of an exchange, a connect, a kill and a lend, on a budget of two connections: the
-//! panic ends what it happened in, and the budget is whole afterwards.
+//! panic ends what it happened in, and the budget is whole afterwards. A core that cannot go on, as its
+//! ring has failed, ends the node.
 //!
 //! The points are those of a debug build; see `fault` in the source.
 
@@ -190,7 +191,7 @@ fn at_each_step_of_a_lend() {
         // Connections follow those who need them to the other core, and back.
         let panicked = wait_for(PATIENCE, || {
             for core in [0, 1] {
-                let mut clients = [on_core(&gateway, core), on_core(&gateway, core)];
+                let mut clients = [gateway.client_on(core), gateway.client_on(core)];
                 for client in &mut clients {
                     client.send_query("SELECT SLEEP(0.05)").expect("a write");
                 }
@@ -205,13 +206,32 @@ fn at_each_step_of_a_lend() {
     }
 }
 
-/// A client whose session is on this core: it is in the highest byte of the connection's id.
-fn on_core(gateway: &Gateway, core: u32) -> Client {
-    for _ in 0..200 {
-        let client = gateway.client();
-        if client.thread_id >> 24 == core {
-            return client;
-        }
+#[test]
+fn a_core_that_cannot_go_on_ends_the_node() {
+    let server = MariaDb::with_test_schema(TABLE);
+    let failures = [
+        ("ring", 1, "the network ring has failed"),
+        ("ring", 2, "the network ring has failed"),
+        ("messages", 1, "the task that takes messages panicked"),
+    ];
+    for (point, cores, why) in failures {
+        let mut gateway = gateway(&server, point, cores);
+        // Somebody in every state: in a transaction, in a statement, waiting, idle, about to log in.
+        let _holding = hold(&gateway);
+        let mut running = gateway.client();
+        running.send_query("SELECT SLEEP(30)").expect("a write");
+        assert!(server.runs("SLEEP(30)", PATIENCE), "it does not run");
+        let mut waiting = gateway.client();
+        waiting.send_query("SELECT 1").expect("a write");
+        let _idle = gateway.client();
+        let _silent = std::net::TcpStream::connect(("127.0.0.1", gateway.port()));
+        // The question for the metrics is what the cores fail at.
+        gateway.metrics();
+        let status = gateway.wait_for_exit(PATIENCE);
+        let log = gateway.log();
+        assert_eq!(status.code(), Some(1), "{point}: {log}");
+        assert!(log.contains("event=core_failed"), "{point}: {log}");
+        assert!(log.contains(why), "{point}: {log}");
+        server.sql(&format!("KILL USER {ACCOUNT}"));
     }
-    panic!("no client on core {core}");
 }

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use ringgate::base::ident::{EndpointId, PlacementId, TenantId};
+use ringgate::base::ident::{EndpointIndex, PlacementId, TenantId};
 use ringgate::base::prng::Prng;
 use ringgate::route::{Candidate, Role, RouteTable, Wanted, choose};
 
@@ -19,7 +19,7 @@ fn routing() -> Routing {
     let mut builder = RouteTable::builder().hash(1, &placements);
     for placement in 0..10 {
         let endpoints = (0..3).map(|number| Candidate {
-            id: EndpointId(placement * 3 + number),
+            id: EndpointIndex(placement * 3 + number),
             role: if number == 0 {
                 Role::Primary
             } else {

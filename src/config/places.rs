@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{self, SHA256};
 
-use crate::base::ident::{EndpointId, PlacementId};
+use crate::base::ident::{EndpointIndex, PlacementId};
 use crate::base::secret::Secret;
 
 use super::doors::{check_name, read_socket};
@@ -104,7 +104,7 @@ fn read_placement(
     endpoints.extend(read);
     let ids = (first..endpoints.len())
         .filter_map(|at| u32::try_from(at).ok())
-        .map(EndpointId);
+        .map(EndpointIndex);
     Placement {
         name: name.value,
         endpoints: ids.collect(),

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::credential::{AuthPlugin, Verifier};
-use crate::base::ident::{EndpointId, PlacementId, TenantId};
+use crate::base::ident::{EndpointIndex, PlacementId, TenantId};
 use crate::base::secret::Secret;
 
 /// One validated configuration. Equal snapshots came from equivalent files and secrets.
@@ -32,7 +32,7 @@ pub struct Snapshot {
     pub buffers: Buffers,
     /// Placements by [`PlacementId`].
     pub placements: Vec<Placement>,
-    /// The endpoints of all placements by [`EndpointId`].
+    /// The endpoints of all placements by [`EndpointIndex`].
     pub endpoints: Vec<Endpoint>,
     /// Where tenants without a placement of their own go.
     pub hash: Option<HashRule>,
@@ -49,7 +49,7 @@ impl Snapshot {
     }
 
     /// The endpoint with this id; `None` for an id of another snapshot.
-    pub fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {
+    pub fn endpoint(&self, id: EndpointIndex) -> Option<&Endpoint> {
         self.endpoints.get(usize::try_from(id.0).ok()?)
     }
 
@@ -270,7 +270,7 @@ pub struct Placement {
     /// Its name in the file, logs and metrics.
     pub name: String,
     /// The endpoints, as indexes into [`Snapshot::endpoints`].
-    pub endpoints: Vec<EndpointId>,
+    pub endpoints: Vec<EndpointIndex>,
     /// The account used for tenants that bring none.
     pub upstream: Option<Upstream>,
     /// Options of the sockets to its endpoints.

@@ -4,7 +4,14 @@
 //! bounded: a core that is told [`Busy`] answers its client with an error instead of waiting.
 
 use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use foldhash::fast::FixedState;
 
 use crate::base::ident::CoreId;
 use crate::core::mailbox::{Mailboxes, Receiver, Sender, Undelivered, channel};
@@ -53,10 +60,7 @@ impl Jobs {
     }
 
     /// Runs `work` on the helper thread; `core` gets a message of [`JobDone`] with `number`.
-    ///
-    /// # Errors
-    /// [`Busy`] when too many jobs wait.
-    pub fn submit<T: Any + Send>(
+    fn submit<T: Any + Send>(
         &self,
         core: CoreId,
         number: u64,
@@ -64,6 +68,93 @@ impl Jobs {
     ) -> Result<(), Busy> {
         let work: Work = Box::new(move || Box::new(work()));
         self.0.send(Job { core, number, work }).map_err(|_| Busy)
+    }
+}
+
+/// One core's jobs that somebody waits for.
+pub(super) struct Waiting {
+    core: CoreId,
+    jobs: Jobs,
+    entries: RefCell<HashMap<u64, Entry, FixedState>>,
+    next: Cell<u64>,
+}
+
+/// A job whose owner has not left.
+enum Entry {
+    /// Under way; who waits for it.
+    Pending(Option<Waker>),
+    /// Ended.
+    Done(Option<Box<dyn Any + Send>>),
+}
+
+impl Waiting {
+    pub(super) fn new(core: CoreId, jobs: Jobs) -> Rc<Self> {
+        Rc::new(Self {
+            core,
+            jobs,
+            entries: RefCell::default(),
+            next: Cell::new(1),
+        })
+    }
+
+    pub(super) fn begin<T: Any + Send>(
+        self: &Rc<Self>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Pending<T>, Busy> {
+        let number = self.next.get();
+        self.next.set(number.wrapping_add(1));
+        self.jobs.submit(self.core, number, work)?;
+        let entry = Entry::Pending(None);
+        self.entries.borrow_mut().insert(number, entry);
+        Ok(Pending {
+            waiting: Rc::clone(self),
+            number,
+            outcome: PhantomData,
+        })
+    }
+
+    pub(super) fn done(&self, done: JobDone) {
+        // Whose owner has left has no entry any more; its outcome goes nowhere.
+        let mut entries = self.entries.borrow_mut();
+        let Some(entry) = entries.get_mut(&done.job) else {
+            return;
+        };
+        if let Entry::Pending(Some(waker)) = std::mem::replace(entry, Entry::Done(done.outcome)) {
+            waker.wake();
+        }
+    }
+}
+
+/// A job under way. Dropped, nothing of it is left behind: its outcome goes nowhere.
+#[must_use = "dropped, its outcome goes nowhere"]
+pub struct Pending<T> {
+    waiting: Rc<Waiting>,
+    number: u64,
+    outcome: PhantomData<T>,
+}
+
+impl<T: Any> Pending<T> {
+    /// The outcome; `None` when the job panicked. Ready once.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<T>> {
+        let mut entries = self.waiting.entries.borrow_mut();
+        match entries.get_mut(&self.number) {
+            Some(Entry::Pending(waker)) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Entry::Done(outcome)) => {
+                let outcome = outcome.take();
+                let outcome = outcome.and_then(|outcome| outcome.downcast::<T>().ok());
+                Poll::Ready(outcome.map(|outcome| *outcome))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl<T> Drop for Pending<T> {
+    fn drop(&mut self) {
+        self.waiting.entries.borrow_mut().remove(&self.number);
     }
 }
 
@@ -95,6 +186,45 @@ fn finish<M: From<JobDone>>(job: Job, mailboxes: &Mailboxes<M>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_left_of_a_job_whose_owner_has_left_or_has_its_outcome() {
+        let (mailboxes, mut receivers) = Mailboxes::<JobDone>::new(1);
+        let this = std::thread::current();
+        receivers[0].attach(move || this.unpark());
+        let waiting = Waiting::new(CoreId(0), Jobs::start(mailboxes).unwrap());
+        let cx = &Context::from_waker(Waker::noop());
+        let mut next = || loop {
+            match receivers[0].take() {
+                Some(done) => break done,
+                None => std::thread::park(),
+            }
+        };
+        // Left before the job has ended, asked or not.
+        for is_asked in [false, true] {
+            let mut job = waiting.begin(|| 1).unwrap();
+            assert!(!is_asked || job.poll(cx).is_pending());
+            drop(job);
+            waiting.done(next());
+            assert!(waiting.entries.borrow().is_empty(), "asked: {is_asked}");
+        }
+        // Left between its end and the look at it: the owner was woken and timed out in one turn.
+        let mut job = waiting.begin(|| 2).unwrap();
+        assert!(job.poll(cx).is_pending());
+        waiting.done(next());
+        drop(job);
+        assert!(waiting.entries.borrow().is_empty());
+        // Ended before anybody asked, and a panic.
+        let mut job = waiting.begin(|| 3).unwrap();
+        waiting.done(next());
+        assert_eq!(job.poll(cx), Poll::Ready(Some(3)));
+        drop(job);
+        let mut job = waiting.begin(|| -> u8 { panic!("on purpose") }).unwrap();
+        waiting.done(next());
+        assert_eq!(job.poll(cx), Poll::Ready(None));
+        drop(job);
+        assert!(waiting.entries.borrow().is_empty());
+    }
 
     #[test]
     fn outcomes_come_back_in_order_and_a_panic_is_one_job_lost() {

@@ -9,4 +9,4 @@ pub mod preflight;
 pub mod runtime;
 mod state;
 
-pub use state::{Core, Drain, JobOutcome};
+pub use state::{Core, Drain};

@@ -1,21 +1,19 @@
 //! One core as its own tasks see it: its ring, its randomness, who lives on it, how far its drain is,
 //! and whom to kick when its keeper should look.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use foldhash::fast::FixedState;
 
-use super::jobs::{JobDone, Jobs};
+use super::jobs::{Busy, JobDone, Jobs, Pending, Waiting};
 pub use crate::base::drain::Drain;
 use crate::base::ident::CoreId;
 use crate::base::prng::Prng;
 use crate::net::Net;
-
-/// What a job computed; `None` when it panicked.
-pub type JobOutcome = Option<Box<dyn std::any::Any + Send>>;
 
 /// One core.
 pub struct Core {
@@ -27,13 +25,10 @@ pub struct Core {
     pub net: Net,
     /// Its randomness, for choices that no peer may not foresee.
     pub prng: RefCell<Prng>,
-    /// Work for the helper thread.
-    pub jobs: Jobs,
+    is_over: Cell<bool>,
     drain: Cell<Drain>,
     clients: RefCell<HashMap<u64, Waker, FixedState>>,
-    job_waiters: RefCell<HashMap<u64, Waker, FixedState>>,
-    job_outcomes: RefCell<HashMap<u64, JobOutcome, FixedState>>,
-    next_job: Cell<u64>,
+    jobs: Rc<Waiting>,
     next_client: Cell<u64>,
     keeper: RefCell<Option<Waker>>,
 }
@@ -47,12 +42,10 @@ impl Core {
             cores,
             net,
             prng: RefCell::new(Prng::new(seed)),
-            jobs,
+            is_over: Cell::new(false),
             drain: Cell::new(Drain::Serving),
             clients: RefCell::default(),
-            job_waiters: RefCell::default(),
-            job_outcomes: RefCell::default(),
-            next_job: Cell::new(1),
+            jobs: Waiting::new(id, jobs),
             next_client: Cell::new(1),
             keeper: RefCell::default(),
         })
@@ -68,6 +61,16 @@ impl Core {
         let low = u32::try_from(count & 0x00ff_ffff).unwrap_or(0);
         let id = u32::from(self.id.0 & 0xff) << 24 | low.max(1);
         (number, id)
+    }
+
+    /// The core ends by a failure: nothing can be started on it any more.
+    pub fn set_over(&self) {
+        self.is_over.set(true);
+    }
+
+    /// Whether the core has failed.
+    pub fn is_over(&self) -> bool {
+        self.is_over.get()
     }
 
     /// How far the drain is.
@@ -119,32 +122,19 @@ impl Core {
         *self.keeper.borrow_mut() = Some(waker.clone());
     }
 
-    /// A number for a job.
-    pub fn new_job(&self) -> u64 {
-        let job = self.next_job.get();
-        self.next_job.set(job.wrapping_add(1));
-        job
+    /// Has the helper thread do what takes too long here.
+    ///
+    /// # Errors
+    /// [`Busy`] when too many jobs wait.
+    pub fn begin_job<T: Any + Send>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Pending<T>, Busy> {
+        self.jobs.begin(work)
     }
 
-    /// A job's outcome came.
+    /// A job has ended.
     pub fn job_done(&self, done: JobDone) {
-        // A client that left in between has no waiter any more; its outcome goes nowhere.
-        if let Some(waker) = self.job_waiters.borrow_mut().remove(&done.job) {
-            self.job_outcomes
-                .borrow_mut()
-                .insert(done.job, done.outcome);
-            waker.wake();
-        }
-    }
-
-    /// Waits for a job's outcome; `None` inside when the job panicked.
-    pub fn poll_job(&self, job: u64, cx: &Context<'_>) -> Poll<JobOutcome> {
-        if let Some(outcome) = self.job_outcomes.borrow_mut().remove(&job) {
-            return Poll::Ready(outcome);
-        }
-        self.job_waiters
-            .borrow_mut()
-            .insert(job, cx.waker().clone());
-        Poll::Pending
+        self.jobs.done(done);
     }
 }

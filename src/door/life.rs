@@ -2,12 +2,11 @@
 //! and returns when a drain has emptied it.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
-
-use futures_lite::future::or;
 
 use super::Door;
 use super::message::{CoreMessage, CoreSeed, Mailboxes};
@@ -18,7 +17,7 @@ use crate::base::ident::CoreId;
 use crate::core::mailbox::Mailbox;
 use crate::core::runtime::CoreFuture;
 use crate::core::{Core, Drain};
-use crate::net::{self, Net, SocketOptions};
+use crate::net::{self, Net, SocketOptions, Spawned};
 use crate::telemetry::metrics::CoreMetrics;
 use crate::upstream::{PeerMessage, Refused, Upstreams};
 
@@ -59,19 +58,51 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
         let acceptor = net.listen(listener.listener);
         net::spawn("accept", door.accept(acceptor)).detach();
     }
-    net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)).detach();
-    seed.ready.report();
-    let mut driving = pin!(driving);
-    // Without its ring the core would wait for ever: no message, no deadline, no client would come.
-    let emptied = async {
-        keep(&world).await;
-        None
+    let parts = Parts {
+        net,
+        driving,
+        messages: net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)),
+        keeping: net::spawn("keeper", keep(world)),
     };
-    let broken = or(emptied, async { Some(driving.as_mut().await) }).await;
-    net.stop();
-    match broken {
-        Some(driven) => net::ring_end(driven).and(Err("the ring has stopped by itself".into())),
-        None => net::ring_end(driving.await),
+    seed.ready.report();
+    let ended = parts.live().await;
+    if ended.is_err() {
+        // Tasks that are dropped with the executor have nothing to hand anything back to.
+        core.set_over();
+    }
+    ended
+}
+
+/// What a core cannot be without: one whose ring has failed, or which takes no messages, looks alive
+/// from outside and serves nobody.
+struct Parts {
+    net: Net,
+    driving: Spawned<io::Result<()>>,
+    messages: Spawned<()>,
+    keeping: Spawned<()>,
+}
+
+impl Parts {
+    /// Ready when a drain has emptied the core.
+    ///
+    /// # Errors
+    /// What the core cannot go on without, and why it is gone.
+    async fn live(mut self) -> Result<(), String> {
+        poll_fn(|cx| {
+            if let Poll::Ready(driven) = Pin::new(&mut self.driving).poll(cx) {
+                let nobody_stopped_it = Err("the ring has stopped by itself".to_owned());
+                return Poll::Ready(net::ring_end(driven).and(nobody_stopped_it));
+            }
+            if Pin::new(&mut self.messages).poll(cx).is_ready() {
+                return Poll::Ready(Err("the task that takes messages panicked".to_owned()));
+            }
+            let panicked = || "the task that looks after pools panicked".to_owned();
+            let kept = Pin::new(&mut self.keeping).poll(cx);
+            kept.map(|kept| kept.ok_or_else(panicked))
+        })
+        .await?;
+        self.net.stop();
+        net::ring_end(self.driving.await)
     }
 }
 
@@ -80,21 +111,21 @@ fn post(
     mailboxes: &Mailboxes,
     to: CoreId,
     message: PeerMessage<upstream::Mysql>,
-) -> Result<(), Refused<upstream::Mysql>> {
+) -> Result<(), Box<Refused<upstream::Mysql>>> {
     let Err(refused) = mailboxes.send(to, CoreMessage::Upstream(message)) else {
         return Ok(());
     };
-    Err(Refused {
+    Err(Box::new(Refused {
         reason: refused.to_string(),
         message: match refused.into_message() {
             CoreMessage::Upstream(message) => Some(message),
             _ => None,
         },
-    })
+    }))
 }
 
 /// Looks after pools and the drain until the core is empty.
-async fn keep(world: &Rc<World>) {
+async fn keep(world: Rc<World>) {
     let core = &world.core;
     let mut timer = core.net.timer();
     loop {
@@ -135,12 +166,17 @@ fn handle(world: &World, message: CoreMessage) {
         CoreMessage::Drain => world.core.set_drain(Drain::Draining),
         CoreMessage::DrainNow => world.core.set_drain(Drain::Now),
         CoreMessage::Scrape(reply) => {
+            #[cfg(debug_assertions)]
+            if crate::core::fault::is_due("ring") {
+                world.core.net.break_ring();
+            }
+            crate::core::fault::point("messages");
             count_ring(world);
             world.upstreams.gauge();
             reply.send(world.metrics.scrape());
         }
         CoreMessage::Upstream(message) => world.upstreams.on_message(message),
-        CoreMessage::JobDone(done) => world.on_job(done),
+        CoreMessage::JobDone(done) => world.core.job_done(done),
     }
 }
 

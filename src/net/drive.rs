@@ -34,6 +34,10 @@ impl Net {
         // This task's own resumption is no sign of work.
         let own = u64::from(!current_task().is_empty());
         loop {
+            #[cfg(debug_assertions)]
+            if self.state().hub.is_broken {
+                return Err(io::Error::from_raw_os_error(libc::EBADF));
+            }
             // Whoever was woken runs now. If nobody ran and nothing was queued, nothing is runnable.
             let before = polls();
             yield_now().await;

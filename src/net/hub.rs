@@ -94,6 +94,9 @@ pub(super) struct Hub {
     pub(super) woken: u64,
     /// Set by every call from outside of a turn that may need a submission.
     pub(super) touched: bool,
+    /// Set to have the ring's task end as if the kernel had refused the ring.
+    #[cfg(debug_assertions)]
+    pub(super) is_broken: bool,
     /// The ring task, while it is parked in glommio.
     pub(super) driver: Option<Waker>,
     /// Where the remote waker's pipe is read to.
@@ -126,6 +129,8 @@ impl Hub {
             to_prove: false,
             woken: 0,
             touched: false,
+            #[cfg(debug_assertions)]
+            is_broken: false,
             driver: None,
             wake_bytes: Box::new([0; 8]),
         })

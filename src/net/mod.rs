@@ -104,6 +104,14 @@ impl Net {
         state.hub.options.write_stall = write_stall;
     }
 
+    /// Has the ring fail, so that tests of a debug build can see what comes of it.
+    #[cfg(debug_assertions)]
+    pub fn break_ring(&self) {
+        let mut state = self.state();
+        state.hub.is_broken = true;
+        state.hub.touch();
+    }
+
     /// The clock, as read in the current turn.
     #[inline]
     pub fn now(&self) -> Now {

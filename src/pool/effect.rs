@@ -3,14 +3,14 @@
 use super::Key;
 use crate::base::{
     clock::Now,
-    ident::{CoreId, EndpointId},
+    ident::{CoreId, EndpointName},
 };
 
 /// A message between the [`super::Permits`] of two cores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PermitMessage {
     /// Which endpoint's permits.
-    pub endpoint: EndpointId,
+    pub endpoint: EndpointName,
     /// The core that sends it.
     pub from: CoreId,
     /// What it says.

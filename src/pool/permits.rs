@@ -27,7 +27,7 @@ use super::{
 };
 use crate::base::{
     clock::{Deadline, Now},
-    ident::{CoreId, EndpointId},
+    ident::{CoreId, EndpointName},
 };
 
 /// The part of `budget` that `core` owns at start. Over all cores the parts add up to `budget`.
@@ -86,7 +86,7 @@ struct Want {
 /// One core's permits for one endpoint.
 #[derive(Debug)]
 pub struct Permits {
-    endpoint: EndpointId,
+    endpoint: EndpointName,
     me: CoreId,
     patience: Patience,
     owned: u32,
@@ -117,7 +117,7 @@ pub struct Permits {
 impl Permits {
     /// The permits of core `me`, one of `cores`, owning its part of `budget`.
     pub fn new(
-        endpoint: EndpointId,
+        endpoint: EndpointName,
         me: CoreId,
         cores: u16,
         budget: u32,
@@ -427,7 +427,7 @@ impl Permits {
 
     fn send(&self, to: CoreId, body: PermitBody, effects: &mut Vec<Effect>) {
         let message = PermitMessage {
-            endpoint: self.endpoint,
+            endpoint: self.endpoint.clone(),
             from: self.me,
             body,
         };

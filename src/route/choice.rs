@@ -1,6 +1,6 @@
 //! The choice of one endpoint of a placement.
 
-use crate::base::ident::EndpointId;
+use crate::base::ident::EndpointIndex;
 use crate::base::prng::Prng;
 
 /// What an endpoint may be asked.
@@ -25,7 +25,7 @@ pub enum Wanted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Which endpoint this is.
-    pub id: EndpointId,
+    pub id: EndpointIndex,
     /// What it may be asked.
     pub role: Role,
     /// Whether it stands in this node's zone.
@@ -42,10 +42,10 @@ pub struct Candidate {
 pub fn choose(
     candidates: &[Candidate],
     wanted: Wanted,
-    is_usable: impl Fn(EndpointId) -> bool,
-    load: impl Fn(EndpointId) -> u32,
+    is_usable: impl Fn(EndpointIndex) -> bool,
+    load: impl Fn(EndpointIndex) -> u32,
     prng: &mut Prng,
-) -> Option<EndpointId> {
+) -> Option<EndpointIndex> {
     let is_open = |candidate: &&Candidate| candidate.weight > 0 && is_usable(candidate.id);
     let roles: &[Role] = match wanted {
         Wanted::Primary => &[Role::Primary],
@@ -106,7 +106,7 @@ mod tests {
 
     fn candidate(id: u32, role: Role, is_near: bool, weight: u16) -> Candidate {
         Candidate {
-            id: EndpointId(id),
+            id: EndpointIndex(id),
             role,
             is_near,
             weight,
@@ -125,11 +125,11 @@ mod tests {
         let check = |wanted: Wanted, down: &[u32], expect: Option<u32>| {
             let mut prng = Prng::new(1);
             for _ in 0..50 {
-                let is_usable = |id: EndpointId| !down.contains(&id.0);
+                let is_usable = |id: EndpointIndex| !down.contains(&id.0);
                 let chosen = choose(&all, wanted, is_usable, |_| 0, &mut prng);
                 assert_eq!(
                     chosen,
-                    expect.map(EndpointId),
+                    expect.map(EndpointIndex),
                     "{wanted:?} without {down:?}"
                 );
             }
@@ -156,9 +156,9 @@ mod tests {
         let check = |loads: [u32; 2], expect: u32| {
             let mut prng = Prng::new(9);
             for _ in 0..50 {
-                let load = |id: EndpointId| loads[usize::try_from(id.0).unwrap()];
+                let load = |id: EndpointIndex| loads[usize::try_from(id.0).unwrap()];
                 let chosen = choose(&all, Wanted::Primary, |_| true, load, &mut prng);
-                assert_eq!(chosen, Some(EndpointId(expect)), "{loads:?}");
+                assert_eq!(chosen, Some(EndpointIndex(expect)), "{loads:?}");
             }
         };
         check([2, 1], 0);
@@ -176,7 +176,7 @@ mod tests {
         let picks = 4_000;
         let heavy = (0..picks)
             .filter(|_| {
-                choose(&all, Wanted::Primary, |_| true, |_| 0, &mut prng) == Some(EndpointId(0))
+                choose(&all, Wanted::Primary, |_| true, |_| 0, &mut prng) == Some(EndpointIndex(0))
             })
             .count();
         assert!((2_850..3_150).contains(&heavy), "{heavy} of {picks}");
@@ -197,7 +197,7 @@ mod tests {
                     candidate(id, role, *near, *weight)
                 })
                 .collect();
-            let row = |id: EndpointId| rows[usize::try_from(id.0).unwrap()];
+            let row = |id: EndpointIndex| rows[usize::try_from(id.0).unwrap()];
             let wanted = if replica { Wanted::Replica } else { Wanted::Primary };
             let rank = |c: &Candidate| {
                 let open = c.weight > 0 && row(c.id).3 && (replica || c.role == Role::Primary);

@@ -114,7 +114,7 @@ fn failed<P: Protocol>(connecting: Connecting<P>, error: &DialError, permit: Per
     crate::log!(
         Warn,
         "upstream connect failed",
-        endpoint = endpoint.name,
+        endpoint = endpoint.name.address,
         reason = error.reason.label(),
         error = error.text
     );

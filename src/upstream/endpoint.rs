@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::dial;
@@ -13,7 +12,7 @@ use super::protocol::Protocol;
 use super::site::Upstreams;
 use crate::base::clock::Now;
 use crate::base::codes::Event;
-use crate::base::ident::EndpointId;
+use crate::base::ident::EndpointName;
 use crate::net::SocketOptions;
 use crate::pool::{Backoff, Counts, Demand, Effect, Key, Patience, Permits, PoolLimits};
 use crate::telemetry::metrics::EndpointSeries;
@@ -25,9 +24,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 /// One core's side of one endpoint.
 pub struct Endpoint<P: Protocol> {
     pub(super) site: Rc<Upstreams<P>>,
-    pub(super) id: EndpointId,
-    /// Its address as the configuration names it.
-    pub name: Arc<str>,
+    /// What it is.
+    pub name: EndpointName,
     pub(super) addresses: RefCell<Vec<SocketAddr>>,
     pub(super) socket: SocketOptions,
     pub(super) permits: RefCell<Permits>,
@@ -40,14 +38,15 @@ pub struct Endpoint<P: Protocol> {
     pub(super) budget: Cell<u32>,
     /// Leases held by this core's sessions: the load that balancing compares.
     pub(super) leased: Cell<u32>,
+    /// Whether the current configuration has it.
+    pub(super) is_current: Cell<bool>,
     /// What the permits have decided and is not carried out yet.
     pub(super) effects: RefCell<Vec<Effect>>,
 }
 
 /// What an endpoint is made of.
 pub(super) struct EndpointSeed {
-    pub(super) id: EndpointId,
-    pub(super) name: Arc<str>,
+    pub(super) name: EndpointName,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) socket: SocketOptions,
     pub(super) budget: u32,
@@ -58,11 +57,16 @@ pub(super) struct EndpointSeed {
 impl<P: Protocol> Endpoint<P> {
     pub(super) fn new(site: &Rc<Upstreams<P>>, seed: EndpointSeed) -> Rc<Self> {
         let (core, cores) = (site.core.id, site.core.cores);
-        let permits = Permits::new(seed.id, core, cores, seed.budget, Patience::default());
+        let permits = Permits::new(
+            seed.name.clone(),
+            core,
+            cores,
+            seed.budget,
+            Patience::default(),
+        );
         seed.metrics.permits.set(u64::from(permits.owned()));
         Rc::new(Self {
             site: Rc::clone(site),
-            id: seed.id,
             name: seed.name,
             addresses: RefCell::new(seed.addresses),
             socket: seed.socket,
@@ -73,6 +77,7 @@ impl<P: Protocol> Endpoint<P> {
             limits: seed.limits,
             budget: Cell::new(seed.budget),
             leased: Cell::new(0),
+            is_current: Cell::new(true),
             effects: RefCell::default(),
         })
     }
@@ -107,6 +112,9 @@ impl<P: Protocol> Endpoint<P> {
     /// Applies the rules of permits and starts the connects that waiters need. Call it whenever
     /// something changed.
     pub(super) fn settle(self: &Rc<Self>) {
+        if self.site.core.is_over() {
+            return;
+        }
         let now = self.site.core.net.now();
         let is_resting = self.backoff.borrow().is_waiting(now);
         {
@@ -174,6 +182,7 @@ impl<P: Protocol> Endpoint<P> {
             total.connecting += counts.connecting;
             total.waiting += counts.waiting;
         }
+        self.show_permits();
         self.metrics.idle.set(u64::from(total.idle));
         self.metrics.leased.set(u64::from(total.leased));
         self.metrics.connecting.set(u64::from(total.connecting));

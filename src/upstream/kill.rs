@@ -351,7 +351,7 @@ impl<P: Protocol> Running<P> {
         crate::log!(
             Warn,
             "statement not killed",
-            endpoint = endpoint.name,
+            endpoint = endpoint.name.address,
             error = error
         );
     }
@@ -359,6 +359,9 @@ impl<P: Protocol> Running<P> {
 
 impl<P: Protocol> Drop for Running<P> {
     fn drop(&mut self) {
+        if self.pool.endpoint.site.core.is_over() {
+            return;
+        }
         let reaper = &self.pool.reaper;
         reaper.is_running.set(false);
         reaper.wants.set(false);

@@ -126,6 +126,9 @@ impl<P: Protocol> Drop for Leased<P> {
         let Some(lease) = self.lease.take() else {
             return;
         };
+        if self.pool.endpoint.site.core.is_over() {
+            return;
+        }
         if !std::thread::panicking() {
             let ending = Ending::Discard(CloseReason::ClientGone);
             return end(&self.pool, lease, ending);
@@ -141,6 +144,9 @@ impl<P: Protocol> Drop for Leased<P> {
 
 fn end<P: Protocol>(pool: &Rc<PoolState<P>>, mut lease: PooledLease<P>, ending: Ending<P>) {
     let endpoint = &pool.endpoint;
+    if endpoint.site.core.is_over() {
+        return;
+    }
     endpoint.leased.set(endpoint.leased.get().saturating_sub(1));
     let owner = lease.connection.leases.leave();
     P::unclaim(&lease.connection.session);

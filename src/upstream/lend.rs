@@ -21,7 +21,7 @@ use super::protocol::Protocol;
 use super::site::Upstreams;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
-use crate::base::ident::{CoreId, EndpointId};
+use crate::base::ident::{CoreId, EndpointName};
 use crate::core::fault;
 use crate::net::{self, Stream, Timer};
 use crate::pool::{Effect, Key, Lease, OnReturn, PermitBody, PermitMessage};
@@ -45,7 +45,7 @@ pub struct Refused<P: Protocol> {
 /// An idle upstream connection on its way between two cores: moved, never shared.
 pub struct Lent<P: Protocol> {
     /// The endpoint it is connected to.
-    endpoint: EndpointId,
+    pub(super) endpoint: EndpointName,
     /// The core that lends it.
     from: CoreId,
     /// The pool it belongs to, there as here.
@@ -131,7 +131,7 @@ impl<P: Protocol> Lending<P> {
         };
         fault::point("lend.detached");
         let lent = Lent {
-            endpoint: self.pool.endpoint.id,
+            endpoint: self.pool.endpoint.name.clone(),
             from: site.core.id,
             key: self.pool.key.clone(),
             socket,
@@ -226,19 +226,39 @@ fn adopt<P: Protocol>(endpoint: &Endpoint<P>, socket: OwnedFd) -> Stream {
 
 /// Takes over a connection that another core has lent: its permit at once, as messages come in an
 /// order that counts, and the rest in a task of its own.
-pub(super) fn take_over<P: Protocol>(site: &Upstreams<P>, lent: Lent<P>) {
-    let current = site.current.borrow();
-    let endpoint = current.iter().find(|e| e.id == lent.endpoint);
-    // Where a reload has removed the endpoint, its permits are gone with it.
-    let Some(endpoint) = endpoint.cloned() else {
-        return;
-    };
-    drop(current);
+pub(super) fn take_over<P: Protocol>(endpoint: Rc<Endpoint<P>>, lent: Lent<P>) {
     let permit = Permit::received(&endpoint, lent.from);
     net::spawn("upstream take over", async move {
         join(&endpoint, lent, permit);
     })
     .detach();
+}
+
+/// Gives back the permits of a message about an endpoint that this core has never known: it has not
+/// asked for them.
+pub(super) fn send_back<P: Protocol>(site: &Upstreams<P>, message: PeerMessage<P>) {
+    let (endpoint, to, count) = match message {
+        PeerMessage::Lent(lent) => (lent.endpoint, lent.from, 1),
+        PeerMessage::Permit(message) => match message.body {
+            PermitBody::Grant { count } => (message.endpoint, message.from, count),
+            PermitBody::Want { .. } | PermitBody::Deny | PermitBody::Withdraw => return,
+        },
+    };
+    let message = PermitMessage {
+        endpoint,
+        from: site.core.id,
+        body: PermitBody::Grant { count },
+    };
+    if let Err(refused) = (site.post)(to, PeerMessage::Permit(message)) {
+        let reason = refused.reason;
+        crate::log!(
+            Error,
+            "permits lost",
+            core = to.0,
+            count = count,
+            reason = reason
+        );
+    }
 }
 
 /// Puts a connection that has come into the pool of its key.
@@ -296,7 +316,9 @@ impl<P: Protocol> Endpoint<P> {
 
     /// Brings the number of owned permits to the metrics.
     pub(super) fn show_permits(&self) {
-        let owned = self.permits.borrow().owned();
+        let permits = self.permits.borrow();
+        let is_there = self.is_current.get() || permits.in_use() > 0;
+        let owned = if is_there { permits.owned() } else { 0 };
         self.metrics.permits.set(u64::from(owned));
     }
 

@@ -15,6 +15,8 @@ mod protocol;
 mod retire;
 mod routing;
 mod site;
+#[cfg(test)]
+mod tests;
 
 pub use dial::DialError;
 pub use endpoint::Endpoint;
@@ -22,5 +24,5 @@ pub use lease::{Ending, Leased};
 pub use lend::{Lent, PeerMessage, Refused};
 pub use pool::{Acquired, LeaseWait, PoolState};
 pub use protocol::{Broken, Protocol};
-pub use routing::Routing;
+pub use routing::{Routing, Target};
 pub use site::{Addresses, Upstreams};

@@ -53,7 +53,7 @@ impl<P: Protocol> Permit<P> {
 
 impl<P: Protocol> Drop for Permit<P> {
     fn drop(&mut self) {
-        if self.has_left {
+        if self.has_left || self.endpoint.site.core.is_over() {
             return;
         }
         if !std::thread::panicking() {

@@ -1,6 +1,7 @@
 //! Endpoints that a reload took away. Clients that are still on one are served there to their end;
-//! after that its connections are closed. One that comes back before that goes on with its permits:
-//! the budget holds over reloads.
+//! after that its connections are closed. Its permits stay: other cores may hold more or fewer of them
+//! than their part, and may be done with it sooner or later, so that an endpoint which comes back must
+//! go on with what each core had. What is left of one that does not come back is a few hundred bytes.
 
 use std::rc::Rc;
 
@@ -18,21 +19,23 @@ pub(super) fn note<P: Protocol>(site: &Upstreams<P>, old: &[Rc<Endpoint<P>>]) {
         let mut endpoints = current.iter();
         endpoints.any(|kept| Rc::ptr_eq(kept, endpoint))
     };
-    let mut leaving = site.leaving.borrow_mut();
-    leaving.extend(old.iter().cloned());
-    leaving.retain(|endpoint| !is_back(endpoint));
+    old.iter()
+        .for_each(|endpoint| endpoint.is_current.set(false));
+    current
+        .iter()
+        .for_each(|endpoint| endpoint.is_current.set(true));
+    let mut former = site.former.borrow_mut();
+    former.extend(old.iter().cloned());
+    former.retain(|endpoint| !is_back(endpoint));
 }
 
 /// Closes what nobody uses any more.
 pub(super) fn look<P: Protocol>(site: &Upstreams<P>) {
-    let leaving = site.leaving.take();
-    let left = leaving.into_iter().filter(|endpoint| !is_over(endpoint));
-    let left: Vec<_> = left.collect();
-    site.leaving.borrow_mut().extend(left);
+    let former = site.former.borrow().clone();
+    former.iter().for_each(clear);
 }
 
-fn is_over<P: Protocol>(endpoint: &Rc<Endpoint<P>>) -> bool {
-    endpoint.sweep();
+fn clear<P: Protocol>(endpoint: &Rc<Endpoint<P>>) {
     let mut idle = Vec::new();
     // A pool that only its endpoint knows has no clients.
     endpoint.pools.borrow_mut().retain(|pool| {
@@ -49,9 +52,4 @@ fn is_over<P: Protocol>(endpoint: &Rc<Endpoint<P>>) -> bool {
         dial::close(endpoint, *connection, CloseReason::PoolReclaimed);
     }
     endpoint.gauge();
-    let is_over = endpoint.pools.borrow().is_empty() && endpoint.permits.borrow().in_use() == 0;
-    if is_over {
-        endpoint.metrics.permits.set(0);
-    }
-    is_over
 }

@@ -5,10 +5,19 @@ use std::rc::Rc;
 
 use super::endpoint::Endpoint;
 use super::protocol::Protocol;
-use crate::base::ident::{EndpointId, PlacementId, TenantId};
+use crate::base::ident::{EndpointIndex, PlacementId, TenantId};
 use crate::config::{EndpointRole, Snapshot};
 use crate::core::Core;
 use crate::route::{Candidate, Role, RouteTable, Wanted, choose};
+
+/// What a lease is to be of. The endpoint is chosen for each lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where the data is.
+    pub placement: PlacementId,
+    /// What the endpoint has to be.
+    pub wanted: Wanted,
+}
 
 /// Tenant → placement → endpoint.
 pub struct Routing<P: Protocol> {
@@ -42,25 +51,25 @@ impl<P: Protocol> Routing<P> {
         self.table.placement_of(tenant)
     }
 
-    /// A primary of a placement: a usable one if there is any, else one to wait for. `None` when the
-    /// placement has no primary at all.
-    pub fn pick(&self, core: &Core, placement: PlacementId) -> Option<Rc<Endpoint<P>>> {
+    /// An endpoint for a lease of `target`: a usable one if there is any, else one to wait for. `None`
+    /// when the placement has none of that role at all.
+    pub fn pick(&self, core: &Core, target: Target) -> Option<Rc<Endpoint<P>>> {
         let now = core.net.now();
-        let candidates = self.table.endpoints(placement);
+        let candidates = self.table.endpoints(target.placement);
         let is_usable = |id| self.endpoint(id).is_some_and(|found| found.is_usable(now));
         let load = |id| self.endpoint(id).map_or(0, |found| found.leased.get());
         let prng = &mut core.prng.borrow_mut();
-        let chosen = choose(candidates, Wanted::Primary, is_usable, load, prng)
-            .or_else(|| choose(candidates, Wanted::Primary, |_| true, load, prng))?;
+        let chosen = choose(candidates, target.wanted, is_usable, load, prng)
+            .or_else(|| choose(candidates, target.wanted, |_| true, load, prng))?;
         self.endpoint(chosen).cloned()
     }
 
-    fn endpoint(&self, id: EndpointId) -> Option<&Rc<Endpoint<P>>> {
+    fn endpoint(&self, id: EndpointIndex) -> Option<&Rc<Endpoint<P>>> {
         self.endpoints.get(usize::try_from(id.0).ok()?)
     }
 }
 
-fn candidate(snapshot: &Snapshot, id: EndpointId) -> Option<Candidate> {
+fn candidate(snapshot: &Snapshot, id: EndpointIndex) -> Option<Candidate> {
     let endpoint = snapshot.endpoint(id)?;
     let zone = &snapshot.node.zone;
     Some(Candidate {

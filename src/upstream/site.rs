@@ -11,7 +11,7 @@ use super::protocol::{Broken, Protocol};
 use super::retire;
 use super::routing::Routing;
 use crate::base::clock::Deadline;
-use crate::base::ident::{CoreId, EndpointId};
+use crate::base::ident::{CoreId, EndpointIndex, EndpointName};
 use crate::config::Snapshot;
 use crate::core::Core;
 use crate::net::SocketOptions;
@@ -29,7 +29,7 @@ pub struct Addresses {
 
 impl Addresses {
     /// The addresses of `endpoint`, in the resolver's order.
-    pub fn of(&self, endpoint: EndpointId) -> &[SocketAddr] {
+    pub fn of(&self, endpoint: EndpointIndex) -> &[SocketAddr] {
         usize::try_from(endpoint.0)
             .ok()
             .and_then(|index| self.by_endpoint.get(index))
@@ -59,7 +59,7 @@ impl DialLimits {
 }
 
 /// Sends a message to the same part of another core.
-pub type Post<P> = Box<dyn Fn(CoreId, PeerMessage<P>) -> Result<(), Refused<P>>>;
+pub type Post<P> = Box<dyn Fn(CoreId, PeerMessage<P>) -> Result<(), Box<Refused<P>>>>;
 
 /// One core's connections to all endpoints that speak `P`.
 pub struct Upstreams<P: Protocol> {
@@ -71,8 +71,9 @@ pub struct Upstreams<P: Protocol> {
     pub(super) limits: RefCell<DialLimits>,
     /// Of the current configuration, in its order.
     pub(super) current: RefCell<Vec<Rc<Endpoint<P>>>>,
-    /// Endpoints that a reload took away, while anything is left of them.
-    pub(super) leaving: RefCell<Vec<Rc<Endpoint<P>>>>,
+    /// Endpoints that a reload took away: clients may still be on them, and their permits stay what they
+    /// are until they come back.
+    pub(super) former: RefCell<Vec<Rc<Endpoint<P>>>>,
 }
 
 /// What a look at all endpoints has found.
@@ -95,7 +96,7 @@ impl<P: Protocol> Upstreams<P> {
             post,
             limits: RefCell::new(DialLimits::of(snapshot)),
             current: RefCell::default(),
-            leaving: RefCell::default(),
+            former: RefCell::default(),
         })
     }
 
@@ -108,7 +109,7 @@ impl<P: Protocol> Upstreams<P> {
     ) -> Routing<P> {
         *self.limits.borrow_mut() = DialLimits::of(snapshot);
         let mut known = self.current.borrow().clone();
-        known.extend(self.leaving.borrow().iter().cloned());
+        known.extend(self.former.borrow().iter().cloned());
         let endpoints = self.endpoints(snapshot, addresses, metrics, &known);
         let old = self.current.replace(endpoints.clone());
         retire::note(self, &old);
@@ -133,26 +134,26 @@ impl<P: Protocol> Upstreams<P> {
             let Some(placement) = snapshot.placement(endpoint.placement) else {
                 continue;
             };
-            let address = endpoint.address();
-            // The same on every core and in every generation, whatever the order in the file.
-            let label = format!("{}/{address}", placement.name);
-            let id = EndpointId(xxhash_rust::xxh32::xxh32(label.as_bytes(), 0));
-            let resolved = addresses.of(EndpointId(index)).to_vec();
-            if let Some(kept) = known.iter().find(|kept| kept.id == id) {
+            let name = EndpointName {
+                placement: placement.name.as_str().into(),
+                address: endpoint.address().into(),
+            };
+            let resolved = addresses.of(EndpointIndex(index)).to_vec();
+            if let Some(kept) = known.iter().find(|kept| kept.name == name) {
                 *kept.addresses.borrow_mut() = resolved;
                 let before = kept.budget.replace(endpoint.budget);
                 kept.permits.borrow_mut().resize(before, endpoint.budget);
+                kept.show_permits();
                 endpoints.push(Rc::clone(kept));
                 continue;
             }
             let seed = EndpointSeed {
-                id,
-                name: address.as_str().into(),
+                metrics: metrics.endpoint(&name.placement, &name.address),
+                name,
                 addresses: resolved,
                 socket: SocketOptions::from(&placement.socket),
                 budget: endpoint.budget,
                 limits,
-                metrics: metrics.endpoint(&placement.name, &address),
             };
             endpoints.push(Endpoint::new(self, seed));
         }
@@ -182,27 +183,30 @@ impl<P: Protocol> Upstreams<P> {
     /// Other addresses for endpoints of the current configuration.
     pub fn set_addresses(&self, addresses: &Addresses) {
         for (endpoint, index) in self.current.borrow().iter().zip(0_u32..) {
-            *endpoint.addresses.borrow_mut() = addresses.of(EndpointId(index)).to_vec();
+            *endpoint.addresses.borrow_mut() = addresses.of(EndpointIndex(index)).to_vec();
         }
         self.core.kick();
     }
 
     /// A message of another core's endpoints.
     pub fn on_message(self: &Rc<Self>, message: PeerMessage<P>) {
+        let name = match &message {
+            PeerMessage::Permit(message) => &message.endpoint,
+            PeerMessage::Lent(lent) => &lent.endpoint,
+        };
+        let Some(endpoint) = self.known(name) else {
+            return lend::send_back(self, message);
+        };
         match message {
-            PeerMessage::Permit(message) => {
-                if let Some(endpoint) = self.known(message.endpoint) {
-                    endpoint.on_permit(message);
-                }
-            }
-            PeerMessage::Lent(lent) => lend::take_over(self, *lent),
+            PeerMessage::Permit(message) => endpoint.on_permit(message),
+            PeerMessage::Lent(lent) => lend::take_over(endpoint, *lent),
         }
     }
 
-    fn known(&self, id: EndpointId) -> Option<Rc<Endpoint<P>>> {
-        let (current, leaving) = (self.current.borrow(), self.leaving.borrow());
-        let mut endpoints = current.iter().chain(leaving.iter());
-        endpoints.find(|endpoint| endpoint.id == id).cloned()
+    fn known(&self, name: &EndpointName) -> Option<Rc<Endpoint<P>>> {
+        let (current, former) = (self.current.borrow(), self.former.borrow());
+        let mut endpoints = current.iter().chain(former.iter());
+        endpoints.find(|endpoint| endpoint.name == *name).cloned()
     }
 
     /// Looks after pools, waiters and permits.
@@ -213,8 +217,9 @@ impl<P: Protocol> Upstreams<P> {
             next: Deadline::NEVER,
         };
         self.tell_others();
-        let current = self.current.borrow().clone();
-        for endpoint in &current {
+        let mut endpoints = self.current.borrow().clone();
+        endpoints.extend(self.former.borrow().iter().cloned());
+        for endpoint in &endpoints {
             look.is_busy |= endpoint.sweep();
             look.is_reaping |= endpoint.is_reaping();
             look.next = look.next.min(endpoint.next_look(self.core.net.now()));
@@ -225,8 +230,8 @@ impl<P: Protocol> Upstreams<P> {
 
     /// Brings the metrics up to date.
     pub fn gauge(&self) {
-        let (current, leaving) = (self.current.borrow(), self.leaving.borrow());
-        for endpoint in current.iter().chain(leaving.iter()) {
+        let (current, former) = (self.current.borrow(), self.former.borrow());
+        for endpoint in current.iter().chain(former.iter()) {
             endpoint.gauge();
         }
     }

@@ -100,6 +100,14 @@ impl Gateway {
         Client::connect(&self.login()).unwrap_or_else(|error| panic!("{error}:\n{}", self.log()))
     }
 
+    /// A client of user `a` whose session is on this core: it is in the highest byte of the
+    /// connection's id. The kernel spreads clients over cores, so that some are let go again.
+    pub fn client_on(&self, core: u32) -> Client {
+        let mut clients = (0..500).map(|_| self.client());
+        let found = clients.find(|client| client.thread_id >> 24 == core);
+        found.unwrap_or_else(|| panic!("no client on core {core}"))
+    }
+
     /// The MySQL listener's port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.ports.mysql

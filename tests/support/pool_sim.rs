@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ringgate::base::{
     clock::{Deadline, Now},
-    ident::{CoreId, EndpointId},
+    ident::{CoreId, EndpointName},
     prng::Prng,
 };
 use ringgate::pool::{
@@ -122,7 +122,10 @@ impl Sim {
         });
         let cores = (0..shape.cores).map(|core| CoreSim {
             permits: Permits::new(
-                EndpointId(3),
+                EndpointName {
+                    placement: "shard".into(),
+                    address: "127.0.0.1:3306".into(),
+                },
                 CoreId(core),
                 shape.cores,
                 shape.budget,

@@ -9,11 +9,13 @@ use super::world::{Replica, World};
 use crate::base::codes::Event;
 use crate::base::ident::{PlacementId, TenantId};
 use crate::pool::Key;
+use crate::route::Wanted;
 use crate::session::mysql::connect::ConnectConfig;
 use crate::session::mysql::conversation::Limits;
 use crate::session::mysql::downstream::Session;
 use crate::session::mysql::login::LoginResult;
 use crate::telemetry::metrics::ExchangeSeries;
+use crate::upstream::Target;
 use crate::wire::mysql::flags::caps;
 
 /// Set in [`Key::capabilities`] for connections that were never in a schema: a session without one
@@ -131,15 +133,17 @@ impl Place {
                 statements_max: usize::try_from(pools.statements_max).unwrap_or(usize::MAX),
             })
         };
-        let endpoint = self.replica.routing.pick(&world.core, self.placement)?;
+        let target = primary_of(self.placement);
+        let endpoint = self.replica.routing.pick(&world.core, target)?;
         let key = with_schema(&key, session.vector().schema().is_some());
         let pool = endpoint.pool(&key, login);
         Some(Admitted {
             connection_id,
             tenant: self.tenant,
-            placement: self.placement,
+            target,
             replica: self.replica,
             pool,
+            left_at: None,
             metrics: self.metrics,
             door: self.door,
         })
@@ -151,10 +155,12 @@ impl Place {
 pub(super) struct Admitted {
     pub(super) connection_id: u32,
     pub(super) tenant: TenantId,
-    placement: PlacementId,
+    target: Target,
     pub(super) replica: Rc<Replica>,
-    /// The pool of the current lease, or of the next one.
+    /// The pool of the current lease, or of the last one.
     pub(super) pool: Rc<PoolState>,
+    /// Where the session has left something on a connection that it may still read.
+    pub(super) left_at: Option<Rc<PoolState>>,
     pub(super) metrics: Rc<ExchangeSeries>,
     pub(super) door: Rc<Door>,
 }
@@ -178,21 +184,26 @@ impl Admitted {
         }
     }
 
-    /// The pool for the session's next lease: of the newest snapshot, at a usable endpoint. `None`
-    /// if there is none.
+    /// The pool for the session's next lease: of the newest snapshot, at an endpoint that is chosen for
+    /// this lease; with `prefer_last` where the session has left what it reads now. `None` if there is
+    /// none.
     pub(super) fn pool_now(
         &mut self,
         world: &Rc<World>,
         session: &Session,
+        prefer_last: bool,
     ) -> Option<Rc<PoolState>> {
         if world.generation() != self.replica.generation {
             self.follow(world);
         }
-        if !self.pool.endpoint.is_usable(world.net().now())
-            && let Some(other) = self.replica.routing.pick(&world.core, self.placement)
-            && !Rc::ptr_eq(&other, &self.pool.endpoint)
-        {
-            self.pool = self.same_pool_at(&other, &self.pool.key);
+        let left_at = self.left_at.as_ref().filter(|_| prefer_last);
+        if let Some(left_at) = left_at.filter(|pool| pool.endpoint.is_usable(world.net().now())) {
+            self.pool = Rc::clone(left_at);
+        } else {
+            let endpoint = self.replica.routing.pick(&world.core, self.target)?;
+            if !Rc::ptr_eq(&endpoint, &self.pool.endpoint) {
+                self.pool = self.same_pool_at(&endpoint, &self.pool.key);
+            }
         }
         let has_schema = session.vector().schema().is_some();
         Some(
@@ -232,7 +243,8 @@ impl Admitted {
         let Some(upstream) = replica.snapshot.upstream(tenant, placement) else {
             return;
         };
-        let Some(endpoint) = replica.routing.pick(&world.core, placement) else {
+        let target = primary_of(placement);
+        let Some(endpoint) = replica.routing.pick(&world.core, target) else {
             return;
         };
         let Some(name) = replica
@@ -256,8 +268,21 @@ impl Admitted {
         });
         self.metrics = world.metrics.exchanges(&self.door.name, &name);
         self.tenant = tenant;
-        self.placement = placement;
+        self.target = target;
+        // What was left under another account or at another placement is out of reach.
+        self.left_at = self.left_at.take().filter(|left_at| {
+            let at = &left_at.endpoint.name.placement;
+            *at == self.pool.endpoint.name.placement && left_at.key == self.pool.key
+        });
         self.replica = replica;
+    }
+}
+
+/// What sessions lease.
+fn primary_of(placement: PlacementId) -> Target {
+    Target {
+        placement,
+        wanted: Wanted::Primary,
     }
 }
 

@@ -152,7 +152,7 @@ impl<F: Front> Client<F> {
                 Warn,
                 "exchange failed",
                 client = self.admitted.connection_id,
-                endpoint = self.admitted.pool.endpoint.name,
+                endpoint = self.admitted.pool.endpoint.name.address,
                 fault = format_args!("{fault:?}"),
             );
         }
@@ -169,10 +169,18 @@ impl<F: Front> Client<F> {
         if connection.stream.is_disturbed() || !connection.session.is_idle() {
             return lease.end(Ending::Discard(CloseReason::UpstreamLost));
         }
-        let Some(pool) = self.admitted.pool_for(connection.session.has_schema()) else {
+        let owner = self.conversation.session().owner();
+        let is_left = connection.session.holds_for(owner);
+        let moved = self.admitted.pool_for(connection.session.has_schema());
+        if let Some(pool) = &moved {
+            self.admitted.pool = Rc::clone(pool);
+        }
+        if is_left {
+            self.admitted.left_at = Some(Rc::clone(&self.admitted.pool));
+        }
+        let Some(pool) = moved else {
             return lease.end(Ending::Return);
         };
-        self.admitted.pool = Rc::clone(&pool);
         lease.end(Ending::Move(pool));
     }
 

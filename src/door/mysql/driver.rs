@@ -342,7 +342,8 @@ impl<F: Front> Client<F> {
     fn acquire(&mut self, wish: Wish) -> Option<Input<'static>> {
         let world = Rc::clone(&self.world);
         let session = self.conversation.session();
-        let Some(pool) = self.admitted.pool_now(&world, session) else {
+        let pool = self.admitted.pool_now(&world, session, wish.prefers_last);
+        let Some(pool) = pool else {
             return Some(Input::Refused(Event::NoEndpoint));
         };
         self.admitted.pool = Rc::clone(&pool);

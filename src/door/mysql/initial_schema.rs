@@ -75,7 +75,9 @@ impl<F: Front> Client<F> {
         let entered = self.enter_schema(accepted.is_some()).await?;
         Ok(match entered {
             Entered::Yes => {
-                self.world.remember_schema(mark, self.now());
+                // By the endpoint that was chosen for it.
+                let now = self.now();
+                self.world.remember_schema(self.schema_mark(), now);
                 Entered::Yes
             }
             Entered::Unknown(_) | Entered::Lost if accepted.is_some() => Entered::Yes,
@@ -88,7 +90,8 @@ impl<F: Front> Client<F> {
     fn schema_mark(&self) -> u64 {
         let pool = &self.admitted.pool;
         let names = [
-            pool.endpoint.name.as_bytes(),
+            pool.endpoint.name.placement.as_bytes(),
+            pool.endpoint.name.address.as_bytes(),
             pool.key.user.as_bytes(),
             self.conversation
                 .session()

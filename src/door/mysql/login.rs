@@ -284,22 +284,14 @@ impl Entry {
         let Some(key) = self.world.server_key.get() else {
             return RsaOutcome::Refuted;
         };
-        let job = self.world.core.new_job();
-        let submitted = self
-            .world
-            .core
-            .jobs
-            .submit(self.world.core.id, job, move || work.run(&key));
-        if submitted.is_err() {
+        let Ok(mut job) = self.world.core.begin_job(move || work.run(&key)) else {
             return RsaOutcome::Refuted;
-        }
-        let outcome = poll_fn(|cx| match self.world.core.poll_job(job, cx) {
+        };
+        let outcome = poll_fn(|cx| match job.poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(outcome),
             Poll::Pending => self.timer.poll(cx).map(|()| None),
         });
-        let outcome = outcome.await;
-        let outcome = outcome.and_then(|outcome| outcome.downcast::<RsaOutcome>().ok());
-        outcome.map_or(RsaOutcome::Refuted, |outcome| *outcome)
+        outcome.await.unwrap_or(RsaOutcome::Refuted)
     }
 
     /// Keeps what a full login proved, so that the account's next login is a fast one.

@@ -2,25 +2,25 @@
 //! need it. Logins wait for it, because it takes as long as some hundred of them.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
-use super::world::World;
 use crate::base::credential::Verifier;
-use crate::core::jobs::JobDone;
+use crate::config::Snapshot;
+use crate::core::Core;
+use crate::net;
 use crate::wire::mysql::rsa::ServerKey;
 
 static KEY: OnceLock<Option<Arc<ServerKey>>> = OnceLock::new();
-
-/// What a job has made; nothing if the operating system gave no randomness.
-struct Made(Option<Arc<ServerKey>>);
 
 /// One core's hold on the key.
 #[derive(Default)]
 pub(super) struct KeySlot {
     key: RefCell<Option<Arc<ServerKey>>>,
-    /// The job that makes it.
-    job: Cell<Option<u64>>,
+    /// It is being made.
+    is_coming: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -32,7 +32,7 @@ impl KeySlot {
 
     /// Ready when no key is being made.
     pub(super) fn poll_settled(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.job.get().is_none() {
+        if !self.is_coming.get() {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.borrow_mut();
@@ -42,44 +42,34 @@ impl KeySlot {
         Poll::Pending
     }
 
-    /// Takes a job's outcome, if it was this one's; gives it back otherwise.
-    pub(super) fn take(&self, done: JobDone) -> Option<JobDone> {
-        if self.job.get() != Some(done.job) {
-            return Some(done);
-        }
-        let made = done
-            .outcome
-            .and_then(|outcome| outcome.downcast::<Made>().ok());
-        *self.key.borrow_mut() = made.and_then(|made| made.0);
-        self.settle();
-        None
-    }
-
-    fn settle(&self) {
-        self.job.set(None);
+    fn settle(&self, key: Option<Arc<ServerKey>>) {
+        *self.key.borrow_mut() = key;
+        self.is_coming.set(false);
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
 
-/// Has the key made if an account of the current snapshot needs it and there is none.
-pub(super) fn prepare(world: &World) {
-    let slot = &world.server_key;
-    let replica = world.replica();
-    let mut users = replica.snapshot.users.list().iter();
+/// Has the key made if an account of this snapshot needs it and there is none.
+pub(super) fn prepare(core: &Core, slot: &Rc<KeySlot>, snapshot: &Snapshot) {
+    let mut users = snapshot.users.list().iter();
     let is_needed = users.any(|user| matches!(user.verifier, Verifier::Salted(_)));
-    if !is_needed || slot.key.borrow().is_some() || slot.job.get().is_some() {
+    if !is_needed || slot.key.borrow().is_some() || slot.is_coming.get() {
         return;
     }
-    let job = world.core.new_job();
-    slot.job.set(Some(job));
     let make = || {
-        Made(
-            KEY.get_or_init(|| ServerKey::generate().ok().map(Arc::new))
-                .clone(),
-        )
+        KEY.get_or_init(|| ServerKey::generate().ok().map(Arc::new))
+            .clone()
     };
-    if world.core.jobs.submit(world.core.id, job, make).is_err() {
+    let Ok(mut job) = core.begin_job(make) else {
         crate::log!(Error, "no RSA key: too many jobs wait");
-        slot.settle();
-    }
+        return;
+    };
+    slot.is_coming.set(true);
+    let slot = Rc::clone(slot);
+    net::spawn("server key", async move {
+        // Nothing if the operating system gave no randomness.
+        let made = poll_fn(|cx| job.poll(cx)).await;
+        slot.settle(made.flatten());
+    })
+    .detach();
 }

@@ -13,7 +13,6 @@ use super::upstream::Mysql;
 use crate::base::clock::Now;
 use crate::base::credential::Verifier;
 use crate::config::Snapshot;
-use crate::core::jobs::JobDone;
 use crate::core::{Core, Drain};
 use crate::net::Net;
 use crate::session::mysql::output::Output;
@@ -46,7 +45,7 @@ pub(in super::super) struct World {
     replica: RefCell<Rc<Replica>>,
     pub(super) scratch: RefCell<Scratch>,
     pub(super) server_version: RefCell<Arc<str>>,
-    pub(super) server_key: KeySlot,
+    pub(super) server_key: Rc<KeySlot>,
     /// Stage-2 hashes learnt in full logins, by user name, with the stored verifier they belong to.
     pub(super) learnt: RefCell<HashMap<Vec<u8>, (Verifier, Verifier), FixedState>>,
     schemas: RefCell<HashMap<u64, Now, FixedState>>,
@@ -82,12 +81,12 @@ impl World {
             replica: RefCell::new(replica),
             scratch: RefCell::default(),
             server_version: RefCell::new(version),
-            server_key: KeySlot::default(),
+            server_key: Rc::default(),
             learnt: RefCell::default(),
             schemas: RefCell::default(),
             vectors: RefCell::default(),
         });
-        server_key::prepare(&world);
+        server_key::prepare(core, &world.server_key, snapshot);
         world
     }
 
@@ -105,7 +104,7 @@ impl World {
         let deadlines = &snapshot.deadlines;
         self.net()
             .set_patience(deadlines.linger, deadlines.write_stall);
-        server_key::prepare(self);
+        server_key::prepare(&self.core, &self.server_key, snapshot);
         self.core.kick();
     }
 
@@ -120,13 +119,6 @@ impl World {
     pub(in super::super) fn learn_version(&self, version: Arc<str>) {
         if self.replica().snapshot.node.server_version.is_none() {
             *self.server_version.borrow_mut() = version;
-        }
-    }
-
-    /// A job of the helper thread has ended.
-    pub(in super::super) fn on_job(&self, done: JobDone) {
-        if let Some(done) = self.server_key.take(done) {
-            self.core.job_done(done);
         }
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use ringgate::base::clock::{Deadline, Now};
 use ringgate::base::close::CloseReason;
-use ringgate::base::ident::{CoreId, EndpointId};
+use ringgate::base::ident::{CoreId, EndpointName};
 use ringgate::base::prng::Prng;
 use ringgate::pool::{
     Demand, Effect, Ended, Key, Lease, LeaseEnd, OnReturn, Patience, Permits, Pool, PoolLimits,
@@ -401,7 +401,11 @@ impl Site {
 
 fn permits(links_max: usize) -> Permits {
     let budget = u32::try_from(links_max).unwrap();
-    Permits::new(EndpointId(1), CoreId(0), 1, budget, Patience::default())
+    let name = EndpointName {
+        placement: "shard".into(),
+        address: "server".into(),
+    };
+    Permits::new(name, CoreId(0), 1, budget, Patience::default())
 }
 
 /// What the pools need, as the product's endpoints work it out.

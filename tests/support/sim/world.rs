@@ -342,7 +342,7 @@ impl World {
             .is_some_and(|request| request.prepares.is_some());
         match client.driver.stage() {
             "leasing" | "settling" | "streaming" => {}
-            "ahead" | "replying" if !(prepares && !client.driver.reply.is_empty()) => {}
+            "ahead" | "replying" if !prepares || client.driver.reply.is_empty() => {}
             _ => return,
         }
         client.driver.pass_deadline(&mut self.site);

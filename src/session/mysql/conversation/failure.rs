@@ -214,7 +214,9 @@ impl Conversation {
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
                 let is_answered = self.note_sequence(io) || self.has_answered;
                 self.discard(reason, io);
-                if is_answered || self.was_pinned || self.again.is_empty() {
+                // Once: what is in `again` has been sent twice then.
+                let may_repeat = self.kept != Kept::Again && !self.again.is_empty();
+                if is_answered || self.was_pinned || !may_repeat {
                     let failure = self.lost(is_answered, reason);
                     return self.fail(failure, io);
                 }

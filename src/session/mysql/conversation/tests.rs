@@ -1,1 +1,503 @@
+//! Tests of conversations over a connection whose server says what a test tells it to: what the
+//! simulation does not decide by a rule of its own, each in its smallest form.
 
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Action, Conversation, Entered, Input, Io, Limits, Notes};
+use crate::base::clock::{Deadline, Now};
+use crate::base::close::CloseReason;
+use crate::base::codes::Event;
+use crate::base::drain::Drain;
+use crate::session::mysql::downstream::{Session, SessionFacts};
+use crate::session::mysql::output::{Output, Span};
+use crate::session::mysql::state::Vector;
+use crate::session::mysql::statements::Texts;
+use crate::session::mysql::upstream::{LoginFacts, Upstream};
+use crate::wire::mysql::command::encode_text_command;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::{caps, com, status};
+use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
+
+const CAPABILITIES: u32 = caps::PROTOCOL_41 | caps::DEPRECATE_EOF;
+const LIMITS: Limits = Limits {
+    pool_wait: Duration::from_secs(3),
+    statement: Some(Duration::from_secs(100)),
+    write_stall: Duration::from_secs(60),
+    idle_client: Some(Duration::from_secs(600)),
+};
+
+fn seconds(seconds: u64) -> Now {
+    Now(seconds * 1_000_000_000)
+}
+
+fn until(seconds: u64) -> Deadline {
+    Deadline(seconds * 1_000_000_000)
+}
+
+/// A conversation with all that a driver has.
+struct Talk {
+    conversation: Conversation,
+    held: Option<Upstream>,
+    texts: Texts,
+    unread: Vec<u8>,
+    now: Now,
+    drain: Drain,
+    /// What the client, and the server, were sent.
+    down: Vec<u8>,
+    up: Vec<u8>,
+    notes: Notes,
+}
+
+impl Talk {
+    fn new() -> Self {
+        Self::in_schema(b"")
+    }
+
+    fn in_schema(schema: &[u8]) -> Self {
+        let session = Session::new(SessionFacts {
+            owner: 7,
+            capabilities: CAPABILITIES,
+            vector: Rc::new(Vector::default().with_schema(schema)),
+            statements_max: 9,
+            settled: Rc::default(),
+        });
+        Self {
+            conversation: Conversation::new(session, 7, Now(0)),
+            held: None,
+            texts: Texts::default(),
+            unread: Vec::new(),
+            now: Now(0),
+            drain: Drain::Serving,
+            down: Vec::new(),
+            up: Vec::new(),
+            notes: Notes::default(),
+        }
+    }
+
+    /// One step, as a driver takes it.
+    fn step(&mut self, input: Input<'_>) -> Action {
+        let (mut down, mut up) = (Output::default(), Output::default());
+        self.notes = Notes::default();
+        let mut io = Io {
+            now: self.now,
+            unread: &mut self.unread,
+            used: 0,
+            held: self.held.as_mut(),
+            texts: &mut self.texts,
+            down: &mut down,
+            up: &mut up,
+            notes: &mut self.notes,
+            limits: &LIMITS,
+            drain: self.drain,
+        };
+        let (action, reply) = match input {
+            Input::Reply(reply) => {
+                let action = self.conversation.step(Input::Reply(reply), &mut io);
+                (action, reply.to_vec())
+            }
+            input => (self.conversation.step(input, &mut io), Vec::new()),
+        };
+        let used = io.used;
+        gather(&up, &self.unread, &mut self.up);
+        gather(&down, &reply, &mut self.down);
+        self.unread.drain(..used);
+        action
+    }
+
+    /// Steps on with what the action asks for that needs no peer.
+    fn go(&mut self, input: Input<'_>) -> Action {
+        let mut action = self.step(input);
+        loop {
+            action = match action {
+                Action::Go => self.step(Input::Go),
+                Action::Return => {
+                    self.held = None;
+                    self.step(Input::Go)
+                }
+                Action::Discard(_) | Action::Abandon(_) => {
+                    self.held = None;
+                    self.step(Input::Go)
+                }
+                action => return action,
+            };
+        }
+    }
+
+    /// The client sends a text statement; a connection is leased at once.
+    fn ask(&mut self, sql: &str) {
+        self.unread.extend(query(sql));
+        assert!(matches!(self.go(Input::Go), Action::Lease(_)), "{sql}");
+        self.lease();
+    }
+
+    fn lease(&mut self) {
+        self.held = Some(upstream());
+        let action = self.go(Input::Leased { has_waited: false });
+        assert!(matches!(action, Action::Wait), "{action:?}");
+    }
+
+    fn reply(&mut self, mut reply: Vec<u8>) -> Action {
+        self.go(Input::Reply(&mut reply))
+    }
+
+    /// The reason words of the gateway's own errors that the client was sent.
+    fn said(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.down);
+        let words = text.split("[ringgate ").skip(1);
+        let reasons = words.filter_map(|word| word.split(' ').next());
+        reasons.map(str::to_owned).collect()
+    }
+}
+
+fn gather(out: &Output, input: &[u8], to: &mut Vec<u8>) {
+    for span in out.spans() {
+        match span {
+            Span::Own(range) => to.extend_from_slice(&out.own()[range.clone()]),
+            Span::Input(range) => to.extend_from_slice(&input[range.clone()]),
+        }
+    }
+}
+
+fn upstream() -> Upstream {
+    Upstream::new(LoginFacts {
+        thread_id: 1,
+        deprecates_eof: true,
+        vector: Rc::new(Vector::default()),
+        statements_max: 2,
+    })
+}
+
+fn query(sql: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    packet(&mut out, 0, |out| {
+        encode_text_command(out, com::QUERY, sql.as_bytes());
+    });
+    out
+}
+
+fn ok(status: u16) -> Vec<u8> {
+    let mut out = Vec::new();
+    let ok = OkPacket {
+        status,
+        ..OkPacket::default()
+    };
+    packet(&mut out, 1, |out| encode_ok(out, CAPABILITIES, &ok));
+    out
+}
+
+fn closes(action: &Action, expect: CloseReason, cut: bool) -> bool {
+    matches!(action, Action::Close { reason, is_cut } if *reason == expect && *is_cut == cut)
+}
+
+#[test]
+fn a_statement_goes_up_and_its_reply_comes_down_as_they_are() {
+    let mut talk = Talk::new();
+    talk.ask("SELECT 1");
+    assert_eq!(talk.up, query("SELECT 1"));
+    let answer = ok(status::AUTOCOMMIT);
+    let (head, tail) = answer.split_at(5);
+    assert!(matches!(talk.reply(head.to_vec()), Action::Wait));
+    assert!(matches!(talk.reply(tail.to_vec()), Action::Wait));
+    assert_eq!(talk.down, answer);
+    assert!(talk.held.is_none(), "returned");
+}
+
+#[test]
+fn a_kept_lease_stays_until_its_transaction_ends() {
+    let mut talk = Talk::new();
+    talk.ask("BEGIN");
+    let in_transaction = status::AUTOCOMMIT | status::IN_TRANS;
+    assert!(matches!(talk.reply(ok(in_transaction)), Action::Wait));
+    assert!(talk.held.is_some(), "kept");
+    talk.unread.extend(query("COMMIT"));
+    assert!(matches!(talk.go(Input::Go), Action::Wait), "no new lease");
+    talk.reply(ok(status::AUTOCOMMIT));
+    assert!(talk.held.is_none());
+}
+
+#[test]
+fn only_a_read_without_an_answer_is_repeated_and_only_where_nothing_is_kept() {
+    for (sql, prefix, is_repeated) in [
+        ("SELECT 1", 0, true),
+        ("SELECT 1", 5, false),
+        ("INSERT INTO t VALUES (1)", 0, false),
+    ] {
+        let mut talk = Talk::new();
+        talk.ask(sql);
+        let sent = talk.up.len();
+        let rows = b"\x01\0\0\x01\x01".get(..prefix).unwrap_or_default();
+        talk.reply(rows.to_vec());
+        let action = talk.go(Input::UpstreamGone);
+        assert_eq!(matches!(action, Action::Lease(_)), is_repeated, "{sql}");
+        if is_repeated {
+            talk.lease();
+            assert_eq!(talk.up[sent..], query(sql)[..]);
+            // Once: the second loss is told.
+            talk.go(Input::UpstreamGone);
+        }
+        let expect = if prefix > 0 {
+            "session_lost"
+        } else {
+            "outcome_unknown"
+        };
+        assert_eq!(talk.said(), [expect], "{sql}");
+    }
+}
+
+#[test]
+fn a_reply_that_ends_in_the_middle_of_a_packet_is_cut() {
+    let mut talk = Talk::new();
+    talk.ask("SELECT 1");
+    talk.reply(b"\x01\0\0\x01\x01\x20\0\0\x02\x03de".to_vec());
+    let action = talk.go(Input::UpstreamGone);
+    assert!(
+        closes(&action, CloseReason::UpstreamLost, true),
+        "{action:?}"
+    );
+    assert!(talk.said().is_empty());
+}
+
+#[test]
+fn waits_end_at_their_deadlines_and_are_told() {
+    let mut talk = Talk::new();
+    talk.now = seconds(10);
+    talk.unread = query("SELECT 1");
+    assert!(matches!(talk.go(Input::Go), Action::Lease(wish) if wish.until == until(13)));
+    talk.now = seconds(13);
+    talk.go(Input::Deadline { is_wanted: false });
+    assert_eq!(talk.said(), ["pool_wait"]);
+    talk.ask("SELECT 2");
+    assert_eq!(talk.conversation.deadline(&LIMITS), until(113));
+    talk.now = seconds(113);
+    talk.go(Input::Deadline { is_wanted: false });
+    assert_eq!(talk.said(), ["pool_wait", "statement_deadline"]);
+    // A client that says nothing more.
+    assert_eq!(talk.conversation.deadline(&LIMITS), until(713));
+    talk.now = seconds(713);
+    let action = talk.go(Input::Deadline { is_wanted: false });
+    assert!(
+        closes(&action, CloseReason::ClientIdle, false),
+        "{action:?}"
+    );
+}
+
+#[test]
+fn a_deadline_that_is_not_over_changes_nothing() {
+    let mut talk = Talk::new();
+    talk.ask("SELECT 1");
+    let before = talk.conversation.deadline(&LIMITS);
+    assert!(matches!(
+        talk.go(Input::Deadline { is_wanted: true }),
+        Action::Wait
+    ));
+    assert_eq!(talk.conversation.deadline(&LIMITS), before);
+    assert!(talk.held.is_some() && talk.down.is_empty());
+}
+
+#[test]
+fn a_client_that_has_closed_its_side_has_half_a_second_for_what_runs() {
+    let mut talk = Talk::new();
+    talk.now = seconds(1);
+    talk.ask("SELECT 1");
+    talk.go(Input::Leaving);
+    let deadline = talk.conversation.deadline(&LIMITS);
+    assert_eq!(deadline, Deadline(1_500_000_000));
+    talk.now = Now(deadline.0);
+    let action = talk.go(Input::Deadline { is_wanted: false });
+    assert!(
+        closes(&action, CloseReason::ClientGone, false),
+        "{action:?}"
+    );
+    // One that has it in time is served to the end of what it has sent.
+    let mut talk = Talk::new();
+    talk.ask("SELECT 1");
+    talk.go(Input::Leaving);
+    talk.reply(ok(status::AUTOCOMMIT));
+    assert!(closes(&talk.go(Input::End), CloseReason::ClientGone, false));
+    assert_eq!(talk.down, ok(status::AUTOCOMMIT));
+}
+
+#[test]
+fn who_waits_for_a_connection_and_leaves_is_gone_at_once() {
+    let mut talk = Talk::new();
+    talk.unread = query("SELECT 1");
+    talk.go(Input::Go);
+    let action = talk.go(Input::Leaving);
+    assert!(
+        closes(&action, CloseReason::ClientGone, false),
+        "{action:?}"
+    );
+}
+
+/// A command of 128 KiB, of which the first 70,000 bytes have come.
+fn half_of_a_long_command() -> Talk {
+    let mut talk = Talk::new();
+    let whole = query(&format!("INSERT INTO t VALUES ('{}')", "x".repeat(131_072)));
+    talk.unread = whole[..70_000].to_vec();
+    assert!(matches!(talk.go(Input::Go), Action::Lease(_)));
+    talk.lease();
+    assert_eq!(talk.up, whole[..70_000]);
+    talk.unread = Vec::new();
+    talk
+}
+
+#[test]
+fn a_command_that_stops_half_way_gives_its_connection_to_those_who_wait() {
+    let mut talk = half_of_a_long_command();
+    talk.now = Now(talk.conversation.deadline(&LIMITS).0);
+    talk.go(Input::Deadline { is_wanted: false });
+    assert!(talk.held.is_some(), "nobody wants it");
+    let looked_again = talk.conversation.deadline(&LIMITS);
+    assert!(looked_again.0 > talk.now.0);
+    talk.now = Now(looked_again.0);
+    let action = talk.step(Input::Deadline { is_wanted: true });
+    // Nothing runs on the server: there is nothing to kill.
+    let expect = CloseReason::ClientStalled;
+    assert!(
+        matches!(action, Action::Abandon(reason) if reason == expect),
+        "{action:?}"
+    );
+    talk.held = None;
+    talk.go(Input::Go);
+    // Should the rest come, the client is told behind it, and kept.
+    let rest = query(&format!("INSERT INTO t VALUES ('{}')", "x".repeat(131_072)));
+    talk.unread = rest[70_000..].to_vec();
+    assert!(matches!(talk.go(Input::Go), Action::Wait));
+    assert_eq!(talk.said(), ["command_slow"]);
+    talk.ask("SELECT 1");
+}
+
+#[test]
+fn a_command_that_comes_at_a_pace_keeps_its_connection() {
+    let mut talk = half_of_a_long_command();
+    talk.now = seconds(1) /* half a second later it is looked at */;
+    talk.unread = vec![b'x'; 10_000];
+    talk.go(Input::Go);
+    talk.go(Input::Deadline { is_wanted: true });
+    assert!(talk.held.is_some() && talk.said().is_empty());
+}
+
+#[test]
+fn half_a_command_is_waited_for_no_longer_than_a_peer_that_does_not_read() {
+    let whole = query("SELECT 'a text that is cut'");
+    for talk in [half_of_a_long_command(), Talk::new()] {
+        let mut talk = talk;
+        if talk.held.is_none() {
+            talk.unread = whole[..9].to_vec();
+            talk.go(Input::Go);
+        }
+        talk.now = seconds(60);
+        let action = talk.go(Input::Deadline { is_wanted: false });
+        assert!(
+            closes(&action, CloseReason::ClientStalled, false),
+            "{action:?}"
+        );
+        assert_eq!(
+            talk.said().last().map(String::as_str),
+            Some("command_stalled")
+        );
+    }
+}
+
+#[test]
+fn a_drain_takes_clients_between_commands_and_its_end_takes_all() {
+    let mut talk = Talk::new();
+    talk.drain = Drain::Draining;
+    assert!(closes(&talk.go(Input::Drain), CloseReason::Drain, false));
+    assert_eq!(talk.said(), ["drain"]);
+    let mut talk = Talk::new();
+    talk.ask("SELECT 1");
+    talk.drain = Drain::Draining;
+    assert!(
+        matches!(talk.go(Input::Drain), Action::Wait),
+        "it is answered first"
+    );
+    talk.drain = Drain::Now;
+    assert!(closes(&talk.go(Input::Drain), CloseReason::Drain, false));
+    for talk in [half_of_a_long_command(), Talk::new()] {
+        let mut talk = talk;
+        if talk.held.is_none() {
+            talk.unread = query("SELECT 1");
+            talk.go(Input::Go);
+        }
+        talk.drain = Drain::Now;
+        let action = talk.go(Input::Drain);
+        let is_over = closes(&action, CloseReason::Drain, false);
+        assert!(
+            is_over || talk.conversation.stage() == "skipping",
+            "{action:?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_kept_connection_lost_is_told_at_the_next_command() {
+    let mut talk = Talk::new();
+    talk.ask("BEGIN");
+    talk.reply(ok(status::AUTOCOMMIT | status::IN_TRANS));
+    assert!(matches!(talk.go(Input::UpstreamGone), Action::Wait));
+    assert!(talk.said().is_empty());
+    talk.unread = query("SELECT 1");
+    let action = talk.go(Input::Go);
+    assert!(
+        closes(&action, CloseReason::UpstreamLost, false),
+        "{action:?}"
+    );
+    assert_eq!(talk.said(), ["session_lost"]);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_whatever_it_is_at() {
+    for runs in [false, true] {
+        let mut talk = Talk::new();
+        if runs {
+            talk.ask("SELECT 1");
+        }
+        let action = talk.go(Input::ClientStalled);
+        assert!(closes(&action, CloseReason::WriteStall, true), "{action:?}");
+    }
+}
+
+#[test]
+fn a_login_learns_what_its_server_says_of_its_schema() {
+    let mut unknown = Vec::new();
+    let err = ErrPacket::new(1049, "42000", b"Unknown database 'nosuch'");
+    packet(&mut unknown, 1, |out| encode_err(out, &err));
+    for (reply, expect) in [
+        (ok(status::AUTOCOMMIT), Entered::Yes),
+        (unknown.clone(), Entered::Refused(unknown)),
+    ] {
+        let mut talk = Talk::in_schema(b"nosuch");
+        talk.conversation.enter_schema(false, Now(0));
+        assert!(matches!(talk.go(Input::Go), Action::Lease(_)));
+        talk.lease();
+        assert_eq!(talk.up[4..], *b"\x02nosuch");
+        let action = talk.reply(reply);
+        assert!(
+            matches!(&action, Action::Entered(entered) if *entered == expect),
+            "{action:?}"
+        );
+        assert!(talk.down.is_empty() && talk.held.is_none());
+    }
+    // Two dead connections are enough.
+    let mut talk = Talk::in_schema(b"nosuch");
+    talk.conversation.enter_schema(true, Now(0));
+    assert!(matches!(talk.go(Input::Go), Action::Lease(wish) if wish.only_idle));
+    talk.lease();
+    assert!(matches!(talk.go(Input::UpstreamGone), Action::Lease(_)));
+    talk.lease();
+    assert!(matches!(
+        talk.go(Input::UpstreamGone),
+        Action::Entered(Entered::Lost)
+    ));
+    let mut talk = Talk::in_schema(b"nosuch");
+    talk.conversation.enter_schema(true, Now(0));
+    talk.go(Input::Go);
+    let action = talk.go(Input::Refused(Event::PoolWait));
+    let expect = Entered::Unknown(Event::PoolWait);
+    assert!(
+        matches!(&action, Action::Entered(entered) if *entered == expect),
+        "{action:?}"
+    );
+}
