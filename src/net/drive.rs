@@ -72,8 +72,8 @@ impl Net {
 pub fn ring_end(driven: Option<io::Result<()>>) -> Result<(), String> {
     match driven {
         Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(format!("the ring is broken: {error}")),
-        None => Err("the ring's task panicked".to_owned()),
+        Some(Err(error)) => Err(format!("the network ring has failed: {error}")),
+        None => Err("the network ring's task panicked".to_owned()),
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
             let driven = driver.await;
             assert!(matches!(driven, Some(Err(_))), "{driven:?}");
             let text = ring_end(driven).unwrap_err();
-            assert!(text.starts_with("the ring is broken: "), "{text}");
+            assert!(text.starts_with("the network ring has failed: "), "{text}");
         };
         executor.spawn(run).unwrap().join().unwrap();
     }
