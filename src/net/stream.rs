@@ -192,6 +192,12 @@ impl Stream {
         self.with(|socket, _, _| socket.taken)
     }
 
+    /// A figure that changes whenever the peer takes bytes, though a send of which they are part may not
+    /// have completed. Asks the kernel.
+    pub fn progress(&self) -> u64 {
+        self.with(|socket, _, _| socket.progress())
+    }
+
     /// Whether a send has failed.
     pub fn has_failed(&self) -> bool {
         self.with(|socket, _, _| socket.send_error.is_some())

@@ -123,6 +123,18 @@ impl Socket {
         true
     }
 
+    /// A figure that changes whenever the peer takes bytes, as the kernel tells: an unsent queue does not
+    /// show that as long as one large send is under way.
+    pub(super) fn progress(&self) -> u64 {
+        if let Some(info) = TcpInfo::of(&self.fd) {
+            return u64::from(info.acked);
+        }
+        let mut queued: libc::c_int = 0;
+        // SAFETY: the request writes one integer, which lives across the call (`unix(7)`, SIOCOUTQ).
+        unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+        u64::from(queued.unsigned_abs())
+    }
+
     /// The configured timeout.
     fn user_timeout(&self) -> Option<Duration> {
         let current = || SockRef::from(&self.fd).tcp_user_timeout().ok().flatten();
@@ -151,6 +163,8 @@ struct TcpInfo {
     unacked: u32,
     /// Since the last acknowledgement.
     silence: Duration,
+    /// Bytes that the peer has acknowledged, the low half of their number.
+    acked: u32,
     /// Bytes not yet sent.
     unsent: u32,
     /// Bytes that the peer lets us send.
@@ -187,6 +201,11 @@ impl TcpInfo {
             probes: raw[3],
             unacked: word(24),
             silence: Duration::from_millis(u64::from(word(56))),
+            acked: word(if cfg!(target_endian = "big") {
+                124
+            } else {
+                120
+            }),
             unsent: word(144),
             window: word(228),
         }

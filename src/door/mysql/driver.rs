@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use super::client::{Client, Turned};
 use super::front::{Failed, Front, send_spans};
+use super::stall::Stall;
 use super::upstream::{Acquired, Ending, Leased};
 use crate::base::clock::Deadline;
 use crate::base::codes::Event;
@@ -200,8 +201,7 @@ impl<F: Front> Client<F> {
             Happened::Leaving => Input::Leaving,
             Happened::Gone => Input::Gone,
             Happened::Leased(leased) => {
-                fault::point("exchange.leased");
-                self.lease = Some(leased);
+                self.has_leased(leased);
                 Input::Leased { has_waited: true }
             }
             Happened::Refused(event) => Input::Refused(event),
@@ -262,12 +262,17 @@ impl<F: Front> Client<F> {
     /// What the timer's firing means; nothing if no deadline is over.
     fn what_is_over(&mut self) -> Option<Input<'static>> {
         let (now, stall) = (self.now(), self.limits.write_stall);
-        if self.down_stall.deadline(stall).is_over(now) {
+        let front = &self.front;
+        if self.down_stall.is_over(now, stall, || front.progress()) {
             return Some(Input::ClientStalled);
         }
-        let wants_room = self.conversation.wants().upstream_room;
-        if wants_room && self.up_stall.deadline(stall).is_over(now) {
-            return Some(Input::UpstreamGone);
+        if self.conversation.wants().upstream_room
+            && let Some(lease) = &self.lease
+        {
+            let stream = &lease.connection().stream;
+            if self.up_stall.is_over(now, stall, || stream.progress()) {
+                return Some(Input::UpstreamGone);
+            }
         }
         if !self.conversation.deadline(&self.limits).is_over(now) {
             return None;
@@ -338,6 +343,12 @@ impl<F: Front> Client<F> {
         }
     }
 
+    fn has_leased(&mut self, leased: Leased) {
+        fault::point("exchange.leased");
+        self.lease = Some(leased);
+        self.up_stall = Stall::new();
+    }
+
     /// Leases a connection, now or later; `None` if there is a wait.
     fn acquire(&mut self, wish: Wish) -> Option<Input<'static>> {
         let world = Rc::clone(&self.world);
@@ -350,8 +361,7 @@ impl<F: Front> Client<F> {
         let acquired = pool.acquire(session.owner(), wish.prefers_last, wish.until);
         match acquired {
             Ok(Acquired::Now(leased)) => {
-                fault::point("exchange.leased");
-                self.lease = Some(leased);
+                self.has_leased(leased);
                 Some(Input::Leased { has_waited: false })
             }
             // Looking for one has had the pool make one, if it may.

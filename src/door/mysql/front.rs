@@ -31,11 +31,14 @@ pub(super) trait Front {
     /// Bytes that wait for the client to take them.
     fn unsent(&self) -> usize;
 
-    /// Bytes that the client has taken so far, or a figure that grows as it does.
+    /// Bytes that the client has taken so far.
     fn taken(&self) -> u64;
 
     /// The command in progress is over: what was sent since it began is the whole of its reply.
     fn reply_is_over(&mut self);
+
+    /// A figure that changes whenever the client takes bytes, if more is known than `taken` tells.
+    fn progress(&self) -> u64;
 
     /// What was sent is not complete; the client must not take it for the whole.
     fn cut(&mut self);
@@ -96,6 +99,10 @@ impl Front for StreamFront {
 
     fn taken(&self) -> u64 {
         self.stream.taken()
+    }
+
+    fn progress(&self) -> u64 {
+        self.stream.progress()
     }
 
     fn reply_is_over(&mut self) {}
