@@ -256,9 +256,9 @@ fn a_dirty_connection_is_caught() {
 
 /// Two tenants on two shards, two upstream connections for each, and fifty clients; how many
 /// connections the cores lent each other.
-fn through_the_gateway(cores: u16, operations: u64) -> f64 {
+fn through_the_gateway(cores: u16, operations: u64, environment: &[(&str, &str)]) -> f64 {
     let (a, b) = (shard("a"), shard("b"));
-    let gateway = Gateway::start(|ports| {
+    let gateway = Gateway::start_with(environment, |ports| {
         let extra = "[deadlines]\npool_wait = \"30s\"\n";
         let config = two_shards_config(ports, a.port(), b.port(), BUDGET, extra);
         config.replace("count = 1\n", &format!("count = {cores}\n"))
@@ -295,13 +295,20 @@ fn through_the_gateway(cores: u16, operations: u64) -> f64 {
 
 #[test]
 fn nobody_sees_another_through_the_gateway() {
-    through_the_gateway(1, number("CROSSTALK_OPERATIONS", OPERATIONS));
+    through_the_gateway(1, number("CROSSTALK_OPERATIONS", OPERATIONS), &[]);
+}
+
+/// What doors without a MySQL socket will use.
+#[test]
+fn nobody_sees_another_through_fronts_in_memory() {
+    let operations = number("CROSSTALK_OPERATIONS", OPERATIONS) / 10;
+    through_the_gateway(1, operations, &[("RINGGATE_TEST_FRONT", "memory")]);
 }
 
 #[test]
 fn nobody_sees_another_on_connections_that_two_cores_lend_each_other() {
     let operations = number("CROSSTALK_OPERATIONS", OPERATIONS) / 10;
-    let lent = through_the_gateway(2, operations);
+    let lent = through_the_gateway(2, operations, &[]);
     eprintln!("{lent} connections lent");
     assert!(lent > 0.0, "none was lent");
 }

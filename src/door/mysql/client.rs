@@ -84,6 +84,29 @@ impl<F: Front> Client<F> {
         client
     }
 
+    /// The same client behind another front.
+    pub(super) fn behind<G>(self, front: impl FnOnce(F) -> G) -> Client<G> {
+        Client {
+            world: self.world,
+            front: front(self.front),
+            conversation: self.conversation,
+            admitted: self.admitted,
+            timer: self.timer,
+            generation: self.generation,
+            limits: self.limits,
+            unread: self.unread,
+            lease: self.lease,
+            wait: self.wait,
+            kept: self.kept,
+            down_stall: self.down_stall,
+            up_stall: self.up_stall,
+            drain: self.drain,
+            goes_on: self.goes_on,
+            steps_left: self.steps_left,
+            _registered: self._registered,
+        }
+    }
+
     /// Serves commands until the connection ends.
     pub(super) async fn serve(&mut self) -> End {
         loop {

@@ -64,6 +64,11 @@ impl StreamFront {
         }
     }
 
+    /// The socket, and what came early on it.
+    pub(super) fn into_parts(self) -> (Stream, Option<Buf>) {
+        (self.stream, self.early)
+    }
+
     /// Sends bytes that no conversation has to do with: the login's end.
     pub(super) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.send_bytes(bytes);

@@ -6,6 +6,11 @@ mod driver;
 mod front;
 mod initial_schema;
 mod login;
+#[cfg_attr(
+    not(debug_assertions),
+    expect(dead_code, reason = "SQL over HTTP is to be its first user")
+)]
+mod memory;
 mod server_key;
 mod stall;
 pub mod upstream;
@@ -18,6 +23,8 @@ use std::rc::Rc;
 use super::Protocol;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
+#[cfg(debug_assertions)]
+use crate::net;
 use crate::net::Stream;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::response::{ErrPacket, encode_err};
@@ -65,8 +72,26 @@ impl Protocol for Mysql {
 async fn serve(
     login: Pin<Box<impl Future<Output = Result<Client<StreamFront>, End>>>>,
 ) -> CloseReason {
-    match login.await {
-        Ok(mut client) => client.serve().await,
-        Err(end) => end,
+    let mut client = match login.await {
+        Ok(client) => client,
+        Err(end) => return end,
+    };
+    #[cfg(debug_assertions)]
+    if std::env::var("RINGGATE_TEST_FRONT").is_ok_and(|front| front == "memory") {
+        return serve_in_memory(client).await;
     }
+    client.serve().await
+}
+
+/// Serves a client through a front in memory, which somebody else speaks through for its socket.
+#[cfg(debug_assertions)]
+async fn serve_in_memory(client: Client<StreamFront>) -> CloseReason {
+    let (memory, mut speaker) = memory::pair();
+    let mut client = client.behind(|front| {
+        let (stream, early) = front.into_parts();
+        speaker.say(early.as_deref().unwrap_or_default());
+        net::spawn("mysql speaker", memory::speak_for(stream, speaker)).detach();
+        memory
+    });
+    client.serve().await
 }
