@@ -48,10 +48,12 @@ const CONNECTION_POINTS: [&str; 9] = [
     "kill.waited",
     "kill.sent",
     "kill.done",
+    // Only two cores lend.
     "lend.read_out",
     "lend.detached",
     "lend.received",
 ];
+const LEND_POINTS: usize = 3;
 
 /// A panic at a named point, the `count`-th time that a core comes by. Each core has one at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +64,11 @@ pub struct Panic {
 
 impl Panic {
     /// One that does not happen to the clients before the storm.
-    pub fn draw(prng: &mut Prng) -> Self {
+    pub fn draw(prng: &mut Prng, cores: u64) -> Self {
+        let unused = if cores > 1 { 0 } else { LEND_POINTS };
         let (points, least, most) = match prng.below(2) {
             0 => (&EXCHANGE_POINTS[..], 20, 120),
-            _ => (&CONNECTION_POINTS[..], 1, 4),
+            _ => (&CONNECTION_POINTS[..CONNECTION_POINTS.len() - unused], 1, 4),
         };
         let index = usize::try_from(prng.below(points.len() as u64)).expect("few points");
         let point = points[index];

@@ -102,10 +102,11 @@ impl Plan {
         // Of the last, those who wait have waited as long as they may when their turn comes.
         let sleep_ms = [30, 100, 500][index(&mut prng, 3)];
         // Drawn behind all else, so that older seeds mean what they meant.
-        let panic = (prng.below(2) == 0).then(|| Panic::draw(&mut prng));
+        let cores = cores.unwrap_or(drawn_cores);
+        let panic = (prng.below(2) == 0).then(|| Panic::draw(&mut prng, cores));
         Self {
             seed,
-            cores: cores.unwrap_or(drawn_cores),
+            cores,
             budget,
             buffers,
             send_buffer,
