@@ -67,7 +67,7 @@ impl Panic {
     pub fn draw(prng: &mut Prng, cores: u64) -> Self {
         let unused = if cores > 1 { 0 } else { LEND_POINTS };
         let (points, least, most) = match prng.below(2) {
-            0 => (&EXCHANGE_POINTS[..], 20, 120),
+            0 => (&EXCHANGE_POINTS[..], 20, 40),
             _ => (&CONNECTION_POINTS[..CONNECTION_POINTS.len() - unused], 1, 4),
         };
         let index = usize::try_from(prng.below(points.len() as u64)).expect("few points");
