@@ -287,6 +287,117 @@ fn half_of_an_execute_holds_no_connection() {
     assert!(slowest < PROMPT, "{slowest:?}");
 }
 
+/// A client that stops in the middle of a command of a MiB whose connection is the only one, and what
+/// is left of the command.
+fn stopped_half_way(gateway: &Gateway, first: &[&str]) -> (Client, Vec<u8>) {
+    let mut client = gateway.client();
+    for sql in first {
+        client.query(sql).expect("an answer");
+    }
+    let mut body = b"SELECT 'slow', LENGTH('".to_vec();
+    body.resize(1 << 20, b'h');
+    body.extend_from_slice(b"')");
+    let mut whole = command(3, &body);
+    let rest = whole.split_off(100_000);
+    client.send_raw(&whole).expect("a write");
+    let leased = || gateway.metric("ringgate_upstream_connections_leased", &[]);
+    assert!(wait_for(PATIENCE, || leased() > 0.5), "nothing is leased");
+    (client, rest)
+}
+
+fn one_connection(server: &MariaDb, write_stall: &str) -> Gateway {
+    let extra = format!("[deadlines]\npool_wait = \"3s\"\nwrite_stall = \"{write_stall}\"\n");
+    let shape = Shape {
+        budget: 1,
+        extra: &extra,
+        ..Shape::default()
+    };
+    Gateway::in_shape(server.port(), &shape)
+}
+
+#[test]
+fn a_long_command_that_lost_its_connection_is_told_behind_its_last_packet() {
+    let server = MariaDb::with_test_schema("");
+    let gateway = one_connection(&server, "30s");
+    let (mut client, rest) = stopped_half_way(&gateway, &[]);
+    let begun = Instant::now();
+    let answer = gateway.client().query_one("SELECT 'waited'");
+    let took = begun.elapsed();
+    eprintln!("waited {took:?} for the connection of half a command");
+    assert_eq!(answer.expect("a row").text(0, 0).as_deref(), Some("waited"));
+    assert!(took < PROMPT, "{took:?}");
+    client.send_raw(&rest).expect("a write");
+    let error = client.read_query().expect_err("its connection is gone");
+    assert_eq!(error.errno(), 3168, "{error}");
+    assert!(
+        error.to_string().contains("ringgate command_slow"),
+        "{error}"
+    );
+    let answer = client.query_one("SELECT 'kept'").expect("a row");
+    assert_eq!(answer.text(0, 0).as_deref(), Some("kept"));
+    let kills = gateway.metric("ringgate_upstream_kills_total", &[]);
+    assert!(kills < 0.5, "nothing ran: {kills}");
+}
+
+/// Nobody waits, or the session lives on its connection: it keeps that.
+#[test]
+fn a_long_command_that_nobody_waits_for_or_in_a_transaction_keeps_its_connection() {
+    let server = MariaDb::with_test_schema("");
+    let gateway = one_connection(&server, "30s");
+    for is_pinned in [false, true] {
+        let first: &[&str] = if is_pinned {
+            &["BEGIN", "SELECT 1"]
+        } else {
+            &[]
+        };
+        let (mut client, rest) = stopped_half_way(&gateway, first);
+        if is_pinned {
+            let error = gateway.client().query("SELECT 1").expect_err("it waits");
+            assert_eq!(error.errno(), 3168, "{error}");
+            assert!(error.to_string().contains("ringgate pool_wait"), "{error}");
+        } else {
+            // The pace is looked at twice a second.
+            std::thread::sleep(Duration::from_millis(1_600));
+        }
+        client.send_raw(&rest).expect("a write");
+        let answer = client.read_query().expect("a row");
+        assert_eq!(answer.text(0, 0).as_deref(), Some("slow"));
+    }
+}
+
+#[test]
+fn a_client_that_stops_in_mid_command_is_told_why_it_is_ended() {
+    let server = MariaDb::with_test_schema("");
+    let gateway = one_connection(&server, "2s");
+    // Collected, and passed on.
+    for is_long in [false, true] {
+        let mut client = match is_long {
+            true => stopped_half_way(&gateway, &[]).0,
+            false => {
+                let mut client = gateway.client();
+                client.send_raw(&half(3, 10_240)).expect("a write");
+                client
+            }
+        };
+        client
+            .stream()
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket");
+        let begun = Instant::now();
+        let mut word = Vec::new();
+        client.stream().read_to_end(&mut word).expect("a word");
+        let text = String::from_utf8_lossy(&word);
+        eprintln!("long {is_long}: {:?}: {text:?}", begun.elapsed());
+        assert_eq!(word.get(4..7), Some(&[0xff, 0x87, 0x04][..]), "{text}");
+        assert!(text.contains("ringgate command_stalled"), "{text}");
+    }
+    let closed = gateway.metric(
+        "ringgate_connections_closed_total",
+        &["reason=\"client_stalled\""],
+    );
+    assert!((1.5..2.5).contains(&closed), "{closed}");
+}
+
 /// Reads a little of `length` bytes, pauses, and reads the rest.
 fn reads_with_a_pause(gateway: &Gateway, length: usize, pause: Duration) -> usize {
     let mut client = gateway.client();

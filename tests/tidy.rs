@@ -91,6 +91,50 @@ fn links_between_pages_lead_somewhere() {
     assert!(dead.is_empty(), "dead links:\n{}", dead.join("\n"));
 }
 
+#[test]
+fn promises_name_tests_that_are_there() {
+    let path = source::root().join("docs/reliability.md");
+    let page = std::fs::read_to_string(path).expect("the page of promises");
+    let (mut problems, mut seen, mut is_promise) = (Vec::new(), 0, false);
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        match cells.get(..2) {
+            Some(["| promise", "test"]) => is_promise = true,
+            Some([promise, tests]) if is_promise && !promise.starts_with("|--") => {
+                let (count, missing) = tests_missing(tests);
+                seen += count;
+                if count == 0 {
+                    problems.push(format!("no test: {promise}"));
+                }
+                problems.extend(missing);
+            }
+            Some(_) => {}
+            None => is_promise &= line.starts_with("|--"),
+        }
+    }
+    assert!(seen > 50, "{seen} tests were found on the page");
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// How many tests are named, and those that are not in the file named before them.
+fn tests_missing(cell: &str) -> (usize, Vec<String>) {
+    let (mut count, mut file, mut text) = (0, "", String::new());
+    let mut missing = Vec::new();
+    for word in cell.split('`').skip(1).step_by(2) {
+        if word.contains('/') {
+            file = word;
+            let read = std::fs::read_to_string(source::root().join(file)).unwrap_or_default();
+            text = read.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+        } else {
+            count += 1;
+            if !text.contains(&format!("#[test]\nfn {word}(")) {
+                missing.push(format!("{file}: no test `{word}`"));
+            }
+        }
+    }
+    (count, missing)
+}
+
 /// What stands in the round brackets of each `[text](target)`.
 fn link_targets(text: &str) -> Vec<&str> {
     text.match_indices("](")

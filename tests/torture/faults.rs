@@ -30,6 +30,60 @@ pub enum Fault {
     Reload,
 }
 
+/// Where a panic may happen: what a core does for one client, and what it does for its connections. Not
+/// `lease.deliver`: the core's own look at its pools comes by there, and a panic of a core's root ends
+/// the node, as it should.
+const EXCHANGE_POINTS: [&str; 6] = [
+    "exchange.leased",
+    "exchange.begun",
+    "exchange.sent",
+    "exchange.reply",
+    "exchange.finish",
+    "exchange.return",
+];
+const CONNECTION_POINTS: [&str; 9] = [
+    "dial.done",
+    "close.done",
+    "kill.opened",
+    "kill.waited",
+    "kill.sent",
+    "kill.done",
+    // Only two cores lend.
+    "lend.read_out",
+    "lend.detached",
+    "lend.received",
+];
+const LEND_POINTS: usize = 3;
+
+/// A panic at a named point, the `count`-th time that a core comes by. Each core has one at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panic {
+    point: &'static str,
+    count: u64,
+}
+
+impl Panic {
+    /// One that does not happen to the clients before the storm.
+    pub fn draw(prng: &mut Prng, cores: u64) -> Self {
+        let unused = if cores > 1 { 0 } else { LEND_POINTS };
+        let (points, least, most) = match prng.below(2) {
+            0 => (&EXCHANGE_POINTS[..], 20, 40),
+            _ => (&CONNECTION_POINTS[..CONNECTION_POINTS.len() - unused], 1, 4),
+        };
+        let index = usize::try_from(prng.below(points.len() as u64)).expect("few points");
+        let point = points[index];
+        // Connects are made before the storm too.
+        let least = if point == "dial.done" { 6 } else { least };
+        let count = least + prng.below(most);
+        Self { point, count }
+    }
+
+    /// What the environment of the node says of it.
+    pub fn asked(self) -> String {
+        format!("{}:{}", self.point, self.count)
+    }
+}
+
 impl Fault {
     /// One that can happen to a database, or to a null server.
     pub fn draw(prng: &mut Prng, is_null: bool) -> Self {

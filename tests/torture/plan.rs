@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringgate::base::prng::Prng;
 
-use crate::faults::Fault;
+use crate::faults::{Fault, Panic};
 use crate::support::{ACCOUNT, Ports};
 
 /// How long a round's storm lasts.
@@ -36,6 +36,8 @@ pub struct Plan {
     pub misbehaved: Vec<(Kind, u32)>,
     /// What happens, and when after the storm's beginning.
     pub faults: Vec<(Duration, Fault)>,
+    /// Where each core panics once, besides the logins of [`Kind::Panicker`].
+    pub panic: Option<Panic>,
     /// Statements have a deadline. Without one, they wait for a connection no longer than they may.
     pub has_deadline: bool,
     /// How long most statements of the well-behaved take, in milliseconds.
@@ -96,9 +98,15 @@ impl Plan {
             })
             .collect();
         faults.sort_by_key(|(at, _)| *at);
+        let has_deadline = prng.below(3) > 0;
+        // Of the last, those who wait have waited as long as they may when their turn comes.
+        let sleep_ms = [30, 100, 500][index(&mut prng, 3)];
+        // Drawn behind all else, so that older seeds mean what they meant.
+        let cores = cores.unwrap_or(drawn_cores);
+        let panic = (prng.below(2) == 0).then(|| Panic::draw(&mut prng, cores));
         Self {
             seed,
-            cores: cores.unwrap_or(drawn_cores),
+            cores,
             budget,
             buffers,
             send_buffer,
@@ -107,9 +115,9 @@ impl Plan {
             well_behaved: 3 * budget,
             misbehaved,
             faults,
-            has_deadline: prng.below(3) > 0,
-            // Of the last, those who wait have waited as long as they may when their turn comes.
-            sleep_ms: [30, 100, 500][index(&mut prng, 3)],
+            panic,
+            has_deadline,
+            sleep_ms,
         }
     }
 
@@ -129,6 +137,12 @@ impl Plan {
     pub fn answered_min(&self) -> u64 {
         let storm = u64::try_from(STORM.as_millis()).expect("a short time");
         u64::from(self.budget) * storm / u64::from(self.sleep_ms) / 20
+    }
+
+    /// The most panics that there may be where nobody is a [`Kind::Panicker`].
+    pub fn panics_max(&self) -> f64 {
+        let cores = u32::try_from(self.cores).expect("few cores");
+        self.panic.map_or(0.0, |_| f64::from(cores))
     }
 
     /// Whether anybody of `kind` takes part.
@@ -190,7 +204,7 @@ impl fmt::Display for Plan {
         write!(
             f,
             "seed {}: {} cores, budget {}, {} buffers, send buffer {:?} KiB, null server {}, \
-             statement deadline {}, {} behave with {} ms, {:?}, {:?}",
+             statement deadline {}, {} behave with {} ms, {:?}, {:?}, panics: {}",
             self.seed,
             self.cores,
             self.budget,
@@ -202,6 +216,7 @@ impl fmt::Display for Plan {
             self.sleep_ms,
             self.misbehaved,
             self.faults,
+            self.panic.map_or_else(|| "none".to_owned(), Panic::asked),
         )
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::checks::{self, Baseline};
 use crate::clients::{self, Storm, Tally};
-use crate::faults::Stage;
+use crate::faults::{Panic, Stage};
 use crate::plan::{Plan, STORM};
 use crate::support::{Chaos, Client, Gateway, MariaDb, NullServer};
 
@@ -32,9 +32,10 @@ pub fn run(plan: &Plan) -> Result<String, Vec<String>> {
         Server::Null(null) => null.port(),
     };
     let chaos = Chaos::start(target);
-    let gateway = Gateway::start_with(&[("RINGGATE_TEST_PANIC", "p")], |ports| {
-        plan.config(ports, chaos.port(), 0)
-    });
+    let point = plan.panic.map(Panic::asked);
+    let mut variables = vec![("RINGGATE_TEST_PANIC", "p")];
+    variables.extend(point.as_deref().map(|point| ("RINGGATE_TEST_FAULT", point)));
+    let gateway = Gateway::start_with(&variables, |ports| plan.config(ports, chaos.port(), 0));
     let storm = Storm {
         login: gateway.login(),
         is_null: plan.is_null,
@@ -114,10 +115,12 @@ fn judge(storm: &Storm, stage: &Stage<'_>, baseline: &Baseline) -> Result<String
     }
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let figures = format!(
-        "{} answered, {} told, {} ended; slowest {:?}, the machine up to {:?} late; {} KiB, {} before",
+        "{} answered, {} told, {} ended, {} panics; slowest {:?}, the machine up to {:?} late; \
+         {} KiB, {} before",
         of(&tally.answered),
         of(&tally.told),
         of(&tally.ended),
+        gateway.metric("ringgate_panics_total", &[]),
         Duration::from_micros(of(&tally.slowest)),
         Duration::from_micros(of(&storm.lag)),
         gateway.rss_kib(),
