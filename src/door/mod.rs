@@ -7,11 +7,11 @@ pub mod mysql;
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use crate::base::address::Address;
 use crate::base::close::CloseReason;
 use crate::core::{Core, Drain};
 use crate::net::{self, Acceptor, SocketOptions, Stream};
@@ -26,7 +26,7 @@ trait Protocol: Sized + 'static {
     fn serve(
         door: Rc<Door<Self>>,
         stream: Stream,
-        peer: SocketAddr,
+        peer: Address,
     ) -> impl Future<Output = CloseReason> + 'static;
 
     /// Tells a client that there is no place for it.
@@ -92,7 +92,7 @@ impl<P: Protocol> Door<P> {
         acceptor.stop();
     }
 
-    fn admit(self: &Rc<Self>, stream: Stream, peer: SocketAddr) {
+    fn admit(self: &Rc<Self>, stream: Stream, peer: Address) {
         self.metrics.accepted.inc();
         stream.count(&self.metrics.received, &self.metrics.sent);
         let is_full = self.open.get() >= self.connections_max || stream.is_reserved();

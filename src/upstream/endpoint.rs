@@ -1,7 +1,6 @@
 //! One core's connections to one endpoint: pools by key, permits, back-off.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use super::permit::Permit;
 use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
+use crate::base::address::Address;
 use crate::base::clock::Now;
 use crate::base::codes::Event;
 use crate::base::ident::EndpointId;
@@ -28,7 +28,7 @@ pub struct Endpoint<P: Protocol> {
     pub(super) id: EndpointId,
     /// Its address as the configuration names it.
     pub name: Arc<str>,
-    pub(super) addresses: RefCell<Vec<SocketAddr>>,
+    pub(super) addresses: RefCell<Vec<Address>>,
     pub(super) socket: SocketOptions,
     pub(super) permits: RefCell<Permits>,
     pub(super) backoff: RefCell<Backoff>,
@@ -48,7 +48,7 @@ pub struct Endpoint<P: Protocol> {
 pub(super) struct EndpointSeed {
     pub(super) id: EndpointId,
     pub(super) name: Arc<str>,
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Address>,
     pub(super) socket: SocketOptions,
     pub(super) budget: u32,
     pub(super) limits: PoolLimits,
