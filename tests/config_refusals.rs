@@ -296,6 +296,104 @@ fn relations_that_cannot_hold_are_refused() {
 }
 
 #[test]
+fn unix_sockets_are_read_and_shown() {
+    let unix = GOOD
+        .replace(
+            "127.0.0.1:3306\"",
+            "unix:/run/ringgate/mysql.sock\"\nmode = \"0660\"\nsend_buffer = \"1MiB\"",
+        )
+        .replace("db1:3306", "unix:/run/mysqld/mysqld.sock");
+    let snapshot = parse(&unix).unwrap();
+    let listener = &snapshot.listeners[0];
+    assert_eq!(
+        listener.address.to_string(),
+        "unix:/run/ringgate/mysql.sock"
+    );
+    assert_eq!(listener.mode, 0o660);
+    let endpoint = &snapshot.endpoints[0];
+    assert_eq!(endpoint.address(), "unix:/run/mysqld/mysqld.sock");
+    let shown = snapshot.to_string();
+    assert!(shown.contains("mode = \"0660\""), "{shown}");
+    // What is shown holds no option that only TCP has, or it could not be read back.
+    let again = problems(&shown);
+    assert_eq!(again.len(), 2, "{:?}", parse(&shown));
+    assert!(again.iter().all(|(code, _)| *code == Code::SecretInFile));
+    // Anybody may connect unless the file says otherwise: passwords decide.
+    let snapshot = parse(&unix.replace("mode = \"0660\"\n", "")).unwrap();
+    assert_eq!(snapshot.listeners[0].mode, 0o777);
+}
+
+#[test]
+fn unix_sockets_that_cannot_be_are_refused() {
+    use Code::{AddressTaken, Contradiction, OutOfRange};
+    let listen = "address = \"127.0.0.1:3306\"";
+    let at = "address = \"unix:/run/a.sock\"";
+    let long = "x".repeat(108);
+    for path in ["", "a.sock", "@a", "/", "/run/", "/run/a\\u0000b", &long] {
+        let to = format!("address = \"unix:{path}\"");
+        check(listen, &to, &[(OutOfRange, 3)]);
+        let to = format!("unix:{path}\"");
+        check("db1:3306\"", &to, &[(OutOfRange, 5)]);
+    }
+    check(listen, "address = \"/run/a.sock\"", &[(OutOfRange, 3)]);
+    // The longest path is 107 bytes with its slash.
+    let fits = format!("address = \"unix:/{}\"", "x".repeat(106));
+    check(listen, &fits, &[]);
+    let help = remedy(listen, &format!("address = \"unix:/{long}\""));
+    assert!(help.contains("at most 107 bytes"), "{help}");
+    let help = remedy(listen, "address = \"/run/a.sock\"");
+    assert!(help.contains("unix:/run/"), "{help}");
+    for mode in [
+        "\"777\\n\"",
+        "\"0888\"",
+        "\"1777\"",
+        "\"07777\"",
+        "\"-777\"",
+        "\"rw\"",
+        "\"\"",
+    ] {
+        check(listen, &format!("{at}\nmode = {mode}"), &[(OutOfRange, 4)]);
+    }
+    check(
+        listen,
+        &format!("{listen}\nmode = \"0777\""),
+        &[(Contradiction, 4)],
+    );
+    let other = format!("{at}\n[listeners.other]\naddress = \"unix:/run/./a.sock\"");
+    check(listen, &other, &[(AddressTaken, 5)]);
+    let twice =
+        "db1:3306\" }, { address = \"unix:/a\", role = \"replica\" }, { address = \"unix:/a\"";
+    check("db1:3306\"", twice, &[(AddressTaken, 5)]);
+    check(
+        "[placements.a]",
+        "[admin]\naddress = \"unix:/a\"\n[placements.a]",
+        &[(OutOfRange, 5)],
+    );
+}
+
+#[test]
+fn options_of_tcp_are_refused_where_there_is_no_tcp() {
+    let listen = "address = \"127.0.0.1:3306\"";
+    let at = "address = \"unix:/run/a.sock\"";
+    let contradiction = |line| [(Code::Contradiction, line)];
+    for option in [
+        "keepalive = \"30s\"",
+        "keepalive_interval = \"10s\"",
+        "keepalive_count = 3",
+        "user_timeout = \"10s\"",
+        "congestion = \"cubic\"",
+    ] {
+        check(listen, &format!("{at}\n{option}"), &contradiction(4));
+        check(listen, &format!("{listen}\n{option}"), &[]);
+        let all_unix = format!("unix:/a\" }}]\n{option}\n#");
+        check("db1:3306\"", &all_unix, &contradiction(6));
+        let mixed = format!("db1:3306\" }}, {{ address = \"unix:/a\" }}]\n{option}\n#");
+        check("db1:3306\"", &mixed, &[]);
+    }
+    check(listen, &format!("{at}\nreceive_buffer = \"1MiB\""), &[]);
+}
+
+#[test]
 fn a_hash_gives_tenants_a_placement_and_needs_their_account_there() {
     let text = format!("{GOOD}[tenants.other]\n[hash]\nplacements = [\"a\"]\n");
     let snapshot = parse(&text).unwrap();

@@ -14,11 +14,16 @@ class ServerError(Exception):
 
 
 class Connection:
-    """One logged-in connection."""
+    """One logged-in connection, to a port of loopback or the path of a Unix socket."""
 
-    def __init__(self, port, user, password, timeout=30, source="127.0.0.1"):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout, (source, 0))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, where, user, password, timeout=30, source="127.0.0.1"):
+        if isinstance(where, int):
+            self.socket = socket.create_connection(("127.0.0.1", where), timeout, (source, 0))
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(timeout)
+            self.socket.connect(str(where))
         self.buffer = b""
         self._login(user, password)
 

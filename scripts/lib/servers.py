@@ -200,13 +200,13 @@ class Gateway(Process):
     }
 
     def __init__(self, binary, folder, shards, name="ringgate", budget=64, cores=1, extra="",
-                 cpus=None, connections_max=8000):
+                 cpus=None, connections_max=8000, socket_path=None):
         if not os.access(binary, os.X_OK):
             raise StartError(f"no gateway at {binary}: build it first (cargo build)")
         self.port, self.admin = free_port(), free_port()
         config = pathlib.Path(folder) / f"{name}.toml"
-        config.write_text(gateway_config(self.port, self.admin, shards, budget, cores,
-                                         connections_max) + extra)
+        config.write_text(gateway_config(socket_path or self.port, self.admin, shards, budget,
+                                         cores, connections_max) + extra)
         super().__init__(name, [binary, "serve", "--config", config],
                          pathlib.Path(folder) / f"{name}.log", env=self.ENVIRONMENT, cpus=cpus)
         self.wait_until(self.is_ready, limit=20)
@@ -225,12 +225,18 @@ class Gateway(Process):
             return got.read().decode()
 
 
-def gateway_config(port, admin, shards, budget, cores, connections_max=8000):
-    """A configuration with one placement per shard port."""
+def address(where):
+    """A port of loopback or the path of a Unix socket, as the configuration writes it."""
+    return f"127.0.0.1:{where}" if isinstance(where, int) else f"unix:{where}"
+
+
+def gateway_config(door, admin, shards, budget, cores, connections_max=8000):
+    """A configuration with one placement per shard. The door and the shards are ports of loopback or
+    paths of Unix sockets."""
     lines = [
         "version = 1",
         "[cores]", f"count = {cores}",
-        "[listeners.main]", 'protocol = "mysql"', f'address = "127.0.0.1:{port}"',
+        "[listeners.main]", 'protocol = "mysql"', f'address = "{address(door)}"',
         f"connections_max = {connections_max}",
         "[admin]", f'address = "127.0.0.1:{admin}"',
         "[pools]", f"budget = {budget}",
@@ -238,7 +244,7 @@ def gateway_config(port, admin, shards, budget, cores, connections_max=8000):
     for index, shard in enumerate(shards):
         lines += [
             f"[placements.shard-{index}]",
-            f'endpoints = [{{ address = "127.0.0.1:{shard}", role = "primary" }}]',
+            f'endpoints = [{{ address = "{address(shard)}", role = "primary" }}]',
             f'upstream = {{ user = "{ACCOUNT}", password = {{ env = "RG_UPSTREAM_PASSWORD" }} }}',
             f"[tenants.tenant-{index}]", f'placement = "shard-{index}"',
         ]

@@ -1,6 +1,7 @@
 """The systems that benchmarks compare: the server itself, and what stands in front of it.
 
-All listen on loopback and forward to one MariaDB server.
+All listen on loopback and forward to one MariaDB server. Those called "-unix" do both by Unix
+sockets; "ringgate-unix-server" has TCP clients and reaches its server by a Unix socket.
 """
 
 import contextlib
@@ -13,10 +14,11 @@ import servers
 
 
 class System:
-    """One way from the client to the server: the port to connect to and the proxy, if any."""
+    """One way from the client to the server: where to connect to, a port of loopback or the path of
+    a Unix socket, and the proxy, if any."""
 
-    def __init__(self, name, port, process=None):
-        self.name, self.port, self.process = name, port, process
+    def __init__(self, name, where, process=None):
+        self.name, self.where, self.process = name, where, process
 
     def cpu_seconds(self):
         return self.process.cpu_seconds() if self.process else 0.0
@@ -28,23 +30,39 @@ class System:
 def start(stage, server, options):
     """Starts the systems asked for, in the order asked for."""
     makers = {"direct": lambda: System("direct", server.port),
+              "direct-unix": lambda: System("direct-unix", server.socket),
               "haproxy": lambda: start_haproxy(stage, server),
+              "haproxy-unix": lambda: start_haproxy_unix(stage, server),
               "nginx": lambda: start_nginx(stage, server),
               "relay": lambda: start_relay(stage, server, options),
-              "ringgate": lambda: start_ringgate(stage, server, options)}
+              "ringgate": lambda: start_ringgate(stage, server, options),
+              "ringgate-unix": lambda: start_ringgate_unix(stage, server, options, True),
+              "ringgate-unix-server": lambda: start_ringgate_unix(stage, server, options, False)}
     return [makers[name]() for name in options.systems]
 
 
 def start_haproxy(stage, server):
-    port, config = servers.free_port(), stage.folder / "haproxy.cfg"
+    port = servers.free_port()
+    process = haproxy(stage, "haproxy", f"127.0.0.1:{port}", f"127.0.0.1:{server.port}")
+    process.wait_until(lambda: servers.accepts(port), limit=10)
+    return System("haproxy", port, process)
+
+
+def start_haproxy_unix(stage, server):
+    path = stage.folder / "haproxy.sock"
+    process = haproxy(stage, "haproxy-unix", f"unix@{path}", f"unix@{server.socket}")
+    process.wait_until(path.exists, limit=10)
+    return System("haproxy-unix", path, process)
+
+
+def haproxy(stage, name, bind, server):
+    config = stage.folder / f"{name}.cfg"
     config.write_text(
         "global\n  nbthread 1\n  maxconn 6000\n"
         "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"
-        f"listen mysql\n  bind 127.0.0.1:{port}\n  server mariadb 127.0.0.1:{server.port}\n")
-    process = stage.add(servers.Process(
-        "haproxy", [servers.need("haproxy"), "-db", "-f", config], stage.folder / "haproxy.log"))
-    process.wait_until(lambda: servers.accepts(port), limit=10)
-    return System("haproxy", port, process)
+        f"listen mysql\n  bind {bind}\n  server mariadb {server}\n")
+    return stage.add(servers.Process(
+        name, [servers.need("haproxy"), "-db", "-f", config], stage.folder / f"{name}.log"))
 
 
 def start_nginx(stage, server):
@@ -107,6 +125,15 @@ def start_ringgate(stage, server, options):
     process = stage.add(servers.Gateway(binary, stage.folder, [server.port],
                                         budget=options.budget))
     return System("ringgate", process.port, process)
+
+
+def start_ringgate_unix(stage, server, options, door_too):
+    binary = binary_at(options.gateway, "cargo build --release")
+    name = "ringgate-unix" if door_too else "ringgate-unix-server"
+    path = stage.folder / f"{name}.sock" if door_too else None
+    process = stage.add(servers.Gateway(binary, stage.folder, [server.socket], name=name,
+                                        budget=options.budget, socket_path=path))
+    return System(name, path or process.port, process)
 
 
 def binary_at(path, remedy):

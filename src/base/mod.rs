@@ -1,5 +1,6 @@
 //! Nouns every layer shares: time, identifiers, close reasons, secrets, seeded randomness.
 
+pub mod address;
 pub mod clock;
 pub mod close;
 pub mod codes;

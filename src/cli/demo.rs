@@ -95,7 +95,7 @@ fn port() -> u16 {
 }
 
 fn door(serving: &Serving) -> Option<SocketAddr> {
-    serving.doors.first().map(|(_, address)| *address)
+    serving.doors.first().and_then(|(_, address)| address.tcp())
 }
 
 /// The demo's configuration, read as any other.
@@ -192,10 +192,13 @@ mod tests {
     fn the_configuration_is_accepted() {
         let shards = demo_shards().unwrap();
         let snapshot = snapshot(&shards, 0).unwrap();
-        let ports: Vec<u16> = snapshot.endpoints.iter().map(|e| e.port).collect();
+        let addresses: Vec<String> = snapshot.endpoints.iter().map(|e| e.address()).collect();
         assert_eq!(
-            ports,
-            [shards.a.address().port(), shards.b.address().port()]
+            addresses,
+            [
+                shards.a.address().to_string(),
+                shards.b.address().to_string()
+            ]
         );
         let users: Vec<&str> = snapshot.users.list().iter().map(|u| &*u.name).collect();
         assert_eq!(users, [ACME.user, GLOBEX.user]);

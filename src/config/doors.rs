@@ -3,13 +3,26 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::base::address::{Address, AddressError};
+
 use super::problem::{Code, Problem, Problems};
-use super::process::read_address;
 use super::reader::{At, Section};
 use super::snapshot::{Listener, Protocol, SocketSettings};
 
 /// Connections of a listener when neither the file nor the machine says less.
 const CONNECTIONS_DEFAULT: u32 = 20_000;
+
+/// As servers make their sockets: a password decides who gets in, not the file. Who wants less says so.
+const MODE_DEFAULT: u32 = 0o777;
+
+/// Options of [`read_socket`] that Unix sockets do not have.
+const TCP_OPTIONS: &[&str] = &[
+    "keepalive",
+    "keepalive_interval",
+    "keepalive_count",
+    "user_timeout",
+    "congestion",
+];
 
 /// Every core has a socket for each of them.
 const LISTENERS_MAX: usize = 256;
@@ -18,7 +31,7 @@ const LISTENERS_MAX: usize = 256;
 pub(super) struct ReadListener {
     pub(super) listener: Listener,
     /// Where its address stands.
-    pub(super) address: At<SocketAddr>,
+    pub(super) address: At<Address>,
     /// The bound as written.
     pub(super) connections_max: Option<At<u64>>,
 }
@@ -56,6 +69,11 @@ fn read_listener(name: At<String>, mut section: Section<'_>) -> Option<ReadListe
     let connections_max = section.number("connections_max", 1..=10_000_000);
     let backlog = section.number32("backlog", 1..=65_535).unwrap_or(4_096);
     let socket = read_socket(&mut section);
+    let is_unix = address.as_ref().map(|address| address.value.is_unix());
+    let mode = read_mode(&mut section, is_unix);
+    if is_unix == Some(true) {
+        refuse_tcp_options(&section, "this listener's address is a Unix socket");
+    }
     section.finish();
     let address = address?;
     let bound = connections_max
@@ -64,7 +82,8 @@ fn read_listener(name: At<String>, mut section: Section<'_>) -> Option<ReadListe
     let listener = Listener {
         name: name.value,
         protocol: protocol.unwrap_or(Protocol::Mysql),
-        address: address.value,
+        address: address.value.clone(),
+        mode,
         backlog,
         connections_max: bound.unwrap_or(CONNECTIONS_DEFAULT),
         socket,
@@ -74,6 +93,65 @@ fn read_listener(name: At<String>, mut section: Section<'_>) -> Option<ReadListe
         address,
         connections_max,
     })
+}
+
+/// An IP address with a port, or a Unix socket, to listen on.
+fn read_address(section: &mut Section<'_>, key: &'static str) -> Option<At<Address>> {
+    let text = section.text(key)?;
+    let help = match text.value.parse() {
+        Ok(value) => {
+            return Some(At {
+                value,
+                span: text.span,
+            });
+        }
+        Err(AddressError::Neither) => {
+            "write an IP address and a port: \"127.0.0.1:3306\", \"0.0.0.0:3306\" or \"[::]:3306\"; or a \
+             Unix socket: \"unix:/run/ringgate/mysql.sock\""
+                .to_owned()
+        }
+        Err(error) => error.to_string(),
+    };
+    section.out_of_range(key, &text.span, help);
+    None
+}
+
+/// `mode`: permissions of a Unix socket's file.
+fn read_mode(section: &mut Section<'_>, is_unix: Option<bool>) -> u32 {
+    let Some(text) = section.text("mode") else {
+        return MODE_DEFAULT;
+    };
+    if is_unix == Some(false) {
+        let message = format!("`{}` has no file: it is of TCP", section.path_of("address"));
+        let problem = Problem::at(Code::Contradiction, &text.span, message, "of no file");
+        section
+            .problems
+            .push(problem.help("remove `mode`, or listen on \"unix:/path\""));
+    }
+    let is_octal =
+        (3..=4).contains(&text.value.len()) && text.value.bytes().all(|b| b.is_ascii_digit());
+    let mode = u32::from_str_radix(&text.value, 8).ok();
+    match mode.filter(|mode| is_octal && *mode <= 0o777) {
+        Some(mode) => mode,
+        None => {
+            let help = "write the permissions in octal: \"0777\" for everybody, \"0660\" for the \
+                        owner and the group";
+            section.out_of_range("mode", &text.span, help.to_owned());
+            MODE_DEFAULT
+        }
+    }
+}
+
+/// Reports options that only TCP has, where there is no TCP.
+pub(super) fn refuse_tcp_options(section: &Section<'_>, why: &str) {
+    for key in TCP_OPTIONS.iter().filter(|key| section.has(key)) {
+        let message = format!("`{}` is an option of TCP", section.path_of(key));
+        let span = section.span_of(key);
+        let problem = Problem::at(Code::Contradiction, &span, message, "without effect");
+        section
+            .problems
+            .push(problem.help(format!("remove it: {why}")));
+    }
 }
 
 fn require(section: &Section<'_>, key: &str, example: &str) {
@@ -139,27 +217,32 @@ fn read_congestion(section: &mut Section<'_>) -> Option<String> {
 }
 
 /// Reports every address that two settings claim. Port 0 is nobody's.
-pub(super) fn check_addresses(addresses: &[(String, At<SocketAddr>)], problems: &Problems) {
+pub(super) fn check_addresses(addresses: &[(String, At<Address>)], problems: &Problems) {
     for (index, (name, address)) in addresses.iter().enumerate() {
         let earlier = addresses
             .iter()
             .take(index)
-            .find(|(_, other)| clash(other.value, address.value));
+            .find(|(_, other)| clash(&other.value, &address.value));
         if let Some((other, taken)) = earlier {
-            let message = format!(
-                "`{name}` and `{other}` both listen on port {}",
-                address.value.port()
-            );
+            let (place, remedy) = match &address.value {
+                Address::Tcp(address) => (
+                    format!("port {}", address.port()),
+                    "another port or address",
+                ),
+                unix => (unix.to_string(), "another path"),
+            };
+            let message = format!("`{name}` and `{other}` both listen on {place}");
             let problem = Problem::at(Code::AddressTaken, &address.span, message, "taken");
-            problems.push(problem.help(format!(
-                "`{other}` has {}; choose another port or address",
-                taken.value
-            )));
+            let taken = &taken.value;
+            problems.push(problem.help(format!("`{other}` has {taken}; choose {remedy}")));
         }
     }
 }
 
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+fn clash(a: &Address, b: &Address) -> bool {
+    let (Some(a), Some(b)) = (a.tcp(), b.tcp()) else {
+        return a == b;
+    };
     let all = |address: SocketAddr| address.ip().is_unspecified();
     // [::] also takes IPv4 connections on Linux unless the system says otherwise.
     let covers = |a: SocketAddr, b: SocketAddr| all(a) && (a.is_ipv6() || b.is_ipv4());
@@ -233,8 +316,8 @@ mod tests {
     fn addresses_clash_when_one_socket_would_take_the_others_connections() {
         let check = |a: &str, b: &str, expect: bool| {
             let (a, b) = (a.parse().unwrap(), b.parse().unwrap());
-            assert_eq!(clash(a, b), expect, "{a} {b}");
-            assert_eq!(clash(b, a), expect, "{b} {a}");
+            assert_eq!(clash(&a, &b), expect, "{a} {b}");
+            assert_eq!(clash(&b, &a), expect, "{b} {a}");
         };
         check("127.0.0.1:1", "127.0.0.1:1", true);
         check("127.0.0.1:1", "127.0.0.1:2", false);
@@ -243,5 +326,9 @@ mod tests {
         check("0.0.0.0:1", "127.0.0.1:1", true);
         check("[::]:1", "127.0.0.1:1", true);
         check("[::1]:1", "0.0.0.0:1", false);
+        check("unix:/run/a", "unix:/run/a", true);
+        check("unix:/run/a", "unix:/run//./a", true);
+        check("unix:/run/a", "unix:/run/b", false);
+        check("unix:/run/a", "127.0.0.1:1", false);
     }
 }

@@ -33,6 +33,7 @@ pub use problem::{Code, ConfigErrors, Problem};
 pub use snapshot::*;
 pub(crate) use units::parse_cpus;
 
+use crate::base::address::Address;
 use doors::ReadListener;
 use places::BudgetRule;
 use problem::Problems;
@@ -191,7 +192,11 @@ fn read_root(mut root: Section<'_>, sources: &Sources<'_>, machine: &Machine) ->
 }
 
 /// Every address listened on, in the order of the file.
-fn claimed(listeners: &[ReadListener], admin: At<SocketAddr>) -> Vec<(String, At<SocketAddr>)> {
+fn claimed(listeners: &[ReadListener], admin: At<SocketAddr>) -> Vec<(String, At<Address>)> {
+    let admin = At {
+        value: admin.value.into(),
+        span: admin.span,
+    };
     let doors = listeners.iter().map(|read| {
         (
             format!("listeners.{}", read.listener.name),

@@ -2,10 +2,11 @@
 
 use aws_lc_rs::digest::{self, SHA256};
 
+use crate::base::address::{Destination, unix_path};
 use crate::base::ident::{EndpointIndex, PlacementId};
 use crate::base::secret::Secret;
 
-use super::doors::{check_name, read_socket};
+use super::doors::{check_name, read_socket, refuse_tcp_options};
 use super::problem::{Code, Problem, Problems};
 use super::process::read_budget;
 use super::reader::{At, Section, suggest, wrong_type};
@@ -99,6 +100,9 @@ fn read_placement(
     let upstream = read_upstream(&mut section, sources);
     let socket = read_socket(&mut section);
     let read = read_endpoints(id, &mut section, own.value);
+    if !read.is_empty() && read.iter().all(|endpoint| endpoint.destination.is_unix()) {
+        refuse_tcp_options(&section, "every endpoint here is a Unix socket");
+    }
     section.finish();
     let first = endpoints.len();
     endpoints.extend(read);
@@ -210,14 +214,13 @@ fn read_endpoint(
     let weight = section
         .number("weight", 0..=10_000)
         .and_then(|at| u16::try_from(at.value).ok());
-    let host_port = address.and_then(|address| read_host_port(&section, address, earlier));
+    let destination = address.and_then(|address| read_destination(&section, address, earlier));
     section.finish();
-    let (host, port) = host_port?;
+    let destination = destination?;
     let zone = zone.map(|zone| zone.value).unwrap_or_default();
     Some(Endpoint {
         placement,
-        host,
-        port,
+        destination,
         role: role?,
         zone,
         weight: weight.unwrap_or(100),
@@ -225,26 +228,35 @@ fn read_endpoint(
     })
 }
 
-fn read_host_port(
+fn read_destination(
     section: &Section<'_>,
     address: At<String>,
     earlier: &[Endpoint],
-) -> Option<(String, u16)> {
-    let (host, port) = match parse_host_port(&address.value) {
-        Ok(host_port) => host_port,
+) -> Option<Destination> {
+    let host = |text: &str| {
+        let (name, port) = parse_host_port(text)?;
+        Ok(Destination::Host { name, port })
+    };
+    let read = match unix_path(&address.value) {
+        Ok(Some(path)) => Ok(Destination::Unix(path)),
+        Ok(None) => host(&address.value),
+        Err(error) => Err(error.to_string()),
+    };
+    let destination = match read {
+        Ok(destination) => destination,
         Err(help) => {
             section.out_of_range("address", &address.span, help);
             return None;
         }
     };
-    if earlier.iter().any(|e| e.host == host && e.port == port) {
+    if earlier.iter().any(|e| e.destination == destination) {
         let message = format!("{} is in this placement twice", address.value);
         let problem = Problem::at(Code::AddressTaken, &address.span, message, "again");
         section
             .problems
             .push(problem.help("its budget would count twice; use `weight` for a larger share"));
     }
-    Some((host, port))
+    Some(destination)
 }
 
 /// `upstream` of a placement or a tenant.

@@ -132,7 +132,7 @@ pub(super) fn read_node(root: &mut Section<'_>) -> Node {
 pub(super) fn read_admin(root: &mut Section<'_>) -> (Admin, At<SocketAddr>) {
     let mut section = root.section("admin");
     let default = SocketAddr::from(([127, 0, 0, 1], 9306));
-    let address = read_address(&mut section, "address").unwrap_or_else(|| At {
+    let address = read_tcp_address(&mut section, "address").unwrap_or_else(|| At {
         value: default,
         span: section.span.clone(),
     });
@@ -161,7 +161,10 @@ pub(super) fn read_admin(root: &mut Section<'_>) -> (Admin, At<SocketAddr>) {
 }
 
 /// An IP address with a port, to listen on.
-pub(super) fn read_address(section: &mut Section<'_>, key: &'static str) -> Option<At<SocketAddr>> {
+pub(super) fn read_tcp_address(
+    section: &mut Section<'_>,
+    key: &'static str,
+) -> Option<At<SocketAddr>> {
     let text = section.text(key)?;
     match text.value.parse() {
         Ok(value) => Some(At {

@@ -15,10 +15,14 @@ impl Display for Snapshot {
         for listener in &self.listeners {
             writeln!(f, "\n[listeners.{}]", key(&listener.name))?;
             writeln!(f, "protocol = {:?}", listener.protocol.label())?;
-            writeln!(f, "address = \"{}\"", listener.address)?;
+            writeln!(f, "address = {}", text(&listener.address.to_string()))?;
             writeln!(f, "backlog = {}", listener.backlog)?;
             writeln!(f, "connections_max = {}", listener.connections_max)?;
-            show_socket(f, &listener.socket)?;
+            let is_unix = listener.address.is_unix();
+            if is_unix {
+                writeln!(f, "mode = \"{:04o}\"", listener.mode)?;
+            }
+            show_socket(f, &listener.socket, !is_unix)?;
         }
         for placement in &self.placements {
             self.show_placement(f, placement)?;
@@ -99,13 +103,14 @@ impl Snapshot {
             writeln!(f, "budget = {}", first.budget)?;
         }
         show_upstream(f, placement.upstream.as_ref())?;
-        show_socket(f, &placement.socket)?;
+        let has_tcp = endpoints().any(|e| !e.destination.is_unix());
+        show_socket(f, &placement.socket, has_tcp)?;
         writeln!(f, "endpoints = [")?;
         for e in endpoints() {
             write!(
                 f,
-                "  {{ address = \"{}\", role = {:?}, ",
-                e.address(),
+                "  {{ address = {}, role = {:?}, ",
+                text(&e.address()),
                 e.role.label()
             )?;
             if !e.zone.is_empty() {
@@ -153,7 +158,22 @@ fn show_deadlines(f: &mut Formatter<'_>, deadlines: &Deadlines) -> fmt::Result {
         .try_for_each(|(name, value)| writeln!(f, "{name} = {}", duration(*value)))
 }
 
-fn show_socket(f: &mut Formatter<'_>, socket: &SocketSettings) -> fmt::Result {
+fn show_socket(f: &mut Formatter<'_>, socket: &SocketSettings, has_tcp: bool) -> fmt::Result {
+    if has_tcp {
+        show_tcp(f, socket)?;
+    }
+    for (name, bytes) in [
+        ("receive_buffer", socket.receive_buffer),
+        ("send_buffer", socket.send_buffer),
+    ] {
+        if let Some(bytes) = bytes {
+            writeln!(f, "{name} = {}", size(bytes))?;
+        }
+    }
+    Ok(())
+}
+
+fn show_tcp(f: &mut Formatter<'_>, socket: &SocketSettings) -> fmt::Result {
     writeln!(
         f,
         "keepalive = {}",
@@ -170,14 +190,6 @@ fn show_socket(f: &mut Formatter<'_>, socket: &SocketSettings) -> fmt::Result {
         "user_timeout = {}",
         duration(socket.user_timeout.unwrap_or_default())
     )?;
-    for (name, bytes) in [
-        ("receive_buffer", socket.receive_buffer),
-        ("send_buffer", socket.send_buffer),
-    ] {
-        if let Some(bytes) = bytes {
-            writeln!(f, "{name} = {}", size(bytes))?;
-        }
-    }
     match &socket.congestion {
         Some(name) => writeln!(f, "congestion = {}", text(name)),
         None => Ok(()),

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::base::address::{Address, Destination};
 use crate::base::credential::{AuthPlugin, Verifier};
 use crate::base::ident::{EndpointIndex, PlacementId, TenantId};
 use crate::base::secret::Secret;
@@ -122,8 +123,10 @@ pub struct Listener {
     /// What is spoken there.
     pub protocol: Protocol,
     /// Where it listens; port 0 lets the kernel choose.
-    pub address: SocketAddr,
-    /// Connections that the kernel may queue before they are accepted, per core.
+    pub address: Address,
+    /// Permissions of a Unix socket's file: who may write to it may connect. Nothing to TCP.
+    pub mode: u32,
+    /// Connections that the kernel may queue before they are accepted: per core, or on the Unix socket.
     pub backlog: u32,
     /// Connections open at once, over all cores.
     pub connections_max: u32,
@@ -131,7 +134,7 @@ pub struct Listener {
     pub socket: SocketSettings,
 }
 
-/// Options of a listener's or a placement's sockets.
+/// Options of a listener's or a placement's sockets. Unix sockets have the buffers' sizes only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSettings {
     /// Idle time before keep-alive probes start; `None` for no probes.
@@ -164,7 +167,7 @@ pub struct Admin {
 pub struct Deadlines {
     /// From accept to the end of the client's login.
     pub login: Duration,
-    /// One TCP connect to one address of an endpoint.
+    /// One connect to one address of an endpoint.
     pub connect: Duration,
     /// All connect attempts for one lease together.
     pub connect_total: Duration,
@@ -301,10 +304,8 @@ impl EndpointRole {
 pub struct Endpoint {
     /// The placement it belongs to.
     pub placement: PlacementId,
-    /// A host name or an IP address (IPv6 without brackets).
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
+    /// Where it is.
+    pub destination: Destination,
     /// What it may be asked.
     pub role: EndpointRole,
     /// Where it stands; empty when not stated.
@@ -316,13 +317,9 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// `host:port`, with brackets around an IPv6 address: for logs and metric labels.
+    /// The destination as the configuration writes it: for logs and metric labels.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        self.destination.to_string()
     }
 }
 

@@ -196,7 +196,7 @@ impl Node {
         let generation = self.status.generation.load(Ordering::Relaxed) + 1;
         let wanted = Wanted {
             generation,
-            hosts: plan.hosts.clone().into(),
+            destinations: plan.destinations.clone().into(),
         };
         let mut known = Known::default();
         known.refresh(&wanted, RELOAD_LOOKUP, &self.status).await;

@@ -4,20 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::address::Destination;
 use crate::config::{Cores, LogLevel, Snapshot};
 use crate::core::preflight::CpuChoice;
 use crate::core::runtime::DoorPlan;
 use crate::net::{NetOptions, SocketOptions};
 use crate::telemetry::log::Level;
-
-/// An endpoint before its name is resolved.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Host {
-    /// Host name or IP address.
-    pub(super) name: String,
-    /// TCP port.
-    pub(super) port: u16,
-}
 
 /// A configuration as the control thread sees it.
 #[derive(Clone, Debug)]
@@ -31,7 +23,7 @@ pub(super) struct Plan {
     /// The version told to clients; `None` to learn it from an upstream.
     pub(super) server_version: Option<Arc<str>>,
     /// By endpoint.
-    pub(super) hosts: Vec<Host>,
+    pub(super) destinations: Vec<Destination>,
 }
 
 impl Plan {
@@ -50,13 +42,10 @@ impl Plan {
             level: level(snapshot.logging.level),
             grace: snapshot.node.drain_grace,
             server_version: snapshot.node.server_version.as_deref().map(Arc::from),
-            hosts: snapshot
+            destinations: snapshot
                 .endpoints
                 .iter()
-                .map(|endpoint| Host {
-                    name: endpoint.host.clone(),
-                    port: endpoint.port,
-                })
+                .map(|endpoint| endpoint.destination.clone())
                 .collect(),
         }
     }
@@ -65,7 +54,8 @@ impl Plan {
 fn doors(snapshot: &Snapshot) -> Vec<DoorPlan> {
     let door = |listener: &crate::config::Listener| DoorPlan {
         name: listener.name.as_str().into(),
-        address: listener.address,
+        address: listener.address.clone(),
+        mode: listener.mode,
         backlog: i32::try_from(listener.backlog).unwrap_or(i32::MAX),
         options: SocketOptions::from(&listener.socket),
     };

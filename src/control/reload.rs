@@ -29,6 +29,7 @@ pub(super) fn fixed_changes(old: &Snapshot, new: &Snapshot) -> Vec<String> {
             None => fixed.push(format!("listeners.{name} (removed)")),
             Some(other) => {
                 let same = other.address == listener.address
+                    && other.mode == listener.mode
                     && other.protocol == listener.protocol
                     && other.backlog == listener.backlog
                     && other.socket == listener.socket;
@@ -105,6 +106,13 @@ placement = "shard"
             "",
             &["node.server_version (removed)"],
         );
+        let unix = |mode: &str| {
+            let path = format!("unix:/run/ringgate.sock\"\nmode = \"{mode}");
+            parse(&TEXT.replace("127.0.0.1:3306", &path))
+        };
+        assert_eq!(fixed_changes(&unix("0770"), &unix("0770")), [""; 0]);
+        let changed = fixed_changes(&unix("0770"), &unix("0777"));
+        assert_eq!(changed, ["listeners.main"]);
         check("30s", "5s", &[]);
         check("connections_max = 100", "connections_max = 50", &[]);
         check("127.0.0.1:1\"", "127.0.0.1:2\"", &[]);

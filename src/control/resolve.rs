@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::plan::Host;
 use super::status::Status;
+use crate::base::address::{Address, Destination};
 use crate::log;
 use crate::upstream::Addresses;
 
@@ -25,60 +25,62 @@ const LOOKUP: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) generation: u64,
-    pub(super) hosts: Arc<[Host]>,
+    pub(super) destinations: Arc<[Destination]>,
 }
 
-/// Last good answers by host.
+/// Last good answers by destination.
 #[derive(Debug, Default)]
-pub(super) struct Known(HashMap<Host, Vec<SocketAddr>>);
+pub(super) struct Known(HashMap<Destination, Vec<Address>>);
 
 impl Known {
     /// The addresses of `wanted` as far as they are known.
     pub(super) fn addresses(&self, wanted: &Wanted) -> Addresses {
-        let of = |host: &Host| self.0.get(host).cloned().unwrap_or_default();
+        let of = |wanted: &Destination| self.0.get(wanted).cloned().unwrap_or_default();
         Addresses {
             generation: wanted.generation,
-            by_endpoint: wanted.hosts.iter().map(of).collect(),
+            by_endpoint: wanted.destinations.iter().map(of).collect(),
         }
     }
 
-    /// Whether every host of `wanted` has an address.
+    /// Whether every destination of `wanted` has an address.
     fn is_complete(&self, wanted: &Wanted) -> bool {
-        wanted.hosts.iter().all(|host| self.0.contains_key(host))
+        let mut destinations = wanted.destinations.iter();
+        destinations.all(|destination| self.0.contains_key(destination))
     }
 
     /// Looks every host of `wanted` up, all at once, each for at most `patience`. A failed look-up
     /// leaves the last good answer.
     pub(super) async fn refresh(&mut self, wanted: &Wanted, patience: Duration, status: &Status) {
-        self.0.retain(|host, _| wanted.hosts.contains(host));
+        let destinations = &wanted.destinations;
+        self.0.retain(|known, _| destinations.contains(known));
         let mut lookups = tokio::task::JoinSet::new();
-        for host in wanted.hosts.iter() {
-            if let Ok(literal) = host.name.parse::<IpAddr>() {
-                let address = SocketAddr::new(literal, host.port);
-                self.0.insert(host.clone(), vec![address]);
-                continue;
-            }
-            let host = host.clone();
+        for destination in destinations.iter() {
+            let (name, port) = match known_at_once(destination) {
+                Ok(address) => {
+                    self.0.insert(destination.clone(), vec![address]);
+                    continue;
+                }
+                Err((name, port)) => (name.to_owned(), port),
+            };
+            let destination = destination.clone();
             lookups.spawn(async move {
-                let found = timeout(patience, look_up(&host)).await;
-                (
-                    host,
-                    found.unwrap_or_else(|_| Err("no answer in time".into())),
-                )
+                let found = timeout(patience, look_up(&name, port)).await;
+                let found = found.unwrap_or_else(|_| Err("no answer in time".into()));
+                (destination, found)
             });
         }
         while let Some(ended) = lookups.join_next().await {
             match ended {
-                Ok((host, Ok(addresses))) => {
-                    self.0.insert(host, addresses);
+                Ok((destination, Ok(addresses))) => {
+                    self.0.insert(destination, addresses);
                 }
-                Ok((host, Err(error))) => {
+                Ok((destination, Err(error))) => {
                     status.resolve_failures.fetch_add(1, Ordering::Relaxed);
-                    let kept = self.0.contains_key(&host);
+                    let kept = self.0.contains_key(&destination);
                     log!(
                         Warn,
                         "resolve_failed",
-                        host = host.name,
+                        host = destination,
                         error = error,
                         kept = kept
                     );
@@ -90,9 +92,21 @@ impl Known {
     }
 }
 
-async fn look_up(host: &Host) -> Result<Vec<SocketAddr>, String> {
-    let found = tokio::net::lookup_host((host.name.as_str(), host.port)).await;
-    let addresses: Vec<_> = found.map_err(|error| error.to_string())?.collect();
+/// The address of what needs no look-up; else the name and port to look up.
+fn known_at_once(destination: &Destination) -> Result<Address, (&str, u16)> {
+    match destination {
+        Destination::Unix(path) => Ok(Address::Unix(path.clone())),
+        Destination::Host { name, port } => match name.parse::<IpAddr>() {
+            Ok(literal) => Ok(SocketAddr::new(literal, *port).into()),
+            Err(_) => Err((name, *port)),
+        },
+    }
+}
+
+async fn look_up(name: &str, port: u16) -> Result<Vec<Address>, String> {
+    let found = tokio::net::lookup_host((name, port)).await;
+    let addresses = found.map_err(|error| error.to_string())?;
+    let addresses: Vec<_> = addresses.map(Address::from).collect();
     match addresses.is_empty() {
         true => Err("the name has no address".into()),
         false => Ok(addresses),
@@ -136,8 +150,8 @@ mod tests {
 
     use super::*;
 
-    fn host(name: &str) -> Host {
-        Host {
+    fn host(name: &str) -> Destination {
+        Destination::Host {
             name: name.into(),
             port: 3306,
         }
@@ -157,28 +171,40 @@ mod tests {
             let status = Status::new(1, Instant::now(), 0);
             let mut known = Known::default();
             let bad = host("no such host");
-            let old = SocketAddr::from(([192, 0, 2, 7], 3306));
-            known.0.insert(bad.clone(), vec![old]);
-            known.0.insert(host("forgotten"), vec![old]);
+            let old = Address::from(SocketAddr::from(([192, 0, 2, 7], 3306)));
+            known.0.insert(bad.clone(), vec![old.clone()]);
+            known.0.insert(host("forgotten"), vec![old.clone()]);
             let wanted = Wanted {
                 generation: 4,
-                hosts: [host("::1"), host("localhost"), bad, host("also bad")].into(),
+                destinations: [
+                    host("::1"),
+                    host("localhost"),
+                    bad,
+                    host("also bad"),
+                    Destination::Unix("/run/x".into()),
+                ]
+                .into(),
             };
             known.refresh(&wanted, LOOKUP, &status).await;
             let addresses = known.addresses(&wanted);
             assert_eq!(addresses.generation, 4);
-            assert_eq!(addresses.by_endpoint[0], ["[::1]:3306".parse().unwrap()]);
+            assert_eq!(
+                addresses.by_endpoint[0],
+                ["[::1]:3306".parse::<Address>().unwrap()]
+            );
             assert!(
                 addresses.by_endpoint[1]
                     .iter()
-                    .all(|a| a.ip().is_loopback())
+                    .all(|a| a.tcp().is_some_and(|a| a.ip().is_loopback()))
             );
             assert!(!addresses.by_endpoint[1].is_empty());
             assert_eq!(addresses.by_endpoint[2], [old]);
-            assert_eq!(addresses.by_endpoint[3], []);
+            assert!(addresses.by_endpoint[3].is_empty());
+            let path = Address::Unix("/run/x".into());
+            assert_eq!(addresses.by_endpoint[4], [path]);
             assert_eq!(status.resolve_failures.load(Ordering::Relaxed), 2);
             assert!(!known.is_complete(&wanted));
-            assert_eq!(known.0.len(), 3);
+            assert_eq!(known.0.len(), 4);
         });
     }
 
@@ -191,7 +217,7 @@ mod tests {
             tokio::spawn(keep_resolving(Known::default(), wanted, sender, status));
             let next = Wanted {
                 generation: 2,
-                hosts: [host("127.0.0.1")].into(),
+                destinations: [host("127.0.0.1")].into(),
             };
             want.send(next).unwrap();
             let addresses = timeout(Duration::from_secs(10), changed.recv()).await;

@@ -16,6 +16,7 @@ use super::plan::Plan;
 use super::resolve::{Known, Wanted, keep_resolving};
 use super::status::{Phase, Status};
 use super::{version, watchdog};
+use crate::base::address::Address;
 use crate::config::{LogTarget, Snapshot};
 use crate::core::executor::quiet_panics;
 use crate::core::mailbox::Receiver;
@@ -61,7 +62,7 @@ pub struct Serving {
     /// The admin listener's address.
     pub admin: SocketAddr,
     /// The listeners' names and addresses.
-    pub doors: Vec<(Arc<str>, SocketAddr)>,
+    pub doors: Vec<(Arc<str>, Address)>,
     orders: mpsc::Sender<Order>,
 }
 
@@ -154,7 +155,7 @@ impl Serve {
         }
         let wanted = Wanted {
             generation: 1,
-            hosts: plan.hosts.clone().into(),
+            destinations: plan.destinations.clone().into(),
         };
         let mut known = Known::default();
         known.refresh(&wanted, FIRST_LOOKUP, &status).await;
@@ -225,7 +226,7 @@ impl Serve {
 /// The sockets the node listens on, made before anything else runs.
 struct Sockets {
     listeners: Vec<Vec<DoorListener>>,
-    door_addresses: Vec<(Arc<str>, SocketAddr)>,
+    door_addresses: Vec<(Arc<str>, Address)>,
     admin: TcpListener,
     admin_address: SocketAddr,
 }

@@ -1,14 +1,14 @@
 //! Which server version the upstreams announce: read from a greeting, for the gateway's own greetings.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::base::address::Address;
 use crate::log;
 use crate::upstream::Addresses;
 use crate::wire::mysql::handshake::Greeting;
@@ -28,7 +28,7 @@ pub(super) async fn learn(mut addresses: watch::Receiver<Arc<Addresses>>) -> Arc
     let mut pause = FIRST_PAUSE;
     loop {
         let known = Arc::clone(&addresses.borrow_and_update());
-        for &address in known.by_endpoint.iter().flatten() {
+        for address in known.by_endpoint.iter().flatten() {
             if let Ok(Some(version)) = timeout(PATIENCE, ask(address)).await {
                 log!(
                     Info,
@@ -44,8 +44,14 @@ pub(super) async fn learn(mut addresses: watch::Receiver<Arc<Addresses>>) -> Arc
     }
 }
 
-async fn ask(address: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect(address).await.ok()?;
+async fn ask(address: &Address) -> Option<String> {
+    match address {
+        Address::Tcp(address) => read_version(TcpStream::connect(address).await.ok()?).await,
+        Address::Unix(path) => read_version(UnixStream::connect(path).await.ok()?).await,
+    }
+}
+
+async fn read_version(mut stream: impl AsyncRead + Unpin) -> Option<String> {
     let mut header = [0; 4];
     stream.read_exact(&mut header).await.ok()?;
     let [a, b, c, _sequence] = header;
@@ -120,7 +126,7 @@ mod tests {
             let dead = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let by_endpoint = [&dead, &silent, &good]
-                .map(|listener| vec![listener.local_addr().unwrap()])
+                .map(|listener| vec![listener.local_addr().unwrap().into()])
                 .into();
             drop(dead);
             tokio::spawn(async move {

@@ -4,17 +4,19 @@
 //! when it is ready and how it ended, whatever happens inside.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::address::Address;
 use crate::base::ident::CoreId;
 use crate::core::beat::{BEAT_INTERVAL, Beat};
 use crate::core::executor::spawn_pinned;
 use crate::core::jobs::{JobDone, Jobs};
 use crate::core::mailbox::{Mailbox, Mailboxes, Receiver, Sender, channel};
-use crate::net::{self, NetOptions, SocketOptions};
+use crate::net::{self, Listener, NetOptions, SocketOptions};
 
 /// How often, and in what intervals, an address in use is tried again.
 const FREED_TRIES: u32 = 50;
@@ -27,14 +29,16 @@ pub type CoreMain<S, M> = fn(CoreSeed<S, M>) -> CoreFuture;
 /// What a [`CoreMain`] gives.
 pub type CoreFuture = Pin<Box<dyn Future<Output = Result<(), String>>>>;
 
-/// A listener to be: one socket for each core.
+/// A listener to be: a socket for each core.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorPlan {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// Where it listens; port 0 takes a free one, the same for all cores.
-    pub address: SocketAddr,
-    /// Connections that may wait for `accept`, for each core.
+    pub address: Address,
+    /// Permissions of the file, if it is a Unix socket.
+    pub mode: u32,
+    /// Connections that may wait for `accept`: for each core, or on the Unix socket that all share.
     pub backlog: i32,
     /// Options of the listener and of accepted sockets.
     pub options: SocketOptions,
@@ -46,7 +50,7 @@ pub struct DoorListener {
     /// The listener's name in the configuration.
     pub name: Arc<str>,
     /// The socket, listening already.
-    pub listener: TcpListener,
+    pub listener: Listener,
 }
 
 /// All that a core begins with. `S` is what the process gives to every core alike, `M` its messages.
@@ -113,7 +117,7 @@ pub struct Cores<M> {
     pub events: Receiver<CoreEvent>,
 }
 
-/// Binds every listener once for each of `cores` cores. Gives the sockets by core.
+/// Makes the sockets of every listener for each of `cores` cores. Gives them by core.
 ///
 /// # Errors
 /// What the system says, with the listener's name and address; also when a process that is not this
@@ -121,20 +125,18 @@ pub struct Cores<M> {
 pub fn bind_doors(doors: &[DoorPlan], cores: usize) -> io::Result<Vec<Vec<DoorListener>>> {
     let mut by_core: Vec<Vec<DoorListener>> = (0..cores).map(|_| Vec::new()).collect();
     for door in doors {
-        let named = |error: io::Error| {
-            let (name, address) = (&door.name, door.address);
+        let bound = match &door.address {
+            Address::Tcp(address) => bind_each(*address, door, cores),
+            Address::Unix(path) => bind_shared(path, door, cores),
+        };
+        let bound = bound.map_err(|error| {
+            let (name, address) = (&door.name, &door.address);
             io::Error::new(
                 error.kind(),
                 format!("listener `{name}` cannot listen on {address}: {error}"),
             )
-        };
-        if door.address.port() != 0 {
-            wait_until_free(door.address).map_err(named)?;
-        }
-        let mut address = door.address;
-        for listeners in &mut by_core {
-            let listener = net::bind(address, door.backlog, &door.options).map_err(named)?;
-            address = listener.local_addr().map_err(named)?;
+        })?;
+        for (listeners, listener) in by_core.iter_mut().zip(bound) {
             let name = Arc::clone(&door.name);
             listeners.push(DoorListener { name, listener });
         }
@@ -142,18 +144,39 @@ pub fn bind_doors(doors: &[DoorPlan], cores: usize) -> io::Result<Vec<Vec<DoorLi
     Ok(by_core)
 }
 
+/// A socket of each core's own; port 0 is the same one for all.
+fn bind_each(address: SocketAddr, door: &DoorPlan, cores: usize) -> io::Result<Vec<Listener>> {
+    if address.port() != 0 {
+        once_free(|| net::ensure_free(address))?;
+    }
+    let mut address = address;
+    let bind = |_| {
+        let listener = net::bind(address, door.backlog, &door.options)?;
+        address = listener.local_addr()?;
+        Ok(listener.into())
+    };
+    (0..cores).map(bind).collect()
+}
+
+/// One socket for all cores.
+fn bind_shared(path: &Path, door: &DoorPlan, cores: usize) -> io::Result<Vec<Listener>> {
+    let bind = || net::bind_unix(path, door.mode, door.backlog, &door.options);
+    let first = once_free(bind)?;
+    (0..cores).map(|_| first.try_clone()).collect()
+}
+
 /// Waits a moment for an address that is in use: the kernel takes the rings of a process apart, and
 /// closes what they accept on, after the process has ended. A node restarted at once must not fail.
-fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+fn once_free<T>(attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..FREED_TRIES {
-        match net::ensure_free(address) {
+        match attempt() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 std::thread::sleep(FREED_RETRY);
             }
             outcome => return outcome,
         }
     }
-    net::ensure_free(address)
+    attempt()
 }
 
 /// Starts one core on each of `cpus`, with its listeners.

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Door;
@@ -42,6 +42,7 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
     let upstreams = Upstreams::new(&core, Shared::default(), snapshot, post);
     let metrics = CoreMetrics::new(seed.core.0);
     let world = World::new(&core, upstreams, metrics, snapshot, &seed.given.addresses);
+    let mut doors = Vec::new();
     for listener in seed.listeners {
         let name = &listener.name;
         let mut known = snapshot.listeners.iter();
@@ -56,11 +57,12 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
         let options = SocketOptions::from(&settings.socket);
         let door = Door::new(&core, protocol, listener.name, series, limit, options);
         let acceptor = net.listen(listener.listener);
-        net::spawn("accept", door.accept(acceptor)).detach();
+        doors.push(net::spawn("accept", door.accept(acceptor)));
     }
     let parts = Parts {
         net,
         driving,
+        doors,
         messages: net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)),
         keeping: net::spawn("keeper", keep(world)),
     };
@@ -78,6 +80,7 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
 struct Parts {
     net: Net,
     driving: Spawned<io::Result<()>>,
+    doors: Vec<Spawned<Result<(), String>>>,
     messages: Spawned<()>,
     keeping: Spawned<()>,
 }
@@ -96,6 +99,9 @@ impl Parts {
             if Pin::new(&mut self.messages).poll(cx).is_ready() {
                 return Poll::Ready(Err("the task that takes messages panicked".to_owned()));
             }
+            if let Err(failure) = watch_doors(&mut self.doors, cx) {
+                return Poll::Ready(Err(failure));
+            }
             let panicked = || "the task that looks after pools panicked".to_owned();
             let kept = Pin::new(&mut self.keeping).poll(cx);
             kept.map(|kept| kept.ok_or_else(panicked))
@@ -104,6 +110,30 @@ impl Parts {
         self.net.stop();
         net::ring_end(self.driving.await)
     }
+}
+
+/// Forgets doors that a drain has closed.
+///
+/// # Errors
+/// Why one has closed by itself.
+fn watch_doors(
+    doors: &mut Vec<Spawned<Result<(), String>>>,
+    cx: &mut Context<'_>,
+) -> Result<(), String> {
+    let mut failure = None;
+    doors.retain_mut(|door| match Pin::new(door).poll(cx) {
+        Poll::Pending => true,
+        Poll::Ready(Some(Ok(()))) => false,
+        Poll::Ready(Some(Err(failed))) => {
+            failure = Some(failed);
+            false
+        }
+        Poll::Ready(None) => {
+            failure = Some("the task that accepts clients panicked".to_owned());
+            false
+        }
+    });
+    failure.map_or(Ok(()), Err)
 }
 
 /// Sends to the upstream connections of another core.

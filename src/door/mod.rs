@@ -7,11 +7,11 @@ pub mod mysql;
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use crate::base::address::Address;
 use crate::base::close::CloseReason;
 use crate::core::{Core, Drain};
 use crate::net::{self, Acceptor, SocketOptions, Stream};
@@ -26,7 +26,7 @@ trait Protocol: Sized + 'static {
     fn serve(
         door: Rc<Door<Self>>,
         stream: Stream,
-        peer: SocketAddr,
+        peer: Address,
     ) -> impl Future<Output = CloseReason> + 'static;
 
     /// Tells a client that there is no place for it.
@@ -67,10 +67,13 @@ impl<P: Protocol> Door<P> {
     }
 
     /// Accepts until the core drains.
-    async fn accept(self: Rc<Self>, mut acceptor: Acceptor) {
+    ///
+    /// # Errors
+    /// The listener has failed: nobody comes in by it any more.
+    async fn accept(self: Rc<Self>, mut acceptor: Acceptor) -> Result<(), String> {
         let core = &self.core;
         let (number, _) = core.new_client();
-        loop {
+        let ended = loop {
             let accepted = poll_fn(|cx| {
                 if core.drain() != Drain::Serving {
                     return Poll::Ready(None);
@@ -80,19 +83,19 @@ impl<P: Protocol> Door<P> {
             })
             .await;
             match accepted {
-                None => break,
+                None => break Ok(()),
                 Some(Ok((stream, peer))) => self.admit(stream, peer),
                 Some(Err(error)) => {
-                    crate::log!(Error, "listener failed", door = self.name, error = error);
-                    break;
+                    break Err(format!("listener `{}` has failed: {error}", self.name));
                 }
             }
-        }
+        };
         core.leave(number);
         acceptor.stop();
+        ended
     }
 
-    fn admit(self: &Rc<Self>, stream: Stream, peer: SocketAddr) {
+    fn admit(self: &Rc<Self>, stream: Stream, peer: Address) {
         self.metrics.accepted.inc();
         stream.count(&self.metrics.received, &self.metrics.sent);
         let is_full = self.open.get() >= self.connections_max || stream.is_reserved();

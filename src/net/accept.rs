@@ -3,21 +3,23 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use io_uring::cqueue;
 
 use super::Net;
+use super::address;
 use super::hub::{Hub, Waiter};
+use super::listener::Listener;
 use super::side::Side;
 use super::slab::{Key, Tag};
 use super::socket::Socket;
 use super::state::{State, Target};
 use super::stream::Stream;
 use super::wheel::EntryId;
+use crate::base::address::Address;
 
 /// Accepted connections nobody has asked for, above which accepting pauses.
 const READY_MAX: usize = 256;
@@ -34,9 +36,9 @@ struct Accepted {
 
 /// A listener of the ring.
 pub(super) struct Listening {
-    listener: TcpListener,
+    listener: Listener,
     ready: VecDeque<Accepted>,
-    /// A multishot accept is in the kernel.
+    /// An accept is in the kernel.
     armed: bool,
     cancelling: bool,
     stopped: bool,
@@ -53,7 +55,7 @@ impl Listening {
         let room = self.ready.len() < READY_MAX;
         if !self.armed && !self.stopped && !self.paused && self.error.is_none() && room {
             self.armed = true;
-            hub.accept(self.listener.as_raw_fd(), key);
+            hub.accept(self.listener.raw(), key, !self.listener.is_shared());
         }
     }
 
@@ -73,11 +75,14 @@ impl Listening {
 }
 
 impl State {
-    pub(super) fn listen(&mut self, listener: TcpListener) -> Key {
+    /// Accepts of one core's own listener go on for ever. Cores that share one accept once and then
+    /// wait again behind the others: an accept that stays first in the kernel's line would be woken for
+    /// every connection, and one core would get them all.
+    pub(super) fn listen(&mut self, listener: Listener) -> Key {
         // A waiting accept needs a blocking socket: io_uring fails on others instead of waiting.
         let error = listener.set_nonblocking(false).err();
-        // Accepted sockets inherit it, whoever made the listener.
-        let _ = socket2::SockRef::from(&listener).set_tcp_nodelay(true);
+        // Whoever made the listener.
+        listener.set_nodelay();
         let key = self.listeners.insert(Listening {
             listener,
             ready: VecDeque::new(),
@@ -98,7 +103,7 @@ impl State {
         key
     }
 
-    /// A completion of a multishot accept.
+    /// A completion of an accept.
     pub(super) fn on_accept(&mut self, key: Key, result: i32, flags: u32) {
         let fd = (result >= 0).then(|| {
             // SAFETY: a successful accept has made this descriptor, and nobody else knows it.
@@ -178,17 +183,11 @@ impl State {
         }
         while let Some(kept) = self.reserve.pop() {
             drop(kept);
-            let Ok((stream, _)) = listening.listener.accept() else {
+            let Ok(fd) = listening.listener.accept() else {
                 break;
             };
             self.hub.stats.accepts_reserved += 1;
-            listening.ready(
-                Accepted {
-                    fd: stream.into(),
-                    reserved: true,
-                },
-                &mut self.hub,
-            );
+            listening.ready(Accepted { fd, reserved: true }, &mut self.hub);
         }
         let blocking = listening.listener.set_nonblocking(false);
         if let Err(error) = blocking {
@@ -225,12 +224,11 @@ impl Acceptor {
     ///
     /// # Errors
     /// The listener itself is broken. Errors of single connections are not reported.
-    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Address)>> {
         loop {
             let accepted = ready!(self.poll_ready(cx))?;
             // A connection that is gone already has no peer address: the next one, then.
-            let socket = socket2::SockRef::from(&accepted.fd);
-            let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) else {
+            let Ok(peer) = address::peer(&accepted.fd) else {
                 continue;
             };
             let mut socket = Socket::new(accepted.fd, Side::Downstream);

@@ -210,10 +210,15 @@ impl Hub {
     }
 
     /// Arms a multishot accept.
-    pub(super) fn accept(&mut self, fd: RawFd, key: Key) {
-        let entry = opcode::AcceptMulti::new(types::Fd(fd))
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
+    pub(super) fn accept(&mut self, fd: RawFd, key: Key, goes_on: bool) {
+        let (fd, flags) = (types::Fd(fd), libc::SOCK_CLOEXEC);
+        let nobody = std::ptr::null_mut();
+        let entry = match goes_on {
+            true => opcode::AcceptMulti::new(fd).flags(flags).build(),
+            false => opcode::Accept::new(fd, nobody, nobody.cast())
+                .flags(flags)
+                .build(),
+        };
         // SAFETY: the entry refers to no memory.
         unsafe { self.push(entry, Tag::Accept(key)) };
     }

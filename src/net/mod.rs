@@ -16,6 +16,7 @@
 )]
 
 mod accept;
+mod address;
 mod alarm;
 mod buffer;
 mod clock;
@@ -23,6 +24,7 @@ mod close;
 mod connect;
 mod drive;
 mod hub;
+mod listener;
 mod options;
 mod pool;
 mod preflight;
@@ -43,7 +45,6 @@ mod window;
 
 use std::cell::{RefCell, RefMut};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -55,7 +56,8 @@ pub use buffer::Buf;
 pub use clock::now as read_clock;
 pub use connect::Connecting;
 pub use drive::ring_end;
-pub use options::{Keepalive, NetOptions, SocketOptions, bind, ensure_free};
+pub use listener::{Listener, bind, bind_unix, ensure_free};
+pub use options::{Keepalive, NetOptions, SocketOptions};
 pub use preflight::{PreflightError, preflight};
 pub use remote::RemoteWaker;
 pub use spawn::{Spawned, current_task, panics, spawn};
@@ -63,10 +65,12 @@ pub use stats::NetStats;
 pub use stream::{Detaching, Stream};
 pub use timer::Timer;
 
+use crate::base::address::Address;
 use crate::base::clock::Now;
 use connect::Connect;
 use remote::Mailbox;
 use side::Side;
+use slab::Key;
 use socket::Socket;
 use state::State;
 
@@ -124,34 +128,38 @@ impl Net {
     }
 
     /// Accepts from a listening socket.
-    pub fn listen(&self, listener: TcpListener) -> Acceptor {
-        let key = self.state().listen(listener);
+    pub fn listen(&self, listener: impl Into<Listener>) -> Acceptor {
+        let key = self.state().listen(listener.into());
         Acceptor::new(self.clone(), key)
     }
 
     /// Connects to `address`, on a new socket with `options`.
-    pub fn connect(&self, address: SocketAddr, options: &SocketOptions) -> Connecting {
-        let started = options::socket_for(address, options).map(|socket| {
-            let mut state = self.state();
-            let mut socket = Socket::new(socket.into(), Side::Upstream);
-            let fd = socket.raw();
-            socket.connect = Some(Box::new(Connect {
-                address: address.into(),
-                result: None,
-            }));
-            let key = state.sockets.insert(socket);
-            let State { sockets, hub, .. } = &mut *state;
-            if let Some(connect) = sockets
-                .get(key)
-                .and_then(|socket| socket.connect.as_deref())
-            {
-                // SAFETY: the address is boxed in the slot, which is not removed before the connect has
-                // completed (`is_busy`).
-                unsafe { hub.connect(fd, key, &connect.address) };
-            }
-            key
-        });
+    pub fn connect(&self, address: impl Into<Address>, options: &SocketOptions) -> Connecting {
+        let started = self.start_connect(&address.into(), options);
         Connecting::new(self.clone(), started)
+    }
+
+    fn start_connect(&self, address: &Address, options: &SocketOptions) -> io::Result<Key> {
+        let address_of_peer = address::to_kernel(address)?;
+        let made = options::socket_for(address, options)?;
+        let mut state = self.state();
+        let mut socket = Socket::new(made.into(), Side::Upstream);
+        let fd = socket.raw();
+        socket.connect = Some(Box::new(Connect {
+            address: address_of_peer,
+            result: None,
+        }));
+        let key = state.sockets.insert(socket);
+        let State { sockets, hub, .. } = &mut *state;
+        if let Some(connect) = sockets
+            .get(key)
+            .and_then(|socket| socket.connect.as_deref())
+        {
+            // SAFETY: the address is boxed in the slot, which is not removed before the connect has
+            // completed (`is_busy`).
+            unsafe { hub.connect(fd, key, &connect.address) };
+        }
+        Ok(key)
     }
 
     /// Takes over a connected stream socket of the upstream side, e.g. one that another core has

@@ -1,12 +1,13 @@
-//! Settings of a ring, and listeners and socket options set through `setsockopt`.
+//! Settings of a ring, and socket options set through `setsockopt`.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::base::address::Address;
 use crate::config::SocketSettings;
 
 /// Sizes and times of one core's ring.
@@ -69,7 +70,7 @@ pub struct Keepalive {
 }
 
 /// Options of a listener's or an endpoint's sockets. `None` leaves the system's default. Small segments
-/// are always sent at once (`TCP_NODELAY`).
+/// are always sent at once (`TCP_NODELAY`). Unix sockets take the buffers' sizes only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
     /// Keep-alive probing (`SO_KEEPALIVE` and the `TCP_KEEP*` options).
@@ -104,13 +105,30 @@ impl From<&SocketSettings> for SocketOptions {
 }
 
 impl SocketOptions {
-    /// Sets the options on a socket.
+    /// Sets the options on a socket, those that its protocol has.
     ///
     /// # Errors
     /// The first option the system refuses, e.g. a congestion control it does not offer.
     pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
         let socket = SockRef::from(socket);
-        socket.set_tcp_nodelay(true)?;
+        match socket.set_tcp_nodelay(true) {
+            // The system's word that this is no socket of TCP: a Unix socket.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            other => {
+                other?;
+                self.apply_to_tcp(&socket)?;
+            }
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn apply_to_tcp(&self, socket: &SockRef<'_>) -> io::Result<()> {
         if let Some(keepalive) = self.keepalive {
             let wanted = TcpKeepalive::new()
                 .with_time(keepalive.idle)
@@ -121,12 +139,6 @@ impl SocketOptions {
         if self.user_timeout.is_some() {
             socket.set_tcp_user_timeout(self.user_timeout)?;
         }
-        if let Some(bytes) = self.receive_buffer {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        if let Some(bytes) = self.send_buffer {
-            socket.set_send_buffer_size(bytes)?;
-        }
         if let Some(algorithm) = &self.congestion {
             socket.set_tcp_congestion(algorithm.as_bytes())?;
         }
@@ -134,7 +146,8 @@ impl SocketOptions {
     }
 }
 
-fn tcp(address: SocketAddr) -> io::Result<Socket> {
+/// An unconnected socket of TCP.
+pub(super) fn tcp(address: SocketAddr) -> io::Result<Socket> {
     // socket2 sets SOCK_CLOEXEC. The socket stays blocking: io_uring refuses to wait on others.
     let socket = Socket::new(
         Domain::for_address(address),
@@ -148,67 +161,21 @@ fn tcp(address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// An unconnected socket for `address` with `options`.
-pub(super) fn socket_for(address: SocketAddr, options: &SocketOptions) -> io::Result<Socket> {
-    let socket = tcp(address)?;
+pub(super) fn socket_for(address: &Address, options: &SocketOptions) -> io::Result<Socket> {
+    let socket = match address {
+        Address::Tcp(address) => tcp(*address)?,
+        Address::Unix(_) => Socket::new(Domain::UNIX, Type::STREAM, None)?,
+    };
     options.apply(&socket)?;
     Ok(socket)
-}
-
-/// A listener that other cores of this process (and user) may bind beside (`SO_REUSEPORT`). Call
-/// [`ensure_free`] once before, or a stranger's listener would share the port unnoticed.
-///
-/// # Errors
-/// What `socket`, `setsockopt`, `bind` or `listen` say.
-pub fn bind(address: SocketAddr, backlog: i32, options: &SocketOptions) -> io::Result<TcpListener> {
-    let socket = tcp(address)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    // Before `listen`: the window scale of accepted sockets follows the listener's buffer.
-    options.apply(&socket)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
-}
-
-/// Checks that nobody listens on `address`, not even with `SO_REUSEPORT`.
-///
-/// # Errors
-/// `AddrInUse` with a message that names the address and the remedy; else what `bind` says.
-pub fn ensure_free(address: SocketAddr) -> io::Result<()> {
-    let socket = tcp(address)?;
-    socket.set_reuse_address(true)?;
-    let bound = socket.bind(&address.into()).and_then(|()| socket.listen(1));
-    bound.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => io::Error::new(
-            error.kind(),
-            format!(
-                "{address} is in use by another process; stop it (`ss -ltnp` names it) or choose \
-                 another address"
-            ),
-        ),
-        _ => error,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn loopback() -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
-    }
-
-    #[test]
-    fn cores_share_a_port_but_a_stranger_is_noticed() {
-        let options = SocketOptions::default();
-        let first = bind(loopback(), 16, &options).unwrap();
-        let address = first.local_addr().unwrap();
-        let second = bind(address, 16, &options).unwrap();
-        let error = ensure_free(address).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
-        drop((first, second));
-        ensure_free(address).unwrap();
+    fn loopback() -> Address {
+        SocketAddr::from(([127, 0, 0, 1], 0)).into()
     }
 
     #[test]
@@ -224,7 +191,7 @@ mod tests {
             send_buffer: Some(50_000),
             congestion: Some("reno".into()),
         };
-        let socket = socket_for(loopback(), &options).unwrap();
+        let socket = socket_for(&loopback(), &options).unwrap();
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(
@@ -252,7 +219,7 @@ mod tests {
             congestion: Some("no-such".into()),
             ..Default::default()
         };
-        assert!(socket_for(loopback(), &options).is_err());
+        assert!(socket_for(&loopback(), &options).is_err());
     }
 
     #[test]

@@ -348,7 +348,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let peer = TcpStream::connect(address).unwrap();
-        state.listen(listener);
+        state.listen(listener.into());
         state.mailbox = Some(Mailbox::new(&mut state.hub).unwrap());
         let key = state
             .sockets

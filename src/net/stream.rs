@@ -1,20 +1,21 @@
-//! A TCP connection on the ring, as its session's driver sees it.
+//! A connection on the ring, as its session's driver sees it.
 
 use std::cell::RefMut;
 use std::future::Future;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::address;
 use super::buffer::Buf;
 use super::slab::Key;
 use super::socket::{End, Meter, Receiving, Shutdown, Socket};
 use super::state::State;
 use super::{Net, SocketOptions};
+use crate::base::address::Address;
 use crate::telemetry::cells::Counter;
 
 /// An owned connection. One task reads and one (usually the same) writes.
@@ -256,25 +257,25 @@ impl Stream {
     ///
     /// # Errors
     /// `NotConnected` when the connection has ended.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.with(|socket, _, _| {
-            let address = socket2::SockRef::from(&socket.fd).peer_addr()?;
-            address
-                .as_socket()
-                .ok_or_else(|| io::ErrorKind::Unsupported.into())
-        })
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        self.with(|socket, _, _| address::peer(&socket.fd))
+    }
+
+    /// Whether this connection and `other` lead to the same server, as far as the kernel knows: the same
+    /// address, and the same process where that is a Unix socket. False when either has ended.
+    pub fn is_to_server_of(&self, other: &Stream) -> bool {
+        let server = |stream: &Self| stream.with(|socket, _, _| address::server(&socket.fd));
+        let this = server(self);
+        this.is_some() && this == server(other)
     }
 
     /// The address on this side.
     ///
     /// # Errors
     /// What `getsockname` says.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> io::Result<Address> {
         self.with(|socket, _, _| {
-            let address = socket2::SockRef::from(&socket.fd).local_addr()?;
-            address
-                .as_socket()
-                .ok_or_else(|| io::ErrorKind::Unsupported.into())
+            address::from_kernel(&socket2::SockRef::from(&socket.fd).local_addr()?)
         })
     }
 

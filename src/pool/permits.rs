@@ -298,6 +298,11 @@ impl Permits {
         OnReturn::Keep
     }
 
+    /// Whether another core has asked for a permit and was given none yet.
+    pub fn is_wanted(&self) -> bool {
+        self.wanting > 0
+    }
+
     /// Whether [`Permits::settle`] would do nothing: the usual case, and cheap to ask.
     pub fn is_quiet(&self, demand: &Demand<'_>) -> bool {
         self.wanting == 0 && self.telling == 0 && self.debt == 0 && demand.waiters <= self.spare()

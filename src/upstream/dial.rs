@@ -1,7 +1,6 @@
 //! Making and ending upstream connections.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,6 +11,7 @@ use super::permit::Permit;
 use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
+use crate::base::address::Address;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::core::fault;
@@ -141,7 +141,7 @@ pub(super) async fn dial<P: Protocol>(pool: &Rc<PoolState<P>>) -> Result<Opened<
     let mut last = DialError::new(CloseReason::UpstreamConnect, "no address is known");
     for address in addresses {
         let deadline = total.min(net.now().plus(limits.connect));
-        match connect(endpoint, address, deadline).await {
+        match connect(endpoint, &address, deadline).await {
             Ok(stream) => {
                 let mut timer = net.timer();
                 timer.set(net.now().plus(limits.login));
@@ -160,11 +160,11 @@ pub(super) async fn dial<P: Protocol>(pool: &Rc<PoolState<P>>) -> Result<Opened<
 
 async fn connect<P: Protocol>(
     endpoint: &Endpoint<P>,
-    address: SocketAddr,
+    address: &Address,
     deadline: Deadline,
 ) -> Result<Stream, DialError> {
     let net = &endpoint.site.core.net;
-    let mut connecting = net.connect(address, &endpoint.socket);
+    let mut connecting = net.connect(address.clone(), &endpoint.socket);
     let mut timer = net.timer();
     timer.set(deadline);
     poll_fn(|cx| {

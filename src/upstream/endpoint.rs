@@ -1,7 +1,6 @@
 //! One core's connections to one endpoint: pools by key, permits, back-off.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::permit::Permit;
 use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
+use crate::base::address::Address;
 use crate::base::clock::Now;
 use crate::base::codes::Event;
 use crate::base::ident::EndpointName;
@@ -26,7 +26,7 @@ pub struct Endpoint<P: Protocol> {
     pub(super) site: Rc<Upstreams<P>>,
     /// What it is.
     pub name: EndpointName,
-    pub(super) addresses: RefCell<Vec<SocketAddr>>,
+    pub(super) addresses: RefCell<Vec<Address>>,
     pub(super) socket: SocketOptions,
     pub(super) permits: RefCell<Permits>,
     pub(super) backoff: RefCell<Backoff>,
@@ -47,7 +47,7 @@ pub struct Endpoint<P: Protocol> {
 /// What an endpoint is made of.
 pub(super) struct EndpointSeed {
     pub(super) name: EndpointName,
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Address>,
     pub(super) socket: SocketOptions,
     pub(super) budget: u32,
     pub(super) limits: PoolLimits,
@@ -193,12 +193,11 @@ impl<P: Protocol> Endpoint<P> {
         total.waiting
     }
 
-    /// Whether anybody waits for a connection here.
-    pub fn has_waiters(&self) -> bool {
+    /// Whether anybody waits for a connection, here or on another core that has asked for a permit.
+    pub fn is_wanted(&self) -> bool {
         let pools = self.pools.borrow();
-        pools
-            .iter()
-            .any(|pool| pool.pool.borrow().counts().waiting > 0)
+        let waits = |pool: &Rc<PoolState<P>>| pool.pool.borrow().counts().waiting > 0;
+        pools.iter().any(waits) || self.permits.borrow().is_wanted()
     }
 
     /// Whether statements are being killed.

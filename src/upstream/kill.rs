@@ -275,10 +275,9 @@ impl<P: Protocol> Running<P> {
         if doomed.stream.has_ended() {
             return Ok(());
         }
-        let addresses = (doomed.stream.peer_addr(), connection.stream.peer_addr());
-        if !matches!(addresses, (Ok(a), Ok(b)) if a == b) {
+        if !doomed.stream.is_to_server_of(&connection.stream) {
             // Another server's connection of that number is somebody else's.
-            return Err("the other connection is to another address".to_owned());
+            return Err("the other connection is to another server".to_owned());
         }
         let mut out = Vec::new();
         P::begin_kill(&mut connection.session, &doomed.session, &mut out);

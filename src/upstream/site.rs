@@ -1,7 +1,6 @@
 //! All of one core's endpoints: those of the current configuration, and what is left of earlier ones.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::lend::{self, PeerMessage, Refused};
 use super::protocol::{Broken, Protocol};
 use super::retire;
 use super::routing::Routing;
+use crate::base::address::Address;
 use crate::base::clock::Deadline;
 use crate::base::ident::{CoreId, EndpointIndex, EndpointName};
 use crate::config::Snapshot;
@@ -24,12 +24,12 @@ pub struct Addresses {
     /// The generation of the snapshot whose endpoint identifiers these are.
     pub generation: u64,
     /// Addresses by endpoint; empty while an endpoint's name has never been resolved.
-    pub by_endpoint: Vec<Vec<SocketAddr>>,
+    pub by_endpoint: Vec<Vec<Address>>,
 }
 
 impl Addresses {
     /// The addresses of `endpoint`, in the resolver's order.
-    pub fn of(&self, endpoint: EndpointIndex) -> &[SocketAddr] {
+    pub fn of(&self, endpoint: EndpointIndex) -> &[Address] {
         usize::try_from(endpoint.0)
             .ok()
             .and_then(|index| self.by_endpoint.get(index))

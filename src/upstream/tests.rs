@@ -260,7 +260,7 @@ async fn live(
     let site = Upstreams::new(&core, (), &snapshot, post);
     let addresses = Addresses {
         generation: 1,
-        by_endpoint: vec![vec![address]],
+        by_endpoint: vec![vec![address.into()]],
     };
     let routing = site.apply(&snapshot, &addresses, &CoreMetrics::new(id.0));
     let target = Target {

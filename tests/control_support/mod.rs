@@ -87,7 +87,7 @@ fn changed(mut snapshot: Snapshot, edit: &str) -> Result<Snapshot, String> {
     snapshot.cores = Cores::Count(2);
     match edit {
         "grace" => snapshot.node.drain_grace = Duration::from_secs(60),
-        "moved" => snapshot.listeners[0].address = ([127, 0, 0, 1], 1).into(),
+        "moved" => snapshot.listeners[0].address = SocketAddr::from(([127, 0, 0, 1], 1)).into(),
         "cores" => snapshot.cores = Cores::EachCpu,
         _ => return Err("line 3: not a configuration".into()),
     }
@@ -119,6 +119,7 @@ fn snapshot() -> Snapshot {
             name: "main".into(),
             protocol: Protocol::Mysql,
             address: door.parse().unwrap(),
+            mode: 0o777,
             backlog: 16,
             connections_max: 100,
             socket: socket.clone(),
@@ -173,8 +174,10 @@ fn endpoints() -> Vec<Endpoint> {
     let address: SocketAddr = address.parse().unwrap();
     vec![Endpoint {
         placement: ringgate::base::ident::PlacementId(0),
-        host: "localhost".into(),
-        port: address.port(),
+        destination: ringgate::base::address::Destination::Host {
+            name: "localhost".into(),
+            port: address.port(),
+        },
         role: EndpointRole::Primary,
         zone: String::new(),
         weight: 1,

@@ -5,6 +5,9 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
@@ -139,6 +142,17 @@ impl Client {
     pub fn connect_with(login: &Login, capabilities: u32) -> Result<Self, ClientError> {
         let stream = TcpStream::connect(loopback(login.port))?;
         stream.set_nodelay(true)?;
+        Self::over(stream, login, capabilities)
+    }
+
+    /// Like [`Client::connect`], by the Unix socket at `path`.
+    pub fn connect_unix(path: &Path, login: &Login) -> Result<Self, ClientError> {
+        // Reading and writing are the same for the type of either.
+        let stream = OwnedFd::from(UnixStream::connect(path)?);
+        Self::over(stream.into(), login, 0)
+    }
+
+    fn over(stream: TcpStream, login: &Login, capabilities: u32) -> Result<Self, ClientError> {
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;
         let mut client = Self {

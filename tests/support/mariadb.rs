@@ -69,6 +69,11 @@ impl MariaDb {
         self.port
     }
 
+    /// The path of its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        socket(self.folder.path())
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.process.id()

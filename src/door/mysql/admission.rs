@@ -173,12 +173,16 @@ impl Admitted {
 
     /// How long this client's waits may take, by the newest configuration.
     pub(super) fn limits(&self, world: &World) -> Limits {
-        let replica = world.replica();
-        let deadlines = &replica.snapshot.deadlines;
+        let newest = world.replica();
+        let deadlines = &newest.snapshot.deadlines;
+        let statement = match self.tenant_in(&newest) {
+            Some(tenant) => newest.snapshot.statement_deadline(tenant),
+            // A tenant that is gone from it keeps what it had.
+            None => self.replica.snapshot.statement_deadline(self.tenant),
+        };
         Limits {
             pool_wait: deadlines.pool_wait,
-            // Tenants are known by their position in the client's own snapshot.
-            statement: self.replica.snapshot.statement_deadline(self.tenant),
+            statement,
             write_stall: deadlines.write_stall,
             idle_client: deadlines.idle_client,
         }
@@ -227,16 +231,20 @@ impl Admitted {
         endpoint.pool(key, || Rc::clone(&self.pool.login))
     }
 
+    /// The client's tenant in a snapshot.
+    fn tenant_in(&self, replica: &Replica) -> Option<TenantId> {
+        let mut tenants = replica.snapshot.tenants.iter().zip(0_u32..);
+        let (_, index) = tenants.find(|(tenant, _)| *tenant.name == *self.tenant_name())?;
+        Some(TenantId(index))
+    }
+
     /// Moves on to the newest snapshot. A tenant that is gone from it keeps its old place until its
     /// clients leave.
     fn follow(&mut self, world: &Rc<World>) {
         let replica = world.replica();
-        let names = replica.snapshot.tenants.iter();
-        let found = names
-            .zip(0_u32..)
-            .find(|(tenant, _)| *tenant.name == *self.tenant_name());
-        let Some((_, index)) = found else { return };
-        let tenant = TenantId(index);
+        let Some(tenant) = self.tenant_in(&replica) else {
+            return;
+        };
         let Some(placement) = replica.routing.placement_of(tenant) else {
             return;
         };

@@ -279,7 +279,7 @@ impl<F: Front> Client<F> {
         }
         // Whoever waits for a connection is told so before anybody else can be given it.
         self.wait = None;
-        let is_wanted = self.admitted.pool.endpoint.has_waiters();
+        let is_wanted = self.admitted.pool.endpoint.is_wanted();
         Some(Input::Deadline { is_wanted })
     }
 

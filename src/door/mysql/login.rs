@@ -2,7 +2,6 @@
 //! future, which is gone by the time the client idles.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,6 +11,7 @@ use super::admission::{Admitted, Place};
 use super::client::{Client, End};
 use super::front::StreamFront;
 use super::world::World;
+use crate::base::address::Address;
 use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
@@ -76,7 +76,7 @@ pub(super) async fn enter(
     world: Rc<World>,
     door: Rc<Door>,
     stream: Stream,
-    peer: SocketAddr,
+    peer: Address,
 ) -> Result<Client<StreamFront>, End> {
     let (number, connection_id) = world.core.new_client();
     let registered = Registered {
@@ -103,7 +103,7 @@ pub(super) async fn enter(
         admitted,
         mut login,
         names_schema,
-    } = entry.log_in(&door, peer, number, connection_id).await?;
+    } = entry.log_in(&door, &peer, number, connection_id).await?;
     let mut client = entry.into_client(session, admitted, registered);
     client.finish_login(&mut login, names_schema).await?;
     #[cfg(debug_assertions)]
@@ -158,7 +158,7 @@ impl Entry {
     async fn log_in(
         &mut self,
         door: &Rc<Door>,
-        peer: SocketAddr,
+        peer: &Address,
         number: u64,
         connection_id: u32,
     ) -> Result<LoggedIn, End> {
@@ -245,12 +245,12 @@ impl Entry {
         .await
     }
 
-    fn login_config(&self, peer: SocketAddr, connection_id: u32) -> LoginConfig {
+    fn login_config(&self, peer: &Address, connection_id: u32) -> LoginConfig {
         let key = self.world.server_key.get();
         LoginConfig {
             server_version: Arc::clone(&self.world.server_version.borrow()),
             connection_id,
-            client_host: peer.ip().to_string(),
+            client_host: peer.host(),
             caps_offered: DEFAULT_CAPS,
             default_plugin: AuthPlugin::Native,
             default_collation: DEFAULT_COLLATION,
@@ -307,7 +307,7 @@ impl Entry {
         }
     }
 
-    fn deny(&mut self, error: &LoginError, peer: SocketAddr) -> End {
+    fn deny(&mut self, error: &LoginError, peer: &Address) -> End {
         let user = String::from_utf8_lossy(&error.user_name);
         crate::log!(
             Info,

@@ -16,11 +16,11 @@ mod stall;
 pub mod upstream;
 pub(super) mod world;
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use super::Protocol;
+use crate::base::address::Address;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
 #[cfg(debug_assertions)]
@@ -46,7 +46,7 @@ impl Protocol for Mysql {
     fn serve(
         door: Rc<Door>,
         stream: Stream,
-        peer: SocketAddr,
+        peer: Address,
     ) -> impl Future<Output = CloseReason> + 'static {
         let world = Rc::clone(&door.protocol.world);
         serve(Box::pin(login::enter(world, door, stream, peer)))

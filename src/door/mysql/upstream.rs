@@ -162,7 +162,7 @@ async fn log_in(
         buf: None,
         partial: Vec::new(),
     };
-    let mut connect = Connect::new(Arc::clone(&login.config));
+    let mut connect = Connect::new(config_for(&packets.stream, &login.config));
     let mut out = Vec::new();
     let facts = loop {
         let (seq, payload) = packets.next(timer).await?;
@@ -191,6 +191,18 @@ async fn log_in(
     }
     let session = Upstream::new(login_facts(login, &facts));
     Ok((packets.stream, session))
+}
+
+/// What to log in with on this connection. Nobody listens in on a Unix socket: servers take the password
+/// as it is there and need no key for it.
+fn config_for(stream: &Stream, config: &Arc<ConnectConfig>) -> Arc<ConnectConfig> {
+    if !stream.peer_addr().is_ok_and(|address| address.is_unix()) {
+        return Arc::clone(config);
+    }
+    Arc::new(ConnectConfig {
+        transport_is_private: true,
+        ..ConnectConfig::clone(config)
+    })
 }
 
 fn login_facts(login: &UpstreamLogin, facts: &ServerFacts) -> LoginFacts {

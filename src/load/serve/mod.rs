@@ -144,7 +144,8 @@ impl Server {
         let part = Arc::new(part(&options.kind)?);
         let plan = DoorPlan {
             name: "null".into(),
-            address: options.address,
+            address: options.address.into(),
+            mode: 0,
             backlog: BACKLOG,
             options: SocketOptions::default(),
         };
@@ -154,8 +155,9 @@ impl Server {
             .flatten()
             .map(|door| door.listener)
             .collect();
-        let address = listeners.first().map(std::net::TcpListener::local_addr);
-        let address = address.and_then(Result::ok).ok_or("no core to serve on")?;
+        let address = listeners.first().and_then(|first| first.local_addr().ok());
+        let address = address.and_then(|address| address.tcp());
+        let address = address.ok_or("no core to serve on")?;
         let is_stopping = Arc::new(AtomicBool::new(false));
         let (sender, events) = mpsc::channel();
         for ((listener, &cpu), core) in listeners.into_iter().zip(&options.cpus).zip(0_u32..) {

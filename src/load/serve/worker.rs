@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use super::service::ServiceTime;
 use super::{Event, Served, http, mysql, session};
 use crate::base::prng::Prng;
-use crate::net::{self, Acceptor, Alarm, Net, NetOptions, Stream};
+use crate::net::{self, Acceptor, Alarm, Listener, Net, NetOptions, Stream};
 
 /// Unsent bytes of a connection above which nothing more is read from it or said to it.
 pub(super) const UNSENT_MAX: usize = 512 * 1024;
@@ -78,7 +77,7 @@ impl Worker {
 pub(super) struct Seed {
     pub(super) core: u32,
     pub(super) net: NetOptions,
-    pub(super) listener: TcpListener,
+    pub(super) listener: Listener,
     pub(super) service: ServiceTime,
     pub(super) seed: u64,
     pub(super) part: Arc<Part>,

@@ -34,7 +34,7 @@ impl Conversation {
     /// Cuts the next command out of what has come, and runs it.
     pub(super) fn next_command(&mut self, io: &mut Io<'_>) -> Action {
         let rest = io.unread.get(io.used..).unwrap_or_default();
-        if rest.is_empty() {
+        if rest.is_empty() || io.drain == Drain::Now {
             return self.between_commands(io);
         }
         let taken = match self.intake.next(rest) {
