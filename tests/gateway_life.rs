@@ -81,6 +81,24 @@ fn a_drain_lets_statements_and_transactions_finish() {
     assert_eq!(server.sql("SELECT COUNT(*) FROM test.t").trim(), "2");
 }
 
+/// Its queue has no room for a goodbye, and there is always one more command of it to do.
+#[test]
+fn a_drain_ends_with_its_grace_for_a_client_that_pipelines_and_reads_nothing() {
+    let (_server, mut gateway) = pair("[node]\ndrain_grace = \"1s\"\n");
+    let mut client = gateway.client();
+    let stream = client.stream();
+    let short = Some(Duration::from_millis(300));
+    stream.set_write_timeout(short).expect("a socket");
+    // As many COM_PINGs as go.
+    let pings = [1, 0, 0, 0, 14].repeat(100_000);
+    while std::io::Write::write_all(stream, &pings).is_ok() {}
+    gateway.signal("TERM");
+    let status = gateway.wait_for_exit(Duration::from_secs(10));
+    let log = gateway.log();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("cores_left"), "{log}");
+}
+
 #[test]
 fn a_drain_ends_with_its_grace() {
     let (server, mut gateway) = pair("[node]\ndrain_grace = \"1s\"\n");

@@ -146,3 +146,26 @@ fn a_budget_that_has_changed_while_the_endpoint_was_away_is_the_one_that_holds()
         node.assert_whole(back);
     }
 }
+
+/// The limits of clients that are there already are those of the newest configuration.
+#[test]
+fn new_deadlines_hold_for_clients_that_are_there() {
+    let server = MariaDb::with_test_schema(TABLE);
+    let gateway = Gateway::in_shape(server.port(), &Shape::default());
+    let mut client = gateway.client();
+    client.query("SELECT SLEEP(0.1)").expect("no limit yet");
+    let port = server.port();
+    for (generation, statement) in [(2.0, "300ms"), (3.0, "0s")] {
+        let extra = format!("[deadlines]\nstatement = \"{statement}\"\n");
+        let shape = Shape {
+            extra: &extra,
+            ..Shape::default()
+        };
+        gateway.reload(|ports| shape.config(ports, port));
+        let is_new = || gateway.metric("ringgate_configuration_generation", &[]) >= generation;
+        assert!(wait_for(PATIENCE, is_new), "{}", gateway.log());
+        let errno = client.query("SELECT SLEEP(1)").err().map(|e| e.errno());
+        let expect = (statement != "0s").then_some(3024);
+        assert_eq!(errno, expect, "after a reload to {statement}");
+    }
+}

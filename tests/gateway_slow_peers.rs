@@ -260,6 +260,34 @@ fn half_of_a_prepare_is_ended_too() {
     half_commands_cost_nobody(0x16, 10_240);
 }
 
+/// Those who wait may be on another core than those whose commands have stopped.
+#[test]
+fn half_of_a_long_command_holds_no_connection_from_another_core() {
+    let server = MariaDb::with_test_schema("");
+    let shape = Shape {
+        budget: 2,
+        cores: 2,
+        extra: "[deadlines]\npool_wait = \"10s\"\nwrite_stall = \"60s\"\n",
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(server.port(), &shape);
+    // The highest byte of a connection's id is its core.
+    let on_core = |core: u32| {
+        let mut clients = (0..200).map(|_| gateway.client());
+        let found = clients.find(|client| client.thread_id >> 24 == core);
+        found.expect("a client on each core")
+    };
+    let mut stopped: Vec<Client> = (0..4).map(|_| on_core(0)).collect();
+    for client in &mut stopped {
+        client.send_raw(&half(3, 1_048_576)).expect("a write");
+    }
+    assert!(wait_for(PATIENCE, || leased(&gateway) > 1.5), "no lease");
+    let mut other = on_core(1);
+    other
+        .query("SELECT 1")
+        .expect("within the time that waits have");
+}
+
 /// Long data is passed on as it comes: half of it must not hold a connection either.
 #[test]
 fn half_of_an_execute_holds_no_connection() {

@@ -24,6 +24,10 @@ use crate::upstream::{PeerMessage, Refused, Upstreams};
 /// How often pools are looked after while something waits, and otherwise.
 const TICK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// How long clients that a drain has cut off may take to read what is queued for them; the process ends
+/// a second after they were.
+const LAST_LINGER: Duration = Duration::from_millis(500);
+
 /// The life of one core, for the runtime to start.
 pub fn core_main(seed: CoreSeed) -> CoreFuture {
     Box::pin(live(seed))
@@ -194,7 +198,12 @@ fn handle(world: &World, message: CoreMessage) {
         CoreMessage::Addresses(addresses) => world.set_addresses(&addresses),
         CoreMessage::ServerVersion(version) => world.learn_version(version),
         CoreMessage::Drain => world.core.set_drain(Drain::Draining),
-        CoreMessage::DrainNow => world.core.set_drain(Drain::Now),
+        CoreMessage::DrainNow => {
+            let (linger, stall) = world.patience();
+            let net = &world.core.net;
+            net.set_patience(linger.min(LAST_LINGER), stall);
+            world.core.set_drain(Drain::Now);
+        }
         CoreMessage::Scrape(reply) => {
             #[cfg(debug_assertions)]
             if crate::core::fault::is_due("ring") {

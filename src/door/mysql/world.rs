@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
@@ -101,9 +102,8 @@ impl World {
             snapshot: Arc::clone(snapshot),
             routing,
         });
-        let deadlines = &snapshot.deadlines;
-        self.net()
-            .set_patience(deadlines.linger, deadlines.write_stall);
+        let (linger, write_stall) = self.patience();
+        self.net().set_patience(linger, write_stall);
         server_key::prepare(&self.core, &self.server_key, snapshot);
         self.core.kick();
     }
@@ -130,6 +130,14 @@ impl World {
     /// The generation of the current replica.
     pub(super) fn generation(&self) -> u64 {
         self.replica.borrow().generation
+    }
+
+    /// How long a connection that is closed may take to send what is queued, and a client to take
+    /// anything.
+    pub(in super::super) fn patience(&self) -> (Duration, Duration) {
+        let replica = self.replica.borrow();
+        let deadlines = &replica.snapshot.deadlines;
+        (deadlines.linger, deadlines.write_stall)
     }
 
     /// The core's network ring.
