@@ -12,7 +12,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use net_support::*;
-use ringgate::net::spawn;
+use ringgate::net::{Listener, Net, SocketOptions, bind_unix, spawn};
+use socket2::{SockAddr, Socket, Type};
 
 #[test]
 #[allow(unsafe_code, reason = "there is no safe way to set a limit")]
@@ -30,65 +31,70 @@ fn accepting_pauses_when_descriptors_run_out() {
     }
     on_core(|net| async move {
         let (listener, address) = listener();
-        let mut acceptor = net.listen(listener);
-        spawn("door", async move {
-            while let Ok((mut stream, _)) = poll_fn(|cx| acceptor.poll_accept(cx)).await {
-                stream.send_static(if stream.is_reserved() {
-                    b"full"
-                } else {
-                    b"fine"
-                });
-            }
-        })
-        .detach();
-        let tell = move |mut client: TcpStream| {
-            let mut told = String::new();
-            client.read_to_string(&mut told).unwrap();
-            told
-        };
-        let told = on_thread(&net, move || tell(TcpStream::connect(address).unwrap())).await;
-        assert_eq!(told, "fine");
-
-        // The clients' own sockets exist before the last descriptor is taken.
-        let clients: Vec<_> = (0..40)
-            .map(|_| {
-                let address = address.into();
-                let socket =
-                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-                (socket.unwrap(), address)
-            })
-            .collect();
-        let mut hoard = Vec::new();
-        while let Ok(file) = File::open("/dev/null") {
-            hoard.push(file);
-        }
-        let before = net.stats();
-        for (socket, address) in &clients {
-            socket.connect(address).unwrap();
-        }
-        until(&net, "accepting pauses", || {
-            net.stats().accept_backoffs >= 5
-        })
-        .await;
-        let enters = net.stats().enters;
-        pause(&net, Duration::from_millis(300)).await;
-        let spun = net.stats().enters - enters;
-        assert!(spun < 200, "{spun} system calls in 300 ms");
-        assert!(
-            net.stats().accepts_reserved > before.accepts_reserved,
-            "{:?}",
-            net.stats()
-        );
-
-        drop(hoard);
-        let told = on_thread(&net, move || {
-            let sockets = clients.into_iter().map(|(socket, _)| socket.into());
-            sockets.map(tell).collect::<Vec<_>>()
-        })
-        .await;
-        let full = told.iter().filter(|told| *told == "full").count();
-        let fine = told.iter().filter(|told| *told == "fine").count();
-        assert!(full >= 1 && full + fine == 40, "{told:?}");
-        until(&net, "all are closed", || net.stats().open == 0).await;
+        run_out(&net, listener.into(), address.into()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = bind_unix(&path, 0o777, 4096, &SocketOptions::default()).unwrap();
+        run_out(&net, listener, SockAddr::unix(&path).unwrap()).await;
     });
+}
+
+fn tell(client: Socket) -> String {
+    let mut told = String::new();
+    TcpStream::from(client).read_to_string(&mut told).unwrap();
+    told
+}
+
+async fn run_out(net: &Net, listener: Listener, address: SockAddr) {
+    let mut acceptor = net.listen(listener);
+    spawn("door", async move {
+        while let Ok((mut stream, _)) = poll_fn(|cx| acceptor.poll_accept(cx)).await {
+            stream.send_static(if stream.is_reserved() {
+                b"full"
+            } else {
+                b"fine"
+            });
+        }
+    })
+    .detach();
+    let client = Socket::new(address.domain(), Type::STREAM, None).unwrap();
+    client.connect(&address).unwrap();
+    let told = on_thread(net, move || tell(client)).await;
+    assert_eq!(told, "fine");
+
+    // The clients' own sockets exist before the last descriptor is taken.
+    let clients: Vec<_> = (0..40)
+        .map(|_| Socket::new(address.domain(), Type::STREAM, None).unwrap())
+        .collect();
+    let mut hoard = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        hoard.push(file);
+    }
+    let before = net.stats();
+    for socket in &clients {
+        socket.connect(&address).unwrap();
+    }
+    until(net, "accepting pauses", || {
+        net.stats().accept_backoffs >= before.accept_backoffs + 5
+    })
+    .await;
+    let enters = net.stats().enters;
+    pause(net, Duration::from_millis(300)).await;
+    let spun = net.stats().enters - enters;
+    assert!(spun < 200, "{spun} system calls in 300 ms");
+    assert!(
+        net.stats().accepts_reserved > before.accepts_reserved,
+        "{:?}",
+        net.stats()
+    );
+
+    drop(hoard);
+    let told = on_thread(net, move || {
+        clients.into_iter().map(tell).collect::<Vec<_>>()
+    })
+    .await;
+    let full = told.iter().filter(|told| *told == "full").count();
+    let fine = told.iter().filter(|told| *told == "fine").count();
+    assert!(full >= 1 && full + fine == 40, "{told:?}");
+    until(net, "all are closed", || net.stats().open == 0).await;
 }

@@ -150,6 +150,7 @@ fn greeted(default_plugin: AuthPlugin) -> (Login, Vec<u8>) {
         default_plugin,
         default_collation: 45,
         public_key_pem: Some(Arc::from(KEY.public_pem())),
+        transport_is_private: false,
     };
     let mut login = Login::new(config, NONCE, SWITCH_NONCE);
     let mut out = Vec::new();

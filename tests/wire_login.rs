@@ -44,6 +44,7 @@ fn server(plugin: AuthPlugin, key: Option<&ServerKey>) -> LoginConfig {
         default_plugin: plugin,
         default_collation: 45,
         public_key_pem: key.map(|key| Arc::from(key.public_pem())),
+        transport_is_private: false,
     }
 }
 
@@ -318,6 +319,43 @@ fn the_full_path_needs_a_key_that_is_trusted_or_allowed() {
     // Without a key of the gateway's own, such an account stays outside.
     let outcome = run(client("salted", "pw"), false);
     assert_eq!(outcome.server.unwrap_err().errno, 1045);
+}
+
+#[test]
+fn a_private_transport_brings_the_password_itself() {
+    let key = ServerKey::generate().unwrap();
+    let run = |is_private: bool, password: &str, longest: &str| {
+        let accounts = Accounts(verifiers(longest), Verifier::Empty);
+        let config = LoginConfig {
+            transport_is_private: is_private,
+            ..server(AuthPlugin::CachingSha2, Some(&key))
+        };
+        let client = ConnectConfig {
+            transport_is_private: true,
+            ..client("salted", password)
+        };
+        login(config, &accounts, Some(&key), client)
+    };
+    let outcome = run(true, "pw", "pw");
+    let result = outcome.server.unwrap();
+    assert_eq!(outcome.trace[2..], ["S01", "C3", "S00"]);
+    // The next login is a fast one.
+    assert_eq!(result.learnt, Some(sha2_stage2(b"pw")));
+    assert_eq!(run(true, "wrong", "pw").server.unwrap_err().errno, 1045);
+    let long = "x".repeat(200);
+    assert!(run(true, &long, &long).server.is_ok());
+    // Where others may listen, it is no answer: nobody shall be led to send it.
+    assert_eq!(run(false, "pw", "pw").server.unwrap_err().errno, 1045);
+    // Who encrypts all the same gets in too.
+    let accounts = Accounts(verifiers("pw"), Verifier::Empty);
+    for _ in 0..20 {
+        let config = LoginConfig {
+            transport_is_private: true,
+            ..server(AuthPlugin::CachingSha2, Some(&key))
+        };
+        let outcome = login(config, &accounts, Some(&key), client("salted", "pw"));
+        assert!(outcome.server.is_ok());
+    }
 }
 
 #[test]

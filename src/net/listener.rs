@@ -12,12 +12,17 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::address::from_kernel;
 use super::options::{SocketOptions, tcp};
 use crate::base::address::Address;
+
+/// How often, and in what intervals, a directory is tried that another process is binding in.
+const LOCK_TRIES: u32 = 100;
+const LOCK_RETRY: Duration = Duration::from_millis(2);
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -176,8 +181,14 @@ fn lock_directory(path: &Path) -> io::Result<Option<File>> {
     let Ok(file) = File::open(directory) else {
         return Ok(None);
     };
+    for _ in 0..LOCK_TRIES {
+        if file.try_lock().is_ok() {
+            return Ok(Some(file));
+        }
+        std::thread::sleep(LOCK_RETRY);
+    }
     // Somebody else's lock, for whatever purpose, must not keep the node from starting.
-    Ok(file.try_lock().is_ok().then_some(file))
+    Ok(None)
 }
 
 /// Removes the file of a socket on which nobody listens any more.
@@ -304,6 +315,35 @@ mod tests {
     }
 
     #[test]
+    fn of_many_that_find_a_dead_ones_file_at_once_one_replaces_it() {
+        const STARTERS: usize = 8;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mysql.sock");
+        for round in 0..20 {
+            drop(UnixListener::bind(&path).unwrap());
+            let all_there = std::sync::Barrier::new(STARTERS);
+            let outcomes: Vec<_> = std::thread::scope(|scope| {
+                let start = || {
+                    all_there.wait();
+                    bind_at(&path)
+                };
+                let threads: Vec<_> = (0..STARTERS).map(|_| scope.spawn(start)).collect();
+                let ended = threads.into_iter().map(|thread| thread.join().unwrap());
+                ended.collect()
+            });
+            let bound = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+            assert_eq!(bound, 1, "round {round}: {outcomes:?}");
+            let refused = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
+            for error in refused {
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+            }
+            UnixStream::connect(&path).unwrap();
+            drop(outcomes);
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
     fn what_is_in_the_way_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
@@ -357,11 +397,11 @@ mod tests {
     fn options_of_tcp_are_passed_over() {
         let options = SocketOptions {
             keepalive: Some(super::super::Keepalive {
-                idle: std::time::Duration::from_secs(30),
-                interval: std::time::Duration::from_secs(5),
+                idle: Duration::from_secs(30),
+                interval: Duration::from_secs(5),
                 count: 3,
             }),
-            user_timeout: Some(std::time::Duration::from_secs(20)),
+            user_timeout: Some(Duration::from_secs(20)),
             receive_buffer: Some(100_000),
             send_buffer: Some(50_000),
             congestion: Some("no-such".into()),

@@ -254,6 +254,7 @@ impl Entry {
             caps_offered: DEFAULT_CAPS,
             default_plugin: AuthPlugin::Native,
             default_collation: DEFAULT_COLLATION,
+            transport_is_private: peer.is_unix(),
             public_key_pem: key.as_ref().map(|key| Arc::from(key.public_pem())),
         }
     }

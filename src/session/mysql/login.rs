@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::base::close::CloseReason;
 use crate::base::credential::{AuthPlugin, Verifier};
+use crate::base::secret::Secret;
 use crate::wire::mysql::auth::{
     FAST_AUTH_OK, FULL_AUTH, REQUEST_PUBLIC_KEY, Salted, native_verify, sha2_stage2, sha2_verify,
 };
@@ -64,6 +65,9 @@ pub const DEFAULT_CAPS: u32 = ALWAYS
 /// `utf8mb4_general_ci` as the greeting's single byte.
 const UTF8MB4_GENERAL_CI_BYTE: u8 = 45;
 
+/// Bytes of the shortest key: 2,048 bits.
+const KEY_MIN: usize = 256;
+
 /// The longest ciphertext accepted: that of an 8,192-bit key.
 const CIPHERTEXT_MAX: usize = 1024;
 
@@ -85,6 +89,9 @@ pub struct LoginConfig {
     pub default_collation: u16,
     /// [`ServerKey::public_pem`]; without it accounts with [`Verifier::Salted`] cannot log in.
     pub public_key_pem: Option<Arc<[u8]>>,
+    /// Whether the transport keeps secrets (a Unix socket): a full login may then bring the password
+    /// as it is, as clients do there.
+    pub transport_is_private: bool,
 }
 
 /// The accounts.
@@ -157,9 +164,16 @@ pub struct LoginError {
 /// A full login's arithmetic: about a millisecond for RSA and some more for the salted hash.
 /// `Send`, so that it can leave the core.
 pub struct RsaWork {
-    ciphertext: Vec<u8>,
+    answer: FullAnswer,
     nonce: Nonce,
     stored: Vec<u8>,
+}
+
+/// What a client proves in a full login.
+enum FullAnswer {
+    Ciphertext(Vec<u8>),
+    /// The password itself, over a private transport.
+    Password(Secret),
 }
 
 impl std::fmt::Debug for RsaWork {
@@ -180,8 +194,16 @@ pub enum RsaOutcome {
 impl RsaWork {
     /// Decrypts the password and checks it.
     pub fn run(&self, key: &ServerKey) -> RsaOutcome {
-        let Some(password) = key.decrypt_password(&self.ciphertext, &self.nonce) else {
-            return RsaOutcome::Refuted;
+        let decrypted;
+        let password = match &self.answer {
+            FullAnswer::Password(password) => password,
+            FullAnswer::Ciphertext(ciphertext) => {
+                let Some(found) = key.decrypt_password(ciphertext, &self.nonce) else {
+                    return RsaOutcome::Refuted;
+                };
+                decrypted = found;
+                &decrypted
+            }
         };
         match Salted::parse(&self.stored) {
             Some(salted) if salted.verify(password.expose()) => {
@@ -314,7 +336,8 @@ impl Login {
             State::Switched(pending, plugin) => self.verify(pending, plugin, payload, out),
             State::Full(pending) if payload == [REQUEST_PUBLIC_KEY] => self.send_key(pending, out),
             State::Full(pending) | State::Ciphertext(pending) => {
-                self.on_ciphertext(pending, payload)
+                let answer = self.full_answer(payload);
+                self.on_full_answer(pending, answer)
             }
             State::Rsa(pending) => {
                 Err(self.error(Failure::BadHandshake, &pending.result.user_name))
@@ -486,19 +509,31 @@ impl Login {
         Ok(LoginStep::Continue)
     }
 
-    fn on_ciphertext(
+    /// A password ends with a zero and is shorter than any key; a ciphertext is as long as its key.
+    fn full_answer(&self, payload: &[u8]) -> FullAnswer {
+        match payload.split_last() {
+            Some((0, password)) if self.config.transport_is_private && payload.len() < KEY_MIN => {
+                FullAnswer::Password(Secret::new(password.to_vec()))
+            }
+            _ => FullAnswer::Ciphertext(payload.to_vec()),
+        }
+    }
+
+    fn on_full_answer(
         &mut self,
         pending: Box<Pending>,
-        ciphertext: &[u8],
+        answer: FullAnswer,
     ) -> Result<LoginStep, LoginError> {
         let Verifier::Salted(stored) = &pending.verifier else {
             return self.conclude(pending, false, true);
         };
-        if ciphertext.len() > CIPHERTEXT_MAX || self.config.public_key_pem.is_none() {
+        if let FullAnswer::Ciphertext(ciphertext) = &answer
+            && (ciphertext.len() > CIPHERTEXT_MAX || self.config.public_key_pem.is_none())
+        {
             return self.conclude(pending, false, true);
         }
         let work = RsaWork {
-            ciphertext: ciphertext.to_vec(),
+            answer,
             nonce: pending.nonce,
             stored: stored.clone(),
         };
