@@ -24,12 +24,12 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ),
     (
         "ringgate_receive_buffers_spared_total",
-        "src/core/entry.rs",
+        "src/door/life.rs",
         "series.spared.set(stats.buffers_spared)",
     ),
     (
         "ringgate_closed_windows_total",
-        "src/core/entry.rs",
+        "src/door/life.rs",
         "series.windows_closed.set(stats.windows_closed)",
     ),
     (

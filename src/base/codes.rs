@@ -94,6 +94,8 @@ events! {
     SessionLost = 1053 b"08S01" "session_lost" close "The upstream connection was lost, and the session's state with it";
     /// The statement's deadline passed.
     StatementDeadline = 3024 b"HY000" "statement_deadline" keep "Query execution was interrupted, maximum statement execution time exceeded";
+    /// The deadline of a statement that may have written passed while it ran.
+    DeadlineUnknown = 1158 b"08S01" "deadline_unknown" keep "The statement took too long and was ended; its outcome unknown";
     /// The client was idle for too long.
     IdleClient = 4031 b"HY000" "idle_client" close "The client was disconnected by the gateway because of inactivity";
     /// The node drains.
@@ -140,6 +142,7 @@ mod tests {
             (Event::OutcomeUnknown, 1158, b"08S01", true),
             (Event::SessionLost, 1053, b"08S01", false),
             (Event::StatementDeadline, 3024, b"HY000", true),
+            (Event::DeadlineUnknown, 1158, b"08S01", true),
             (Event::IdleClient, 4031, b"HY000", false),
             (Event::Drain, 1053, b"08S01", false),
         ];

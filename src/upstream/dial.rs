@@ -23,7 +23,7 @@ const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How much longer the permit is held after that: a server sends its FIN before it takes the
 /// connection out of its count.
-const CLOSE_SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
+const CLOSE_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why no connection was made.
 #[derive(Debug)]

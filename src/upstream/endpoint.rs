@@ -131,24 +131,29 @@ impl<P: Protocol> Endpoint<P> {
         self.start_connects(now);
     }
 
+    /// Opens connections for those who wait, the longest waiter's pool first: a permit that one pool
+    /// has given up for another must not come back to it.
     fn start_connects(self: &Rc<Self>, now: Now) {
         let pools = self.pools.borrow();
-        for pool in pools.iter() {
-            loop {
-                let counts = pool.pool.borrow().counts();
-                let wanted = pool
-                    .pool
-                    .borrow()
-                    .connects_wanted(self.permits.borrow().spare());
-                let may_try = self.backoff.borrow().may_try(now, counts.connecting);
-                if wanted == 0 || !may_try {
-                    break;
-                }
-                let Some(permit) = Permit::take(self) else {
-                    break;
-                };
-                dial::start(pool, permit);
-            }
+        loop {
+            let spare = self.permits.borrow().spare();
+            let next = pools
+                .iter()
+                .filter(|pool| {
+                    let inner = pool.pool.borrow();
+                    let connecting = inner.counts().connecting;
+                    inner.connects_wanted(spare) > 0
+                        && self.backoff.borrow().may_try(now, connecting)
+                })
+                .min_by_key(|pool| {
+                    let oldest = pool.pool.borrow().oldest_waiter();
+                    oldest.map(|waiter| waiter.since)
+                });
+            let Some(pool) = next else { break };
+            let Some(permit) = Permit::take(self) else {
+                break;
+            };
+            dial::start(pool, permit);
         }
     }
 

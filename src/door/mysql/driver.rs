@@ -280,7 +280,12 @@ impl<F: Front> Client<F> {
         // Whoever waits for a connection is told so before anybody else can be given it.
         self.wait = None;
         let is_wanted = self.admitted.pool.endpoint.is_wanted();
-        Some(Input::Deadline { is_wanted })
+        let lease = self.lease.as_ref();
+        let is_held_up = lease.is_some_and(|lease| lease.connection().stream.unsent() > UNSENT_MAX);
+        Some(Input::Deadline {
+            is_wanted,
+            is_held_up,
+        })
     }
 
     /// One step, and the sending of what it has written.

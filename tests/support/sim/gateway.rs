@@ -36,6 +36,7 @@ const FAILURES: &[&str] = &[
     "outcome_unknown",
     "session_lost",
     "statement_deadline",
+    "deadline_unknown",
     "command_stalled",
     "command_slow",
 ];
@@ -195,7 +196,10 @@ impl Driver {
             Happened::Reply(_) => Input::Reply(&mut reply),
             Happened::UpstreamGone => Input::UpstreamGone,
             Happened::Settled => Input::Settled,
-            Happened::Deadline => Input::Deadline { is_wanted },
+            Happened::Deadline => Input::Deadline {
+                is_wanted,
+                is_held_up: false,
+            },
             Happened::Gone => Input::Gone,
         };
         let mut moved = !matches!(input, Input::Go);
@@ -250,7 +254,9 @@ impl Driver {
 
     /// Nobody waited any more for what was going on.
     fn is_given_up(&self, before: &str) -> bool {
-        self.knows_end && matches!(before, "ahead" | "replying") && !self.says_failure()
+        self.knows_end
+            && matches!(before, "ahead" | "replying" | "leasing" | "settling")
+            && !self.says_failure()
     }
 
     fn says_failure(&self) -> bool {

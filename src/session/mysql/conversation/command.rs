@@ -9,6 +9,16 @@ use crate::session::mysql::downstream::Next;
 use crate::session::mysql::intake::{Intake, IntakeError, Taken};
 use crate::wire::mysql::frame::HEADER_LEN;
 
+/// Where a packet has its sequence id.
+const SEQUENCE_AT: usize = HEADER_LEN - 1;
+
+/// Gives a packet its sequence id.
+pub(super) fn number(packet: &mut [u8], sequence: u8) {
+    if let Some(at) = packet.get_mut(SEQUENCE_AT) {
+        *at = sequence;
+    }
+}
+
 impl Kept {
     /// The command's bytes with its header, or the head of a long one.
     pub(super) fn bytes<'a>(
@@ -114,7 +124,10 @@ impl Conversation {
             self.release_if_free(io);
         }
         if self.intake.is_streaming() {
-            self.enter(Stage::Skipping(Skipped::Answered), io.now);
+            // Said behind the command's last packet, as a server does.
+            let answer = io.down.own().to_vec();
+            io.down.clear();
+            self.enter(Stage::Skipping(Skipped::Answered(answer)), io.now);
             return Action::Go;
         }
         self.over(io)
@@ -164,6 +177,11 @@ impl Conversation {
                 self.tell_failure(failure, io)
             }
             Stage::Skipping(Skipped::Owed) => self.pay(io),
+            Stage::Skipping(Skipped::Answered(mut answer)) => {
+                number(&mut answer, sequence);
+                io.down.bytes(&answer);
+                self.over(io)
+            }
             _ => self.over(io),
         }
     }

@@ -8,8 +8,8 @@ use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::base::drain::Drain;
 
-/// How long a statement may still run after its client has closed its side: a client may do so
-/// after its last statement and read the answer. What is left of a second is for the KILL.
+/// How long a statement may still wait and run after its client has closed its side: a client may do
+/// so after its last statement and read the answer. What is left of a second is for the KILL.
 const GONE_GRACE: Duration = Duration::from_millis(500);
 
 /// How often the pace of a long command is looked at, and the bytes in such a time with which it
@@ -35,7 +35,10 @@ impl Conversation {
                 let idle = limits.into_iter().flatten().min();
                 idle.map_or(Deadline::NEVER, |idle| self.since.plus(idle))
             }
-            Stage::Leasing { .. } | Stage::Settling => self.waited(limits).min(self.statement),
+            Stage::Leasing { .. } | Stage::Settling => {
+                let waited = self.waited(limits).min(self.grace());
+                waited.min(self.statement)
+            }
             Stage::Ahead if self.kept == Kept::Entry => self.waited(limits),
             Stage::Ahead | Stage::Replying => self.statement.min(self.grace()),
             Stage::Streaming => self.statement.min(stalled).min(self.looked.plus(PACE)),
@@ -54,13 +57,21 @@ impl Conversation {
     }
 
     /// Something is over by time.
-    pub(super) fn deadline_over(&mut self, is_wanted: bool, io: &mut Io<'_>) -> Action {
+    pub(super) fn deadline_over(
+        &mut self,
+        is_wanted: bool,
+        is_held_up: bool,
+        io: &mut Io<'_>,
+    ) -> Action {
         if !self.deadline(io.limits).is_over(io.now) {
             return Action::Wait;
         }
         match self.stage {
             Stage::Idle if self.intake.is_mid_command() => self.stalled(io),
             Stage::Idle => self.say_goodbye(Event::IdleClient, CloseReason::ClientIdle, io),
+            Stage::Leasing { .. } | Stage::Settling if self.grace().is_over(io.now) => {
+                self.gone(CloseReason::ClientGone, false, io)
+            }
             Stage::Leasing { .. } | Stage::Settling => {
                 let event = match self.statement.is_over(io.now) {
                     true => Event::StatementDeadline,
@@ -72,10 +83,20 @@ impl Conversation {
             Stage::Ahead | Stage::Replying if self.grace().is_over(io.now) => {
                 self.gone(CloseReason::ClientGone, false, io)
             }
+            Stage::Streaming if !self.statement.is_over(io.now) && is_held_up => {
+                // It is not the client who is slow: nothing more is taken from it.
+                (self.passed, self.looked, self.since) = (0, io.now, io.now);
+                Action::Wait
+            }
             Stage::Streaming if !self.statement.is_over(io.now) => self.pace(is_wanted, io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
-                let reason = CloseReason::StatementTimeout;
-                self.interrupt(Event::StatementDeadline, reason, io)
+                let is_sent = matches!(self.stage, Stage::Replying);
+                // What a statement that writes has done until its end on the server nobody knows.
+                let event = match is_sent && !self.session.effects().is_read_only {
+                    true => Event::DeadlineUnknown,
+                    false => Event::StatementDeadline,
+                };
+                self.interrupt(event, CloseReason::StatementTimeout, io)
             }
             Stage::Skipping(_) => self.stalled(io),
         }
@@ -101,7 +122,7 @@ impl Conversation {
 
     /// The client does not go on with a command that it has begun.
     fn stalled(&mut self, io: &mut Io<'_>) -> Action {
-        if !matches!(self.stage, Stage::Skipping(Skipped::Answered)) {
+        if !matches!(self.stage, Stage::Skipping(Skipped::Answered(_))) {
             let sequence = self.intake.last_sequence().wrapping_add(1);
             self.tell(Event::CommandStalled, sequence, io);
         }

@@ -2,6 +2,7 @@
 //! whether the client is kept. One way for refused leases, deadlines, drains, lost upstreams and
 //! refused state.
 
+use super::command::number;
 use super::{Action, Conversation, Io, Kept, Skipped, Stage};
 use crate::base::close::CloseReason;
 use crate::base::codes::{self, Event};
@@ -10,9 +11,6 @@ use crate::session::mysql::exchange::Fault;
 use crate::session::mysql::output::Output;
 use crate::wire::mysql::flags::com;
 use crate::wire::mysql::frame::HEADER_LEN;
-
-/// Where an ERR packet has its sequence id.
-const SEQUENCE_AT: usize = HEADER_LEN - 1;
 
 /// Why a command has no answer of the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,16 +136,8 @@ impl Conversation {
 
     /// The client has sent its last byte.
     pub(super) fn leaving(&mut self, io: &mut Io<'_>) -> Action {
-        match self.stage {
-            // Nothing runs yet for which it could wait.
-            Stage::Leasing { .. } | Stage::Settling => {
-                self.gone(CloseReason::ClientGone, false, io)
-            }
-            _ => {
-                self.gone_at.get_or_insert(io.now);
-                Action::Wait
-            }
-        }
+        self.gone_at.get_or_insert(io.now);
+        Action::Wait
     }
 
     /// Another session has read out what the command wants to know.
@@ -177,7 +167,7 @@ impl Conversation {
         let code = command.get(HEADER_LEN).copied();
         self.pass_over(io);
         let skipped = match code {
-            Some(com::STMT_SEND_LONG_DATA | com::STMT_CLOSE) => Skipped::Answered,
+            Some(com::STMT_SEND_LONG_DATA | com::STMT_CLOSE) => Skipped::Answered(Vec::new()),
             Some(com::QUIT) => return self.gone(CloseReason::ClientQuit, false, io),
             _ => Skipped::Owed,
         };
@@ -196,9 +186,8 @@ impl Conversation {
         let Some(mut owed) = self.owed.take() else {
             return self.over(io);
         };
-        if let Some(sequence) = owed.packet.get_mut(SEQUENCE_AT) {
-            *sequence = self.intake.last_sequence().wrapping_add(1);
-        }
+        let sequence = self.intake.last_sequence().wrapping_add(1);
+        number(&mut owed.packet, sequence);
         io.down.bytes(&owed.packet);
         Action::Close {
             reason: owed.reason,

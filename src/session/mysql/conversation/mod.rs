@@ -100,6 +100,8 @@ pub enum Input<'a> {
     Deadline {
         /// Others wait for a connection such as the leased one.
         is_wanted: bool,
+        /// The leased connection takes no more of a long command at present.
+        is_held_up: bool,
     },
     /// The drain has gone on.
     Drain,
@@ -233,8 +235,8 @@ enum Stage {
 /// What is said when the rest of a long command has been read over.
 #[derive(Debug)]
 enum Skipped {
-    /// Nothing: it was answered.
-    Answered,
+    /// Its answer, a packet at most, whose sequence id follows that of the command's last packet.
+    Answered(Vec<u8>),
     /// That it has failed.
     Failed(Failure),
     /// The error that is owed.
@@ -341,7 +343,10 @@ impl Conversation {
             Input::ClientStalled => self.gone(CloseReason::WriteStall, true, io),
             Input::UpstreamGone => self.upstream_gone(io),
             Input::Settled => self.settled(io),
-            Input::Deadline { is_wanted } => self.deadline_over(is_wanted, io),
+            Input::Deadline {
+                is_wanted,
+                is_held_up,
+            } => self.deadline_over(is_wanted, is_held_up, io),
             Input::Drain => self.drained(io),
         };
         match self.lease_end.take() {
@@ -402,8 +407,8 @@ impl Conversation {
         match self.stage {
             // A lease that was kept is watched: any byte on it is the server's goodbye.
             Stage::Idle => (wants.bytes, wants.reply) = (true, true),
-            Stage::Leasing { .. } => wants.end = true,
-            Stage::Settling => (wants.end, wants.settled) = (true, true),
+            Stage::Leasing { .. } => wants.end = self.gone_at.is_none(),
+            Stage::Settling => (wants.end, wants.settled) = (self.gone_at.is_none(), true),
             Stage::Ahead | Stage::Replying => {
                 (wants.end, wants.reply) = (self.gone_at.is_none(), true);
             }

@@ -150,6 +150,13 @@ impl Talk {
     }
 }
 
+fn over(is_wanted: bool) -> Input<'static> {
+    Input::Deadline {
+        is_wanted,
+        is_held_up: false,
+    }
+}
+
 fn gather(out: &Output, input: &[u8], to: &mut Vec<u8>) {
     for span in out.spans() {
         match span {
@@ -265,17 +272,17 @@ fn waits_end_at_their_deadlines_and_are_told() {
     talk.unread = query("SELECT 1");
     assert!(matches!(talk.go(Input::Go), Action::Lease(wish) if wish.until == until(13)));
     talk.now = seconds(13);
-    talk.go(Input::Deadline { is_wanted: false });
+    talk.go(over(false));
     assert_eq!(talk.said(), ["pool_wait"]);
     talk.ask("SELECT 2");
     assert_eq!(talk.conversation.deadline(&LIMITS), until(113));
     talk.now = seconds(113);
-    talk.go(Input::Deadline { is_wanted: false });
+    talk.go(over(false));
     assert_eq!(talk.said(), ["pool_wait", "statement_deadline"]);
     // A client that says nothing more.
     assert_eq!(talk.conversation.deadline(&LIMITS), until(713));
     talk.now = seconds(713);
-    let action = talk.go(Input::Deadline { is_wanted: false });
+    let action = talk.go(over(false));
     assert!(
         closes(&action, CloseReason::ClientIdle, false),
         "{action:?}"
@@ -287,10 +294,7 @@ fn a_deadline_that_is_not_over_changes_nothing() {
     let mut talk = Talk::new();
     talk.ask("SELECT 1");
     let before = talk.conversation.deadline(&LIMITS);
-    assert!(matches!(
-        talk.go(Input::Deadline { is_wanted: true }),
-        Action::Wait
-    ));
+    assert!(matches!(talk.go(over(true)), Action::Wait));
     assert_eq!(talk.conversation.deadline(&LIMITS), before);
     assert!(talk.held.is_some() && talk.down.is_empty());
 }
@@ -304,7 +308,7 @@ fn a_client_that_has_closed_its_side_has_half_a_second_for_what_runs() {
     let deadline = talk.conversation.deadline(&LIMITS);
     assert_eq!(deadline, Deadline(1_500_000_000));
     talk.now = Now(deadline.0);
-    let action = talk.go(Input::Deadline { is_wanted: false });
+    let action = talk.go(over(false));
     assert!(
         closes(&action, CloseReason::ClientGone, false),
         "{action:?}"
@@ -319,15 +323,85 @@ fn a_client_that_has_closed_its_side_has_half_a_second_for_what_runs() {
 }
 
 #[test]
-fn who_waits_for_a_connection_and_leaves_is_gone_at_once() {
+fn who_leaves_while_it_waits_has_as_long() {
     let mut talk = Talk::new();
     talk.unread = query("SELECT 1");
     talk.go(Input::Go);
-    let action = talk.go(Input::Leaving);
+    assert!(matches!(talk.go(Input::Leaving), Action::Wait));
+    talk.now = Now(talk.conversation.deadline(&LIMITS).0);
+    assert_eq!(talk.now, Now(500_000_000));
+    let action = talk.go(over(false));
     assert!(
         closes(&action, CloseReason::ClientGone, false),
         "{action:?}"
     );
+    // All that it has sent is answered if connections come in time.
+    let mut talk = Talk::new();
+    talk.unread = [query("SELECT 1"), query("SELECT 2")].concat();
+    talk.go(Input::Go);
+    for _ in 0..2 {
+        talk.go(Input::Leaving);
+        talk.lease();
+        talk.reply(ok(status::AUTOCOMMIT));
+    }
+    assert_eq!(talk.down, ok(status::AUTOCOMMIT).repeat(2));
+}
+
+#[test]
+fn a_statement_that_may_have_written_is_not_called_interrupted() {
+    for (sql, expect) in [
+        ("SELECT 1", "statement_deadline"),
+        ("UPDATE t SET a = 1", "deadline_unknown"),
+    ] {
+        let mut talk = Talk::new();
+        talk.ask(sql);
+        talk.now = Now(talk.conversation.deadline(&LIMITS).0);
+        talk.go(over(false));
+        assert_eq!(talk.said(), [expect], "{sql}");
+    }
+    // One that was never sent has done nothing.
+    let mut talk = Talk::new();
+    talk.unread = query("UPDATE t SET a = 1");
+    talk.go(Input::Go);
+    talk.now = seconds(200);
+    talk.go(over(false));
+    assert_eq!(talk.said(), ["statement_deadline"]);
+}
+
+#[test]
+fn a_long_command_is_refused_behind_its_last_packet() {
+    let mut talk = Talk::new();
+    let mut body = vec![com::STMT_PREPARE];
+    body.resize((1 << 24) + 5, b'x');
+    let mut whole = Vec::new();
+    packet(&mut whole, 0, |out| out.extend_from_slice(&body));
+    for piece in whole.chunks(1 << 20) {
+        assert!(talk.down.is_empty(), "before its last packet");
+        talk.unread.extend_from_slice(piece);
+        talk.go(Input::Go);
+    }
+    assert_eq!(
+        (talk.down[3], talk.said()),
+        (2, vec!["statement_too_long".to_owned()])
+    );
+}
+
+#[test]
+fn a_server_that_does_not_read_is_not_the_clients_fault() {
+    let mut talk = half_of_a_long_command();
+    for _ in 0..300 {
+        talk.now = Now(talk.conversation.deadline(&LIMITS).0);
+        let held_up = Input::Deadline {
+            is_wanted: true,
+            is_held_up: true,
+        };
+        if talk.now >= seconds(100) {
+            // Its own deadline is all that ends it.
+            break;
+        }
+        assert!(matches!(talk.go(held_up), Action::Wait));
+    }
+    assert!(talk.now >= seconds(100) && talk.held.is_some() && talk.said().is_empty());
 }
 
 /// A command of 128 KiB, of which the first 70,000 bytes have come.
@@ -346,12 +420,12 @@ fn half_of_a_long_command() -> Talk {
 fn a_command_that_stops_half_way_gives_its_connection_to_those_who_wait() {
     let mut talk = half_of_a_long_command();
     talk.now = Now(talk.conversation.deadline(&LIMITS).0);
-    talk.go(Input::Deadline { is_wanted: false });
+    talk.go(over(false));
     assert!(talk.held.is_some(), "nobody wants it");
     let looked_again = talk.conversation.deadline(&LIMITS);
     assert!(looked_again.0 > talk.now.0);
     talk.now = Now(looked_again.0);
-    let action = talk.step(Input::Deadline { is_wanted: true });
+    let action = talk.step(over(true));
     // Nothing runs on the server: there is nothing to kill.
     let expect = CloseReason::ClientStalled;
     assert!(
@@ -374,7 +448,7 @@ fn a_command_that_comes_at_a_pace_keeps_its_connection() {
     talk.now = seconds(1) /* half a second later it is looked at */;
     talk.unread = vec![b'x'; 10_000];
     talk.go(Input::Go);
-    talk.go(Input::Deadline { is_wanted: true });
+    talk.go(over(true));
     assert!(talk.held.is_some() && talk.said().is_empty());
 }
 
@@ -388,7 +462,7 @@ fn half_a_command_is_waited_for_no_longer_than_a_peer_that_does_not_read() {
             talk.go(Input::Go);
         }
         talk.now = seconds(60);
-        let action = talk.go(Input::Deadline { is_wanted: false });
+        let action = talk.go(over(false));
         assert!(
             closes(&action, CloseReason::ClientStalled, false),
             "{action:?}"

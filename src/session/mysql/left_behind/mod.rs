@@ -188,7 +188,10 @@ impl LeftBehind {
     pub(super) fn told(&mut self, event: Event, effects: &Effects) {
         let may_have_run = matches!(
             event,
-            Event::OutcomeUnknown | Event::StatementDeadline | Event::Drain
+            Event::OutcomeUnknown
+                | Event::StatementDeadline
+                | Event::DeadlineUnknown
+                | Event::Drain
         );
         if may_have_run && effects.found_rows != FoundRows::Kept {
             self.lose_found_rows();
