@@ -209,7 +209,8 @@ impl Driver {
             moved |= used || !matches!(action, Action::Wait);
             input = match action {
                 Action::Wait => return moved || before != self.stage(),
-                Action::Go if self.pending.is_empty() => return true,
+                // What has ended is judged before the next command changes anything.
+                Action::Go if self.pending.is_empty() || !self.ended.is_empty() => return true,
                 Action::Go => Input::Go,
                 Action::Lease(wish) => {
                     match site.acquire(self.conversation.session(), wish.prefers_last) {
@@ -268,6 +269,11 @@ impl Driver {
         let (mut down, mut up) = (Output::default(), Output::default());
         let mut notes = Notes::default();
         let id = self.lease.as_ref().map(Leased::link);
+        // As above: only a close may follow.
+        let mut hidden = Vec::new();
+        if !self.ended.is_empty() {
+            hidden = std::mem::take(&mut self.pending);
+        }
         let mut chunk = std::mem::take(&mut self.pending);
         let (action, used, passed) = {
             let held = id.and_then(|id| site.links.get_mut(&id));
@@ -297,6 +303,7 @@ impl Driver {
         }
         gather(&down, &passed, &mut self.reply);
         chunk.drain(..used);
+        chunk.extend(hidden);
         self.pending = chunk;
         if notes.is_over {
             self.knows_end = false;
