@@ -11,8 +11,9 @@ use proptest::prelude::*;
 use ringgate::base::close::CloseReason;
 use ringgate::base::credential::{AuthPlugin, Verifier};
 use ringgate::base::secret::Secret;
+use ringgate::session::mysql::full_login::RsaOutcome;
 use ringgate::session::mysql::login::{
-    DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginStep, RsaOutcome, Users,
+    DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginStep, Users,
 };
 use ringgate::wire::mysql::auth::{self, Salted, native_scramble, native_stage2, sha2_stage2};
 use ringgate::wire::mysql::command::{Command, Execute};

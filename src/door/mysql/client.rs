@@ -85,6 +85,10 @@ impl<F: Front> Client<F> {
     }
 
     /// The same client behind another front.
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(dead_code, reason = "SQL over HTTP is to be its first user")
+    )]
     pub(super) fn behind<G>(self, front: impl FnOnce(F) -> G) -> Client<G> {
         Client {
             world: self.world,

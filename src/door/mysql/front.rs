@@ -65,6 +65,10 @@ impl StreamFront {
     }
 
     /// The socket, and what came early on it.
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(dead_code, reason = "SQL over HTTP is to be its first user")
+    )]
     pub(super) fn into_parts(self) -> (Stream, Option<Buf>) {
         (self.stream, self.early)
     }

@@ -20,9 +20,9 @@ use crate::config::{Snapshot, User};
 use crate::core::Drain;
 use crate::net::{Buf, Stream, Timer};
 use crate::session::mysql::downstream::{Session, SessionFacts};
+use crate::session::mysql::full_login::{RsaOutcome, RsaWork};
 use crate::session::mysql::login::{
-    DECOY, DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, RsaOutcome,
-    RsaWork, Users,
+    DECOY, DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, Users,
 };
 use crate::wire::mysql::auth;
 use crate::wire::mysql::charset;

@@ -10,11 +10,11 @@
 
 use std::sync::Arc;
 
+use super::full_login::{FullAnswer, RsaOutcome, RsaWork};
 use crate::base::close::CloseReason;
 use crate::base::credential::{AuthPlugin, Verifier};
-use crate::base::secret::Secret;
 use crate::wire::mysql::auth::{
-    FAST_AUTH_OK, FULL_AUTH, REQUEST_PUBLIC_KEY, Salted, native_verify, sha2_stage2, sha2_verify,
+    FAST_AUTH_OK, FULL_AUTH, REQUEST_PUBLIC_KEY, native_verify, sha2_verify,
 };
 use crate::wire::mysql::charset;
 use crate::wire::mysql::cursor::packet;
@@ -23,7 +23,6 @@ use crate::wire::mysql::handshake::{
     AuthSwitch, Greeting, Nonce, Response, client_caps, encode_auth_more_data,
 };
 use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
-use crate::wire::mysql::rsa::ServerKey;
 
 /// Capabilities without which no login is possible here: always offered.
 const ALWAYS: u32 = caps::LONG_PASSWORD
@@ -65,9 +64,6 @@ pub const DEFAULT_CAPS: u32 = ALWAYS
 /// `utf8mb4_general_ci` as the greeting's single byte.
 const UTF8MB4_GENERAL_CI_BYTE: u8 = 45;
 
-/// Bytes of the shortest key: 2,048 bits.
-const KEY_MIN: usize = 256;
-
 /// The longest ciphertext accepted: that of an 8,192-bit key.
 const CIPHERTEXT_MAX: usize = 1024;
 
@@ -87,7 +83,7 @@ pub struct LoginConfig {
     pub default_plugin: AuthPlugin,
     /// The collation in the greeting, and of clients that name none or an unknown one.
     pub default_collation: u16,
-    /// [`ServerKey::public_pem`]; without it accounts with [`Verifier::Salted`] cannot log in.
+    /// The RSA key, in PEM; without it accounts with [`Verifier::Salted`] cannot log in.
     pub public_key_pem: Option<Arc<[u8]>>,
     /// Whether the transport keeps secrets (a Unix socket): a full login may then bring the password
     /// as it is, as clients do there.
@@ -159,59 +155,6 @@ pub struct LoginError {
     pub user_name: Vec<u8>,
     /// The ERR packet, header and all: send it, then close.
     pub packet: Vec<u8>,
-}
-
-/// A full login's arithmetic: about a millisecond for RSA and some more for the salted hash.
-/// `Send`, so that it can leave the core.
-pub struct RsaWork {
-    answer: FullAnswer,
-    nonce: Nonce,
-    stored: Vec<u8>,
-}
-
-/// What a client proves in a full login.
-enum FullAnswer {
-    Ciphertext(Vec<u8>),
-    /// The password itself, over a private transport.
-    Password(Secret),
-}
-
-impl std::fmt::Debug for RsaWork {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RsaWork(***)")
-    }
-}
-
-/// What [`RsaWork::run`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RsaOutcome {
-    /// The password is right; its `SHA256(SHA256(password))`.
-    Proven([u8; 32]),
-    /// It is not, or the ciphertext is none.
-    Refuted,
-}
-
-impl RsaWork {
-    /// Decrypts the password and checks it.
-    pub fn run(&self, key: &ServerKey) -> RsaOutcome {
-        let decrypted;
-        let password = match &self.answer {
-            FullAnswer::Password(password) => password,
-            FullAnswer::Ciphertext(ciphertext) => {
-                let Some(found) = key.decrypt_password(ciphertext, &self.nonce) else {
-                    return RsaOutcome::Refuted;
-                };
-                decrypted = found;
-                &decrypted
-            }
-        };
-        match Salted::parse(&self.stored) {
-            Some(salted) if salted.verify(password.expose()) => {
-                RsaOutcome::Proven(sha2_stage2(password.expose()))
-            }
-            _ => RsaOutcome::Refuted,
-        }
-    }
 }
 
 /// A login whose response was read.
@@ -336,7 +279,7 @@ impl Login {
             State::Switched(pending, plugin) => self.verify(pending, plugin, payload, out),
             State::Full(pending) if payload == [REQUEST_PUBLIC_KEY] => self.send_key(pending, out),
             State::Full(pending) | State::Ciphertext(pending) => {
-                let answer = self.full_answer(payload);
+                let answer = FullAnswer::read(payload, self.config.transport_is_private);
                 self.on_full_answer(pending, answer)
             }
             State::Rsa(pending) => {
@@ -507,16 +450,6 @@ impl Login {
         self.more_data(&pem, out);
         self.state = State::Ciphertext(pending);
         Ok(LoginStep::Continue)
-    }
-
-    /// A password ends with a zero and is shorter than any key; a ciphertext is as long as its key.
-    fn full_answer(&self, payload: &[u8]) -> FullAnswer {
-        match payload.split_last() {
-            Some((0, password)) if self.config.transport_is_private && payload.len() < KEY_MIN => {
-                FullAnswer::Password(Secret::new(password.to_vec()))
-            }
-            _ => FullAnswer::Ciphertext(payload.to_vec()),
-        }
     }
 
     fn on_full_answer(

@@ -7,6 +7,7 @@ pub mod conversation;
 pub mod downstream;
 pub mod effects;
 pub mod exchange;
+pub mod full_login;
 pub mod intake;
 pub mod kill;
 pub mod left_behind;

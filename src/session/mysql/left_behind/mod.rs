@@ -1,9 +1,9 @@
 //! What a statement leaves behind for the next one of its session to read: LAST_INSERT_ID(),
 //! ROW_COUNT(), FOUND_ROWS(), and the conditions that SHOW WARNINGS lists.
 //!
-//! [`LeftBehind`] is what the session knows of it, [`Leftovers`] is what lies on a connection. What the
+//! `LeftBehind` is what the session knows of it, `Leftovers` is what lies on a connection. What the
 //! replies tell, the session knows itself; where it runs its next statement on another connection,
-//! that one is given the values. What only the connection knows is a [`Residue`] that both hold.
+//! that one is given the values. What only the connection knows is a `Residue` that both hold.
 //! The rules when each is set, kept, lost and told are here; nothing here writes a byte.
 
 #[cfg(test)]
