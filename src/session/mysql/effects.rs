@@ -75,6 +75,9 @@ pub struct Effects {
     pub kills: bool,
     /// Cannot write: a failed attempt may be repeated elsewhere.
     pub is_read_only: bool,
+    /// Within a transaction: whatever it does is undone if the connection ends before a commit, and it
+    /// is none itself.
+    pub is_undone_with_transaction: bool,
 }
 
 impl Effects {
@@ -107,6 +110,15 @@ const PINS: &[(Flags, PinReason)] = &[
     (Flags::UNCERTAIN, PinReason::Unknown),
 ];
 
+/// Whether a text is one statement of a kind that never commits. Of several the last one may.
+fn is_undone(kind: Kind, sql: &[u8]) -> bool {
+    let is_row_work = matches!(
+        kind,
+        Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Replace | Kind::Show
+    );
+    is_row_work && memchr::memchr(b';', sql).is_none()
+}
+
 /// What the text of a statement tells.
 pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     let traits = scan(sql, mode);
@@ -114,6 +126,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     let mut effects = Effects {
         is_set: traits.kind == Kind::Set,
         is_read_only: traits.is_read_only,
+        is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
         ..Effects::default()
     };
@@ -136,6 +149,23 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_work_on_rows_is_undone_with_its_transaction() {
+        for (sql, expect) in [
+            ("INSERT INTO t VALUES (1)", true),
+            ("UPDATE t SET a = 1", true),
+            ("COMMIT", false),
+            ("INSERT INTO t VALUES (1); COMMIT", false),
+            ("CREATE TABLE u (a INT)", false),
+            ("BEGIN", false),
+            ("SET autocommit = 1", false),
+            ("CALL p()", false),
+        ] {
+            let effects = of_text(sql.as_bytes(), LexMode::default());
+            assert_eq!(effects.is_undone_with_transaction, expect, "{sql}");
+        }
+    }
 
     #[test]
     fn a_pin_set_holds_what_was_added() {

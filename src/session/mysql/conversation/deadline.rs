@@ -90,9 +90,7 @@ impl Conversation {
             }
             Stage::Streaming if !self.statement.is_over(io.now) => self.pace(is_wanted, io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
-                let is_sent = matches!(self.stage, Stage::Replying);
-                // What a statement that writes has done until its end on the server nobody knows.
-                let event = match is_sent && !self.session.effects().is_read_only {
+                let event = match self.may_have_written() {
                     true => Event::DeadlineUnknown,
                     false => Event::StatementDeadline,
                 };
@@ -100,6 +98,14 @@ impl Conversation {
             }
             Stage::Skipping(_) => self.stalled(io),
         }
+    }
+
+    /// Whether the statement may have changed anything for good: what it does until its end on the server
+    /// nobody knows.
+    fn may_have_written(&self) -> bool {
+        let effects = self.session.effects();
+        let is_undone = self.session.is_in_transaction() && effects.is_undone_with_transaction;
+        matches!(self.stage, Stage::Replying) && !effects.is_read_only && !is_undone
     }
 
     /// Looks at how fast a long command comes. A client that stops in the middle of one must not

@@ -359,6 +359,24 @@ fn a_statement_that_may_have_written_is_not_called_interrupted() {
         talk.go(over(false));
         assert_eq!(talk.said(), [expect], "{sql}");
     }
+    for (sql, expect) in [
+        // The transaction is undone with its connection, unless this is its end.
+        ("UPDATE t SET a = 1", "statement_deadline"),
+        ("COMMIT", "deadline_unknown"),
+    ] {
+        let mut talk = Talk::new();
+        talk.ask("BEGIN");
+        talk.reply(ok(status::AUTOCOMMIT | status::IN_TRANS));
+        talk.unread = query(sql);
+        talk.go(Input::Go);
+        talk.now = Now(talk.conversation.deadline(&LIMITS).0);
+        let action = talk.go(over(false));
+        assert!(
+            closes(&action, CloseReason::StatementTimeout, false),
+            "{sql}"
+        );
+        assert_eq!(talk.said(), [expect], "{sql} in a transaction");
+    }
     // One that was never sent has done nothing.
     let mut talk = Talk::new();
     talk.unread = query("UPDATE t SET a = 1");
