@@ -77,7 +77,7 @@ pub(super) async fn enter(
     door: Rc<Door>,
     stream: Stream,
     peer: Address,
-) -> Result<Client<StreamFront>, End> {
+) -> Result<Box<Client<StreamFront>>, End> {
     let (number, connection_id) = world.core.new_client();
     let registered = Registered {
         world: Rc::clone(&world),
@@ -383,7 +383,7 @@ impl Entry {
         session: Session,
         admitted: Admitted,
         registered: Registered,
-    ) -> Client<StreamFront> {
+    ) -> Box<Client<StreamFront>> {
         self.timer.set(Deadline::NEVER);
         let early = match (self.partial.is_empty(), self.buf) {
             (true, buf) => buf,
@@ -394,7 +394,10 @@ impl Entry {
             }
         };
         let front = StreamFront::new(self.stream, early);
-        Client::new(self.world, front, session, admitted, self.timer, registered)
+        // In a box of its own: the tasks around it would hold room for it more than once.
+        Box::new(Client::new(
+            self.world, front, session, admitted, self.timer, registered,
+        ))
     }
 }
 

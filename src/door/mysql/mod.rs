@@ -70,7 +70,7 @@ impl Protocol for Mysql {
 /// A client's task. The login has a box of its own, so that an idle client does not hold the memory
 /// that it needed.
 async fn serve(
-    login: Pin<Box<impl Future<Output = Result<Client<StreamFront>, End>>>>,
+    login: Pin<Box<impl Future<Output = Result<Box<Client<StreamFront>>, End>>>>,
 ) -> CloseReason {
     let mut client = match login.await {
         Ok(client) => client,
@@ -85,7 +85,7 @@ async fn serve(
 
 /// Serves a client through a front in memory, which somebody else speaks through for its socket.
 #[cfg(debug_assertions)]
-async fn serve_in_memory(client: Client<StreamFront>) -> CloseReason {
+async fn serve_in_memory(client: Box<Client<StreamFront>>) -> CloseReason {
     let (memory, mut speaker) = memory::pair();
     let mut client = client.behind(|front| {
         let (stream, early) = front.into_parts();
