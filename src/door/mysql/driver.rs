@@ -104,7 +104,7 @@ impl<F: Front> Client<F> {
             return true;
         };
         let stream = &mut lease.connection_mut().stream;
-        // A failed one is told of by its receiving side.
+        // A failed one takes anything: `poll_upstream` tells of it.
         stream.poll_unsent_below(cx, UNSENT_MAX).is_ready()
     }
 
