@@ -16,9 +16,10 @@ pub mod gateway;
 pub mod mariadb;
 pub mod null;
 pub mod packet;
+pub mod port;
 pub mod terminal;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 pub use chaos::Chaos;
@@ -26,18 +27,13 @@ pub use client::{Answer, Client, ClientError, Login, Statement};
 pub use gateway::{Gateway, Ports, Shape};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use null::NullServer;
+pub use port::free_port;
 pub use terminal::Terminal;
 
 /// The account that servers started here give the gateway and direct clients, with all privileges.
 pub const ACCOUNT: &str = "rg";
 /// The password of [`ACCOUNT`] (`mysql_native_password`).
 pub const PASSWORD: &str = "rg-test-password";
-
-/// A loopback port nobody listened on a moment ago.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
-    listener.local_addr().expect("a bound address").port()
-}
 
 /// `127.0.0.1:port`.
 pub fn loopback(port: u16) -> SocketAddr {
