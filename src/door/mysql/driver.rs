@@ -322,9 +322,6 @@ impl<F: Front> Client<F> {
             self.front.send(&scratch.down, reply);
         }
         self.note(&notes);
-        if notes.is_over {
-            self.front.reply_is_over();
-        }
         action
     }
 

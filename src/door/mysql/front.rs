@@ -34,9 +34,6 @@ pub(super) trait Front {
     /// Bytes that the client has taken so far.
     fn taken(&self) -> u64;
 
-    /// The command in progress is over: what was sent since it began is the whole of its reply.
-    fn reply_is_over(&mut self);
-
     /// A figure that changes whenever the client takes bytes, if more is known than `taken` tells.
     fn progress(&self) -> u64;
 
@@ -113,8 +110,6 @@ impl Front for StreamFront {
     fn progress(&self) -> u64 {
         self.stream.progress()
     }
-
-    fn reply_is_over(&mut self) {}
 
     fn cut(&mut self) {
         self.stream.abort_when_dropped();

@@ -1,20 +1,20 @@
-//! A front in memory: commands come from somebody in this process who speaks for a client, and replies
-//! go to him. Between the two all is as for a client on a socket: users, routing, pools, pins, errors.
+//! A front in memory: encoded commands come from somebody in this process who speaks for a client, and
+//! decoded replies go to him. Between the two all is as for a client on a socket: users, routing, pools,
+//! pins, errors.
 //!
 //! Debug builds put one between each client's socket and its conversation when `RINGGATE_TEST_FRONT` is
 //! `memory`, so that what is tested with real clients holds for this front too.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use super::front::{Failed, Front};
-use crate::net::{Buf, Stream};
+use crate::net::Buf;
 use crate::session::mysql::output::{Output, Span};
-
-/// Bytes that wait on the way from or to a socket before no more are taken in.
-const WAITING_MAX: usize = 64 * 1024;
+use crate::wire::mysql::decode::{Decoder, Event};
+use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
+use crate::wire::mysql::reply::ReplyError;
 
 /// What passes between a conversation and who speaks for its client.
 #[derive(Default)]
@@ -25,8 +25,6 @@ struct Pipe {
     replies: Vec<u8>,
     /// Bytes of replies that were taken.
     taken: u64,
-    /// Commands that are over since the speaker asked.
-    over: u32,
     /// The last reply is not complete.
     is_cut: bool,
     /// The conversation has ended.
@@ -45,21 +43,35 @@ fn wake(waker: &mut Option<Waker>) {
 pub(super) struct MemoryFront(Rc<RefCell<Pipe>>);
 
 /// The side of who speaks for the client. Dropped, the client has left.
-pub(super) struct Speaker(Rc<RefCell<Pipe>>);
+pub(super) struct Speaker {
+    pipe: Rc<RefCell<Pipe>>,
+    commands: Commands,
+    decoder: Decoder,
+}
 
-/// A front, and who speaks through it.
-pub(super) fn pair() -> (MemoryFront, Speaker) {
+/// A front for a client with these capabilities, and who speaks through it. A row of more than `row_max`
+/// bytes is not understood.
+pub(super) fn pair(capabilities: u32, row_max: usize) -> (MemoryFront, Speaker) {
     let pipe = Rc::new(RefCell::new(Pipe::default()));
-    (MemoryFront(Rc::clone(&pipe)), Speaker(pipe))
+    let speaker = Speaker {
+        pipe: Rc::clone(&pipe),
+        commands: Commands::default(),
+        decoder: Decoder::new(capabilities, row_max),
+    };
+    (MemoryFront(pipe), speaker)
 }
 
 /// What a speaker hears.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// Bytes of replies, in their order.
-    Bytes(Vec<u8>),
-    /// So many commands are over: all bytes of their replies were heard before.
-    Over(u32),
+pub(super) enum Heard<'a> {
+    /// A piece of the reply to the oldest command whose reply is not over.
+    Piece {
+        event: Event<'a>,
+        /// The sequence id that the command's last packet had.
+        sequence: u8,
+    },
+    /// What came was no reply, or a row was too long: nothing can be heard any more.
+    Broken(ReplyError),
     /// The conversation has ended.
     Closed {
         /// In the middle of a reply.
@@ -68,44 +80,107 @@ pub(super) enum Heard {
 }
 
 impl Speaker {
-    /// Sends encoded commands.
-    pub(super) fn say(&mut self, commands: &[u8]) {
-        let mut pipe = self.0.borrow_mut();
-        pipe.commands.extend_from_slice(commands);
+    /// Sends encoded commands: packets with their headers, cut anywhere.
+    pub(super) fn say(&mut self, bytes: &[u8]) {
+        let decoder = &mut self.decoder;
+        self.commands
+            .follow(bytes, |head, sequence| decoder.expect(head, sequence));
+        let mut pipe = self.pipe.borrow_mut();
+        pipe.commands.extend_from_slice(bytes);
         wake(&mut pipe.conversation);
     }
 
     /// Bytes of commands that the conversation has not taken yet.
     pub(super) fn unsaid(&self) -> usize {
-        self.0.borrow().commands.len()
+        self.pipe.borrow().commands.len()
     }
 
     /// Says that no more commands come.
     pub(super) fn end(&mut self) {
-        let mut pipe = self.0.borrow_mut();
+        let mut pipe = self.pipe.borrow_mut();
         pipe.is_ended = true;
         wake(&mut pipe.conversation);
     }
 
     /// What comes next.
-    pub(super) fn poll_heard(&mut self, cx: &Context<'_>) -> Poll<Heard> {
-        let mut pipe = self.0.borrow_mut();
-        if !pipe.replies.is_empty() {
-            let bytes = std::mem::take(&mut pipe.replies);
-            let len = u64::try_from(bytes.len()).unwrap_or_default();
+    pub(super) fn poll_heard(&mut self, cx: &Context<'_>) -> Poll<Heard<'_>> {
+        loop {
+            match self.decoder.advance() {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(error) => return Poll::Ready(Heard::Broken(error)),
+            }
+            let mut pipe = self.pipe.borrow_mut();
+            if pipe.replies.is_empty() {
+                if pipe.is_closed {
+                    let is_cut = pipe.is_cut || self.decoder.is_mid_reply();
+                    return Poll::Ready(Heard::Closed { is_cut });
+                }
+                pipe.speaker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            self.decoder.feed(&pipe.replies);
+            let len = u64::try_from(pipe.replies.len()).unwrap_or_default();
             pipe.taken = pipe.taken.wrapping_add(len);
+            pipe.replies.clear();
             wake(&mut pipe.conversation);
-            return Poll::Ready(Heard::Bytes(bytes));
         }
-        if pipe.over > 0 {
-            return Poll::Ready(Heard::Over(std::mem::take(&mut pipe.over)));
+        let sequence = self.decoder.command_sequence();
+        Poll::Ready(match self.decoder.event() {
+            Ok(Some(event)) => Heard::Piece { event, sequence },
+            Ok(None) => Heard::Broken(ReplyError::Malformed),
+            Err(error) => Heard::Broken(error),
+        })
+    }
+}
+
+/// Bytes at a command's start that say what reply it has: the command, and a statement's id.
+const COMMAND_HEAD: usize = 5;
+
+/// Where the commands that are said begin and end.
+#[derive(Default)]
+struct Commands {
+    /// The packet's header, as far as it has come.
+    header: Vec<u8>,
+    /// Bytes of the packet's payload to come.
+    remaining: usize,
+    /// The first bytes of the command's payload.
+    head: Vec<u8>,
+}
+
+impl Commands {
+    /// Tells of each command that is whole now: its first bytes, and its last packet's sequence id.
+    fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8], u8)) {
+        while !bytes.is_empty() {
+            let is_inside = self.header.len() == HEADER_LEN;
+            let wanted = match is_inside {
+                true => self.remaining,
+                false => HEADER_LEN.saturating_sub(self.header.len()),
+            };
+            let (taken, rest) = bytes.split_at(wanted.min(bytes.len()));
+            bytes = rest;
+            if is_inside {
+                let missing = COMMAND_HEAD.saturating_sub(self.head.len());
+                self.head.extend(taken.iter().take(missing));
+                self.remaining = self.remaining.saturating_sub(taken.len());
+            } else {
+                self.header.extend_from_slice(taken);
+            }
+            let Some(header) = Header::parse(&self.header) else {
+                return;
+            };
+            if !is_inside {
+                self.remaining = header.len;
+            }
+            if self.remaining > 0 {
+                continue;
+            }
+            self.header.clear();
+            if header.len < PAYLOAD_MAX {
+                each(&self.head, header.seq);
+                self.head.clear();
+            }
         }
-        if pipe.is_closed {
-            let is_cut = pipe.is_cut;
-            return Poll::Ready(Heard::Closed { is_cut });
-        }
-        pipe.speaker = Some(cx.waker().clone());
-        Poll::Pending
     }
 }
 
@@ -182,62 +257,55 @@ impl Front for MemoryFront {
         self.taken()
     }
 
-    fn reply_is_over(&mut self) {
-        let mut pipe = self.0.borrow_mut();
-        pipe.over = pipe.over.saturating_add(1);
-        wake(&mut pipe.speaker);
-    }
-
     fn cut(&mut self) {
         self.0.borrow_mut().is_cut = true;
-    }
-}
-
-/// Speaks for a client on a socket, until both sides have nothing more to say.
-pub(super) async fn speak_for(mut stream: Stream, mut speaker: Speaker) {
-    let is_cut = poll_fn(|cx| poll_speech(&mut stream, &mut speaker, cx)).await;
-    if is_cut {
-        stream.abort_when_dropped();
-    }
-}
-
-/// Passes on what there is; ready when the conversation has ended, with whether its last reply was cut.
-fn poll_speech(stream: &mut Stream, speaker: &mut Speaker, cx: &mut Context<'_>) -> Poll<bool> {
-    while speaker.unsaid() < WAITING_MAX {
-        match stream.poll_receive(cx) {
-            Poll::Ready(Ok(Some(buf))) => speaker.say(&buf),
-            Poll::Ready(Ok(None) | Err(_)) => {
-                speaker.end();
-                break;
-            }
-            Poll::Pending => break,
-        }
-    }
-    loop {
-        match stream.poll_unsent_below(cx, WAITING_MAX) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Poll::Ready(true),
-            Poll::Pending => return Poll::Pending,
-        }
-        match speaker.poll_heard(cx) {
-            Poll::Ready(Heard::Bytes(bytes)) => stream.send_bytes(&bytes),
-            Poll::Ready(Heard::Over(_)) => {}
-            Poll::Ready(Heard::Closed { is_cut }) => return Poll::Ready(is_cut),
-            Poll::Pending => return Poll::Pending,
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::mysql::cursor::{begin_packet, finish_packet, packet};
+    use crate::wire::mysql::flags::{caps, com};
+    use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
 
-    fn heard(speaker: &mut Speaker) -> Option<Heard> {
+    const CAPABILITIES: u32 = caps::PROTOCOL_41 | caps::DEPRECATE_EOF;
+    const ROW_MAX: usize = 1024;
+
+    /// What is heard next, told in a line.
+    fn heard(speaker: &mut Speaker) -> Option<String> {
         let cx = Context::from_waker(Waker::noop());
         match speaker.poll_heard(&cx) {
-            Poll::Ready(heard) => Some(heard),
+            Poll::Ready(Heard::Piece { event, sequence }) => Some(match event {
+                Event::Ok { ok, is_last } => {
+                    format!("ok {} {is_last} {sequence}", ok.affected_rows)
+                }
+                Event::Err(err) => format!("err {} {sequence}", err.errno),
+                Event::Goodbye(err) => format!("goodbye {}", err.errno),
+                other => format!("{other:?}"),
+            }),
+            Poll::Ready(other) => Some(format!("{other:?}")),
             Poll::Pending => None,
         }
+    }
+
+    fn ok(affected_rows: u64, sequence: u8) -> Output {
+        let ok = OkPacket {
+            affected_rows,
+            ..OkPacket::default()
+        };
+        let mut bytes = Vec::new();
+        packet(&mut bytes, sequence, |out| {
+            encode_ok(out, CAPABILITIES, &ok);
+        });
+        said(&bytes)
+    }
+
+    fn err(errno: u16, sequence: u8) -> Output {
+        let err = ErrPacket::new(errno, "HY000", b"no");
+        let mut bytes = Vec::new();
+        packet(&mut bytes, sequence, |out| encode_err(out, &err));
+        said(&bytes)
     }
 
     fn said(bytes: &[u8]) -> Output {
@@ -246,43 +314,111 @@ mod tests {
         out
     }
 
+    fn query(text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        packet(&mut bytes, 0, |out| {
+            out.push(com::QUERY);
+            out.extend_from_slice(text.as_bytes());
+        });
+        bytes
+    }
+
     #[test]
-    fn a_reply_is_heard_before_its_end_and_the_close_comes_last() {
-        let (mut front, mut speaker) = pair();
+    fn replies_are_heard_in_the_order_of_their_commands_and_the_close_comes_last() {
+        let (mut front, mut speaker) = pair(CAPABILITIES, ROW_MAX);
         let mut cx = Context::from_waker(Waker::noop());
         assert!(front.poll_bytes(&mut cx).is_pending());
-        speaker.say(b"one");
-        speaker.say(b"two");
+        // A command may be said byte by byte.
+        query("DO 1").iter().for_each(|byte| speaker.say(&[*byte]));
+        speaker.say(&query("DO 2"));
+        let both = [query("DO 1"), query("DO 2")].concat();
         let taken = front.poll_bytes(&mut cx);
-        assert!(matches!(taken, Poll::Ready(Ok(Some(buf))) if *buf == *b"onetwo"));
+        assert!(matches!(taken, Poll::Ready(Ok(Some(buf))) if *buf == *both));
         assert_eq!((speaker.unsaid(), heard(&mut speaker)), (0, None));
-        let mut reply = Output::default();
-        reply.bytes(b"<");
-        reply.input(1..3);
-        front.send(&reply, Some(Buf::copied(b"abcd")));
-        front.reply_is_over();
-        front.send(&said(b"next"), None);
+        front.send(&ok(7, 1), None);
+        front.send(&err(1064, 1), None);
+        assert_eq!(heard(&mut speaker).as_deref(), Some("ok 7 true 0"));
+        assert_eq!(heard(&mut speaker).as_deref(), Some("err 1064 0"));
+        front.send(&err(1053, 0), None);
         front.cut();
         drop(front);
-        // What comes behind an end is heard with what was before: the end names no place in between.
-        assert_eq!(heard(&mut speaker), Some(Heard::Bytes(b"<bcnext".to_vec())));
-        assert_eq!(heard(&mut speaker), Some(Heard::Over(1)));
-        assert_eq!(heard(&mut speaker), Some(Heard::Closed { is_cut: true }));
+        assert_eq!(heard(&mut speaker).as_deref(), Some("goodbye 1053"));
+        let closed = Some("Closed { is_cut: true }".to_owned());
+        assert_eq!(heard(&mut speaker), closed);
+        assert_eq!(heard(&mut speaker), closed, "and stays so");
+    }
+
+    #[test]
+    fn a_reply_may_lie_in_a_received_buffer_and_end_too_early() {
+        let (mut front, mut speaker) = pair(CAPABILITIES, ROW_MAX);
+        speaker.say(&query("DO 1"));
+        let mut bytes = b"<".to_vec();
+        bytes.extend_from_slice(ok(1, 1).own());
+        let mut spans = Output::default();
+        spans.input(1..bytes.len() - 1);
+        front.send(&spans, Some(Buf::copied(&bytes)));
+        assert_eq!(heard(&mut speaker), None);
+        drop(front);
+        // Half a packet is no reply, though nobody said that it was cut.
+        let closed = Some("Closed { is_cut: true }".to_owned());
+        assert_eq!(heard(&mut speaker), closed);
+    }
+
+    #[test]
+    fn what_is_no_reply_is_not_understood() {
+        let (mut front, mut speaker) = pair(CAPABILITIES, ROW_MAX);
+        front.send(&ok(1, 1), None);
+        assert_eq!(heard(&mut speaker).as_deref(), Some("Broken(Surplus)"));
+        let (mut front, mut speaker) = pair(CAPABILITIES, ROW_MAX);
+        speaker.say(&query("SELECT 1"));
+        let mut long = Vec::new();
+        packet(&mut long, 1, |out| out.extend([1; ROW_MAX + 1]));
+        front.send(&said(&long), None);
+        assert_eq!(heard(&mut speaker).as_deref(), Some("Broken(TooLarge)"));
+    }
+
+    #[test]
+    fn commands_of_several_packets_are_one_and_some_have_no_reply() {
+        let mut bytes = Vec::new();
+        let start = begin_packet(&mut bytes);
+        bytes.push(com::QUERY);
+        bytes.resize(bytes.len() + PAYLOAD_MAX, b' ');
+        finish_packet(&mut bytes, start, 0);
+        for command in [com::STMT_CLOSE, com::STMT_SEND_LONG_DATA, com::PING] {
+            packet(&mut bytes, 0, |out| out.extend([command, 1, 0, 0, 0, 9]));
+        }
+        for chunk in [1000, 4096, PAYLOAD_MAX + HEADER_LEN, usize::MAX] {
+            let (mut commands, mut told) = (Commands::default(), Vec::new());
+            for part in bytes.chunks(chunk.min(bytes.len())) {
+                commands.follow(part, |head, sequence| told.push((head.to_vec(), sequence)));
+            }
+            let short = |command| (vec![command, 1, 0, 0, 0], 0);
+            let long = (vec![com::QUERY, b' ', b' ', b' ', b' '], 1);
+            let rest = [com::STMT_CLOSE, com::STMT_SEND_LONG_DATA, com::PING].map(short);
+            assert_eq!(told, [vec![long], rest.to_vec()].concat(), "{chunk}");
+        }
     }
 
     #[test]
     fn a_speaker_that_does_not_listen_leaves_no_room() {
-        let (mut front, mut speaker) = pair();
+        let (mut front, mut speaker) = pair(CAPABILITIES, ROW_MAX);
         let mut cx = Context::from_waker(Waker::noop());
-        front.send(&said(b"four"), None);
-        assert!(front.poll_room(&mut cx, 3).is_pending());
-        assert_eq!((front.unsent(), front.taken()), (4, 0));
-        assert_eq!(heard(&mut speaker), Some(Heard::Bytes(b"four".to_vec())));
+        speaker.say(&query("DO 1"));
+        front.send(&ok(0, 1), None);
+        let len = ok(0, 1).own().len();
+        assert!(front.poll_room(&mut cx, len - 1).is_pending());
+        assert_eq!((front.unsent(), front.taken()), (len, 0));
+        assert_eq!(heard(&mut speaker).as_deref(), Some("ok 0 true 0"));
         assert!(front.poll_room(&mut cx, 3).is_ready());
-        assert_eq!((front.unsent(), front.taken()), (0, 4));
+        assert_eq!((front.unsent(), front.taken()), (0, len as u64));
         assert!(front.poll_end(&mut cx).is_pending());
         drop(speaker);
         assert!(front.poll_end(&mut cx).is_ready());
+        front
+            .poll_bytes(&mut cx)
+            .is_ready()
+            .then_some(())
+            .expect("the command");
         assert!(matches!(front.poll_bytes(&mut cx), Poll::Ready(Ok(None))));
     }
 }

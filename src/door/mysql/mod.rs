@@ -1,6 +1,8 @@
 //! The MySQL door: login, the driver of a client's exchanges, and the protocol of its upstreams.
 
 mod admission;
+#[cfg(debug_assertions)]
+mod bridge;
 mod client;
 mod driver;
 mod front;
@@ -26,6 +28,8 @@ use crate::base::codes::{Event, code, message};
 #[cfg(debug_assertions)]
 use crate::net;
 use crate::net::Stream;
+#[cfg(debug_assertions)]
+use crate::session::mysql::intake::COMMAND_LEN_MAX;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::response::{ErrPacket, encode_err};
 use client::{Client, End};
@@ -86,11 +90,16 @@ async fn serve(
 /// Serves a client through a front in memory, which somebody else speaks through for its socket.
 #[cfg(debug_assertions)]
 async fn serve_in_memory(client: Box<Client<StreamFront>>) -> CloseReason {
-    let (memory, mut speaker) = memory::pair();
+    let capabilities = client.conversation.session().capabilities();
+    let (memory, mut speaker) = memory::pair(capabilities, COMMAND_LEN_MAX);
     let mut client = client.behind(|front| {
         let (stream, early) = front.into_parts();
         speaker.say(early.as_deref().unwrap_or_default());
-        net::spawn("mysql speaker", memory::speak_for(stream, speaker)).detach();
+        net::spawn(
+            "mysql speaker",
+            bridge::speak_for(stream, speaker, capabilities),
+        )
+        .detach();
         memory
     });
     client.serve().await

@@ -7,7 +7,9 @@
 //! Source: MySQL internals, "Text Resultset", "Binary Protocol Resultset", "OK_Packet",
 //! "COM_STMT_PREPARE Response".
 
+use super::cursor::{Reader, WireError};
 use super::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
+use super::value::decode_column_count;
 
 /// The longest packet that the walker collects whole (OK with session tracking, ERR).
 pub const CONTROL_LEN_MAX: usize = 1 << 20;
@@ -42,6 +44,12 @@ pub enum ReplyError {
     LocalInfile,
     /// Bytes after the reply's end.
     Surplus,
+}
+
+impl From<WireError> for ReplyError {
+    fn from(_: WireError) -> Self {
+        Self::Malformed
+    }
 }
 
 /// A packet that carries state.
@@ -105,6 +113,17 @@ pub enum Step {
     PacketCarried(usize, Packet),
     /// All bytes are taken in; more are needed.
     Starved,
+}
+
+/// What a packet that carries no state would be, if it came next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The number of columns that heads a result.
+    Head,
+    /// A definition of a column or a parameter, or what ends a list of them.
+    Definition,
+    /// A row.
+    Row,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +204,18 @@ impl ReplyWalker {
     /// The reply is over.
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
+    }
+
+    /// Where in the reply the next packet stands.
+    pub fn place(&self) -> Place {
+        match self.phase {
+            Phase::Head | Phase::Done => Place::Head,
+            Phase::Rows => Place::Row,
+            Phase::Columns(_)
+            | Phase::ColumnsEof
+            | Phase::Definitions { .. }
+            | Phase::DefinitionsEof { .. } => Place::Definition,
+        }
     }
 
     /// Not a byte of the reply has come.
@@ -391,14 +422,9 @@ impl ReplyWalker {
                 Ok(false)
             };
         };
-        let mut cursor = payload;
-        let count = read_lenenc(&mut cursor).ok_or(ReplyError::Malformed)?;
-        // MySQL's own limit of columns is 4096; 65,535 is what a 16-bit count can say.
-        if count == 0 || count > 65_535 || !cursor.is_empty() {
-            return Err(ReplyError::Malformed);
-        }
+        let count = decode_column_count(payload)?;
         // `advance_definitions` follows and must not count this packet as a definition.
-        self.phase = Phase::Columns(count.saturating_add(1));
+        self.phase = Phase::Columns(u64::from(count).saturating_add(1));
         self.rows = 0;
         Ok(true)
     }
@@ -514,21 +540,21 @@ impl ReplyWalker {
         let ends_rows = payload.first() == Some(&0xfe);
         let is_legacy_eof = ends_rows && !self.deprecate_eof && payload.len() < 9
             || ends_rows && self.phase == Phase::Head;
-        let mut cursor = payload.get(1..).ok_or(ReplyError::Malformed)?;
+        let mut reader = Reader::new(payload.get(1..).unwrap_or_default());
         let (affected, last_insert_id, status, warnings);
         if is_legacy_eof {
             (affected, last_insert_id) = (0, 0);
-            warnings = take_u16(&mut cursor).ok_or(ReplyError::Malformed)?;
-            status = take_u16(&mut cursor).ok_or(ReplyError::Malformed)?;
+            warnings = reader.u16()?;
+            status = reader.u16()?;
         } else {
-            affected = read_lenenc(&mut cursor).ok_or(ReplyError::Malformed)?;
-            last_insert_id = read_lenenc(&mut cursor).ok_or(ReplyError::Malformed)?;
-            status = take_u16(&mut cursor).ok_or(ReplyError::Malformed)?;
-            warnings = take_u16(&mut cursor).ok_or(ReplyError::Malformed)?;
+            affected = reader.lenenc()?;
+            last_insert_id = reader.lenenc()?;
+            status = reader.u16()?;
+            warnings = reader.u16()?;
         }
         let more = status & MORE_RESULTS != 0 && self.expect == Expect::Results;
         self.phase = if more { Phase::Head } else { Phase::Done };
-        let has_tail = !cursor.is_empty();
+        let has_tail = !reader.is_empty();
         let is_last = !more;
         Ok(Packet::Ok {
             ends_rows,
@@ -554,35 +580,6 @@ enum Look {
 fn read_u16(bytes: Option<&[u8]>) -> Option<u16> {
     let (&two, _) = bytes?.split_first_chunk::<2>()?;
     Some(u16::from_le_bytes(two))
-}
-
-fn take_u16(cursor: &mut &[u8]) -> Option<u16> {
-    let (&two, rest) = cursor.split_first_chunk::<2>()?;
-    *cursor = rest;
-    Some(u16::from_le_bytes(two))
-}
-
-/// A length-encoded integer; `None` if cut short or not an integer (0xFB, 0xFF).
-fn read_lenenc(cursor: &mut &[u8]) -> Option<u64> {
-    let (&first, rest) = cursor.split_first()?;
-    let len = match first {
-        0xfc => 2,
-        0xfd => 3,
-        0xfe => 8,
-        0xfb | 0xff => return None,
-        small => {
-            *cursor = rest;
-            return Some(u64::from(small));
-        }
-    };
-    let (bytes, rest) = rest.split_at_checked(len)?;
-    *cursor = rest;
-    Some(
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |value, &byte| value << 8 | u64::from(byte)),
-    )
 }
 
 #[cfg(test)]
