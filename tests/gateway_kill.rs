@@ -11,6 +11,7 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use support::gateway::two_shards_config;
 use support::{ACCOUNT, Chaos, Client, Gateway, Login, MariaDb, PASSWORD, Shape, wait_for};
 
 const TABLE: &str = "CREATE OR REPLACE TABLE test.t (a INT PRIMARY KEY) ENGINE=InnoDB;";
@@ -187,7 +188,7 @@ fn without_another_connection_one_is_opened_in_the_place_of_the_killed() {
 }
 
 /// A lock wait that no server ends by itself, unlike a sleep, which ends when its connection has.
-fn blocked(server: &MariaDb, gateway: &Gateway, count: u32) -> (Client, Vec<Client>) {
+fn blocked(server: &MariaDb, gateway: &Gateway, logins: &[Login]) -> (Client, Vec<Client>) {
     let direct = Login {
         port: server.port(),
         user: ACCOUNT.to_owned(),
@@ -200,7 +201,8 @@ fn blocked(server: &MariaDb, gateway: &Gateway, count: u32) -> (Client, Vec<Clie
     holder
         .query("INSERT INTO t VALUES (1)")
         .expect("a lock on a row");
-    let mut leaving: Vec<Client> = (0..count).map(|_| gateway.client()).collect();
+    let connect = |login| Client::connect(login).expect("a login");
+    let mut leaving: Vec<Client> = logins.iter().map(connect).collect();
     for client in &mut leaving {
         client.send_query(BLOCKED).expect("a write");
     }
@@ -209,13 +211,91 @@ fn blocked(server: &MariaDb, gateway: &Gateway, count: u32) -> (Client, Vec<Clie
          WHERE INFO LIKE '{BLOCKED}%' AND ID <> CONNECTION_ID()"
     );
     let all_wait = wait_for(PATIENCE, || {
-        server.sql(&waiting).trim() == count.to_string()
+        server.sql(&waiting).trim() == logins.len().to_string()
     });
     assert!(all_wait, "nobody waits for the row");
     (holder, leaving)
 }
 
 const BLOCKED: &str = "INSERT INTO t VALUES (1) /* blocked */";
+
+/// Clients of another kind have connections of their own, and the account is the same.
+#[test]
+fn the_next_connection_of_the_account_that_is_returned_is_killed_over() {
+    let server = MariaDb::with_test_schema(TABLE);
+    let chaos = Chaos::start(server.port());
+    let shape = Shape {
+        budget: 2,
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(chaos.port(), &shape);
+    let (_holder, leaving) = blocked(&server, &gateway, &[gateway.login()]);
+    let of_another_kind = Login {
+        deprecate_eof: false,
+        ..gateway.login()
+    };
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut other = Client::connect(&of_another_kind).expect("a login");
+            let begun = Instant::now();
+            while !is_over.load(Ordering::Relaxed) && begun.elapsed() < 3 * PATIENCE {
+                other.query("DO SLEEP(0.1)").expect("its own connection");
+            }
+        });
+        let leases = "ringgate_leases_total";
+        assert!(wait_for(PATIENCE, || gateway.metric(leases, &[]) >= 3.0));
+        for client in leaving {
+            client.abort().expect("a reset");
+        }
+        let took = ends(&server, "blocked");
+        is_over.store(true, Ordering::Relaxed);
+        eprintln!("killed after {took:?}");
+    });
+    assert_eq!(kills(&gateway), (1.0, 0.0), "{}", gateway.log());
+    assert_eq!(chaos.take_peak(), 2, "none beyond the budget was needed");
+}
+
+/// What has no connection that is returned, is killed over one beyond the budget: one at a time.
+#[test]
+fn the_accounts_of_an_endpoint_go_beyond_the_budget_one_at_a_time() {
+    const ACCOUNTS: usize = 4;
+    let server = MariaDb::with_test_schema(TABLE);
+    let chaos = Chaos::start(server.port());
+    let gateway = Gateway::start(|ports| {
+        let budget = u32::try_from(ACCOUNTS).expect("a few");
+        let config = two_shards_config(ports, chaos.port(), chaos.port(), budget, "");
+        let mut config = config.replace("placement = \"shard-b\"", "placement = \"shard-a\"");
+        for number in 2..ACCOUNTS {
+            config.push_str(&format!(
+                "[tenants.t{number}]\nplacement = \"shard-a\"\nschema = \"test\"\n\
+                 [users.u{number}]\ntenant = \"t{number}\"\nplugin = \"mysql_native_password\"\n\
+                 password = {{ env = \"RG_A_PASSWORD\" }}\n"
+            ));
+        }
+        config
+    });
+    let users = [
+        ("a", "password-of-a"),
+        ("b", "password-of-b"),
+        ("u2", "password-of-a"),
+        ("u3", "password-of-a"),
+    ];
+    let logins = users.map(|(user, password)| Login {
+        user: user.to_owned(),
+        password: password.to_owned(),
+        ..gateway.login()
+    });
+    let (_holder, leaving) = blocked(&server, &gateway, &logins);
+    for client in leaving {
+        client.abort().expect("a reset");
+    }
+    let took = ends(&server, "blocked");
+    let peak = chaos.take_peak();
+    eprintln!("{ACCOUNTS} accounts: all killed after {took:?}, peak {peak}");
+    assert_eq!(kills(&gateway), (4.0, 0.0), "{}", gateway.log());
+    assert!(peak <= 5, "{peak}");
+}
 
 #[test]
 fn a_kill_waits_for_its_connection_as_long_as_any_other_statement_does() {
@@ -228,7 +308,7 @@ fn a_kill_waits_for_its_connection_as_long_as_any_other_statement_does() {
             ..Shape::default()
         };
         let gateway = Gateway::in_shape(chaos.port(), &shape);
-        let (holder, leaving) = blocked(&server, &gateway, budget);
+        let (holder, leaving) = blocked(&server, &gateway, &vec![gateway.login(); budget as usize]);
         chaos.stall();
         for client in leaving {
             client.abort().expect("a reset");

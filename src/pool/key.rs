@@ -22,3 +22,12 @@ pub struct Key {
     /// Flags"; MariaDB's extended bits in the upper half). The caller masks out all others.
     pub capabilities: u64,
 }
+
+impl Key {
+    /// Whether the server takes both for the same account, of the same tenant.
+    pub fn has_account_of(&self, other: &Self) -> bool {
+        self.tenant == other.tenant
+            && self.user == other.user
+            && self.credential_version == other.credential_version
+    }
+}

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use super::endpoint::Endpoint;
 use super::lease::Connection;
-use super::permit::Permit;
+use super::permit::{Counted, Permit};
 use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
@@ -198,16 +198,17 @@ pub(super) fn close<P: Protocol>(
         permit,
         ..
     } = connection;
-    close_with(endpoint, stream, session, reason, Some(permit));
+    let counted = Some(Counted::Permit(permit));
+    close_with(endpoint, stream, session, reason, counted);
 }
 
-/// As [`close`], of a connection whose permit another may have got.
+/// As [`close`], of a connection that may have given its permit away.
 pub(super) fn close_with<P: Protocol>(
     endpoint: &Endpoint<P>,
     mut stream: Stream,
     mut session: P::Session,
     reason: CloseReason,
-    permit: Option<Permit<P>>,
+    counted: Option<Counted<P>>,
 ) {
     endpoint.metrics.closed.inc(reason);
     let site = Rc::clone(&endpoint.site);
@@ -233,7 +234,7 @@ pub(super) fn close_with<P: Protocol>(
         timer.set(net.now().plus(CLOSE_SETTLE));
         poll_fn(|cx| timer.poll(cx)).await;
         fault::point("close.done");
-        drop(permit);
+        drop(counted);
     })
     .detach();
 }

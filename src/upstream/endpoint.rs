@@ -40,6 +40,8 @@ pub struct Endpoint<P: Protocol> {
     pub(super) leased: Cell<u32>,
     /// Whether the current configuration has it.
     pub(super) is_current: Cell<bool>,
+    /// A connection is open in the place of one that is being killed.
+    pub(super) place_taken: Cell<bool>,
     /// What the permits have decided and is not carried out yet.
     pub(super) effects: RefCell<Vec<Effect>>,
 }
@@ -78,6 +80,7 @@ impl<P: Protocol> Endpoint<P> {
             budget: Cell::new(seed.budget),
             leased: Cell::new(0),
             is_current: Cell::new(true),
+            place_taken: Cell::new(false),
             effects: RefCell::default(),
         })
     }

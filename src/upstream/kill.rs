@@ -6,10 +6,10 @@
 //! It stays open until the server has answered: while it is, the server cannot have given its
 //! number to anybody else, and no restart of the server has made the number mean another one.
 //!
-//! Each pool has one reaper at most, which kills one after the other. It takes an idle connection,
-//! or opens one with a spare permit, or takes the next one that is returned, before all who wait.
-//! Should none come, because everything is busy or dead alike, a connection is opened in the place
-//! of one that is to be killed.
+//! The pools of one account share a reaper, which kills one after the other. It takes an idle connection
+//! of any of them, or opens one with a spare permit, or takes the next one that is returned, before all who
+//! wait. Should none come, because everything is busy or dead alike, a connection is opened in the place of
+//! one that is to be killed, if no other was: the server counts one connection more than the budget then.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::dial;
 use super::lease::{Connection, Ending, Leased};
-use super::permit::Permit;
+use super::permit::{Counted, Permit, Place};
 use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
@@ -37,14 +37,14 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
 /// A connection that is to end.
 struct Doomed<P: Protocol> {
+    pool: Rc<PoolState<P>>,
     stream: Stream,
     session: P::Session,
     reason: CloseReason,
-    /// `None` once another connection was opened in its place.
-    permit: Option<Permit<P>>,
+    counted: Counted<P>,
 }
 
-/// What a pool's reaper works on.
+/// What a reaper works on.
 pub(super) struct Reaper<P: Protocol> {
     doomed: RefCell<VecDeque<Doomed<P>>>,
     is_running: Cell<bool>,
@@ -75,6 +75,11 @@ impl<P: Protocol> Reaper<P> {
     /// Gives it the connection that it [`Self::takes`], leased to it.
     pub(super) fn give(&self, leased: Leased<P>) {
         *self.given.borrow_mut() = Some(leased);
+        self.wake();
+    }
+
+    /// Has it look again.
+    pub(super) fn wake(&self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -85,17 +90,17 @@ impl<P: Protocol> Reaper<P> {
         self.is_running.get()
     }
 
-    /// Reads what still comes on the connections that are to end; ready when all have.
-    fn poll_ends(&self, site: &Upstreams<P>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut is_over = true;
+    /// Reads what still comes on the connections that are to end.
+    fn poll_ends(&self, site: &Upstreams<P>, cx: &mut Context<'_>) {
         for doomed in self.doomed.borrow_mut().iter_mut() {
-            let end = dial::poll_end(site, &mut doomed.stream, &mut doomed.session, cx);
-            is_over &= end.is_ready();
+            // Whether it was its end, the stream tells.
+            let _ = dial::poll_end(site, &mut doomed.stream, &mut doomed.session, cx);
         }
-        match is_over {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
+    }
+
+    fn have_all_ended(&self) -> bool {
+        let doomed = self.doomed.borrow();
+        doomed.iter().all(|doomed| doomed.stream.has_ended())
     }
 }
 
@@ -116,10 +121,11 @@ pub(super) fn end<P: Protocol>(
         ..
     } = connection;
     pool.reaper.doomed.borrow_mut().push_back(Doomed {
+        pool: Rc::clone(pool),
         stream,
         session,
         reason,
-        permit: Some(permit),
+        counted: Counted::Permit(permit),
     });
     if pool.reaper.is_running.replace(true) {
         return;
@@ -139,15 +145,15 @@ struct Running<P: Protocol> {
 enum Hand<P: Protocol> {
     /// Leased from the pool.
     Leased(Leased<P>),
-    /// Opened for this; it joins the pool.
-    Opened(Box<Connection<P>>),
+    /// Opened for this; it joins a pool.
+    Opened(Rc<PoolState<P>>, Box<Connection<P>>),
 }
 
 impl<P: Protocol> Hand<P> {
     fn connection(&mut self) -> &mut Connection<P> {
         match self {
             Self::Leased(leased) => leased.connection_mut(),
-            Self::Opened(connection) => connection,
+            Self::Opened(_, connection) => connection,
         }
     }
 }
@@ -156,7 +162,8 @@ impl<P: Protocol> Running<P> {
     async fn reap(&self) {
         while self.has_work() {
             let error = match self.obtain().await {
-                Ok(hand) => self.kill_all(hand).await.err(),
+                Ok(Some(hand)) => self.kill_all(hand).await.err(),
+                Ok(None) => None,
                 Err(error) => Some(error),
             };
             if let Some(error) = error {
@@ -181,67 +188,87 @@ impl<P: Protocol> Running<P> {
         has_work
     }
 
-    /// A connection to say KILL on.
-    async fn obtain(&self) -> Result<Hand<P>, String> {
-        if let Some(leased) = self.pool.take_idle(0, false) {
-            return Ok(Hand::Leased(leased));
+    /// A connection to say KILL on; `None` if there may be none that needs it any more.
+    async fn obtain(&self) -> Result<Option<Hand<P>>, String> {
+        if let Some(leased) = self.take_idle() {
+            return Ok(Some(Hand::Leased(leased)));
         }
-        let endpoint = &self.pool.endpoint;
-        if let Some(permit) = Permit::take(endpoint) {
-            return self.open(permit).await;
+        if let Some(permit) = Permit::take(&self.pool.endpoint) {
+            return self.open(Rc::clone(&self.pool), permit).await.map(Some);
         }
         if let Some(leased) = self.wait_for_return().await {
-            return Ok(Hand::Leased(leased));
+            return Ok(Some(Hand::Leased(leased)));
         }
-        let place = self
-            .pool
-            .reaper
-            .doomed
-            .borrow_mut()
-            .iter_mut()
-            .find_map(|doomed| {
-                doomed.stream.shutdown_write();
-                doomed.permit.take()
-            });
-        match place {
-            Some(permit) => self.open(permit).await,
-            None => Err("no other connection in time".to_owned()),
+        match self.take_place() {
+            Some((pool, permit)) => self.open(pool, permit).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// An idle connection of the account.
+    fn take_idle(&self) -> Option<Leased<P>> {
+        let pools = self.pool.endpoint.pools.borrow().clone();
+        let mut kin = pools
+            .iter()
+            .filter(|pool| pool.key.has_account_of(&self.pool.key));
+        kin.find_map(|pool| pool.take_idle(0, false))
+    }
+
+    /// The permit of one that is to be killed, with the pool that is to have what is opened with it.
+    fn take_place(&self) -> Option<(Rc<PoolState<P>>, Permit<P>)> {
+        let mut doomed = self.pool.reaper.doomed.borrow_mut();
+        let mut alive = doomed.iter_mut().filter(|doomed| {
+            !doomed.stream.has_ended() && matches!(doomed.counted, Counted::Permit(_))
+        });
+        let doomed = alive.next()?;
+        let place = Place::take(&self.pool.endpoint)?;
+        doomed.stream.shutdown_write();
+        match std::mem::replace(&mut doomed.counted, Counted::Place(place)) {
+            Counted::Permit(permit) => Some((Rc::clone(&doomed.pool), permit)),
+            Counted::Place(_) => None,
         }
     }
 
     /// Opens a connection. It has the time that any other has: a statement that is not killed goes on
     /// with its locks, which is worse than a late KILL.
-    async fn open(&self, permit: Permit<P>) -> Result<Hand<P>, String> {
-        let mut dialled = pin!(dial::dial(&self.pool));
+    async fn open(&self, pool: Rc<PoolState<P>>, permit: Permit<P>) -> Result<Hand<P>, String> {
+        let mut dialled = pin!(dial::dial(&pool));
         let connection = poll_fn(|cx| {
-            let _ = self.pool.reaper.poll_ends(&self.pool.endpoint.site, cx);
+            self.pool.reaper.poll_ends(&self.pool.endpoint.site, cx);
             let connection = dialled.as_mut().poll(cx);
             connection.map_err(|error| error.text)
         });
         let (stream, session) = connection.await?;
         fault::point("kill.opened");
         self.pool.endpoint.metrics.connects.inc();
-        Ok(Hand::Opened(Connection::new(stream, session, permit)))
+        let connection = Connection::new(stream, session, permit);
+        Ok(Hand::Opened(Rc::clone(&pool), connection))
     }
 
-    /// The next connection that is returned to the pool, before all who wait there.
+    /// The next connection of the account that is returned, before all who wait there; `None` if there was
+    /// none in time and the place of one that is to be killed is free, or if all have ended.
     async fn wait_for_return(&self) -> Option<Leased<P>> {
-        let reaper = &self.pool.reaper;
-        if self.pool.endpoint.budget.get() < 2 {
-            return None;
-        }
-        let mut timer = self.pool.endpoint.site.core.net.timer();
-        timer.set(self.pool.endpoint.site.core.net.now().plus(RETURN_WAIT));
+        let (reaper, endpoint) = (&self.pool.reaper, &self.pool.endpoint);
+        let net = &endpoint.site.core.net;
+        let mut timer = net.timer();
+        timer.set(net.now().plus(RETURN_WAIT));
+        // With a budget of one nothing can be returned.
+        let mut has_waited = endpoint.budget.get() < 2;
         reaper.wants.set(true);
         let leased = poll_fn(|cx| {
             if let Some(leased) = reaper.given.take() {
                 return Poll::Ready(Some(leased));
             }
             *reaper.waker.borrow_mut() = Some(cx.waker().clone());
-            if reaper.poll_ends(&self.pool.endpoint.site, cx).is_ready() {
+            reaper.poll_ends(&endpoint.site, cx);
+            if reaper.have_all_ended() {
                 return Poll::Ready(None);
             }
-            timer.poll(cx).map(|()| None)
+            has_waited = has_waited || timer.poll(cx).is_ready();
+            match has_waited && !endpoint.place_taken.get() {
+                true => Poll::Ready(None),
+                false => Poll::Pending,
+            }
         });
         let leased = leased.await;
         reaper.wants.set(false);
@@ -288,7 +315,7 @@ impl<P: Protocol> Running<P> {
         timer.set(self.pool.endpoint.site.core.net.now().plus(ANSWER_LIMIT));
         loop {
             let received = poll_fn(|cx| {
-                let _ = self.pool.reaper.poll_ends(&self.pool.endpoint.site, cx);
+                self.pool.reaper.poll_ends(&self.pool.endpoint.site, cx);
                 if let Poll::Ready(received) = connection.stream.poll_receive(cx) {
                     return Poll::Ready(received.map_err(|error| error.to_string()));
                 }
@@ -308,17 +335,16 @@ impl<P: Protocol> Running<P> {
 
     /// Gives the connection that KILL was said on to the pool, or closes it.
     fn let_go(&self, hand: Hand<P>) {
-        let pool = &self.pool;
         match hand {
             Hand::Leased(leased) if P::is_idle(&leased.connection().session) => {
                 leased.end(Ending::Return);
             }
             // Not killed in its turn: a server that does not answer one KILL answers no other.
             Hand::Leased(leased) => leased.end(Ending::Close(CloseReason::UpstreamLost)),
-            Hand::Opened(connection) if P::is_idle(&connection.session) => {
+            Hand::Opened(pool, connection) if P::is_idle(&connection.session) => {
                 pool.adopt(connection);
             }
-            Hand::Opened(connection) => {
+            Hand::Opened(pool, connection) => {
                 let reason = CloseReason::UpstreamLost;
                 dial::close(&pool.endpoint, *connection, reason);
             }
@@ -335,13 +361,13 @@ impl<P: Protocol> Running<P> {
 
     fn close(&self, doomed: Doomed<P>) {
         let Doomed {
+            pool,
             stream,
             session,
             reason,
-            permit,
+            counted,
         } = doomed;
-        let endpoint = &self.pool.endpoint;
-        dial::close_with(endpoint, stream, session, reason, permit);
+        dial::close_with(&pool.endpoint, stream, session, reason, Some(counted));
     }
 
     fn count_failure(&self, error: &str) {

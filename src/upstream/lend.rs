@@ -15,7 +15,7 @@ use std::task::Poll;
 use super::dial;
 use super::endpoint::{Endpoint, demand};
 use super::lease::{Connection, PooledLease};
-use super::permit::{Permit, Travelling};
+use super::permit::{Counted, Permit, Travelling};
 use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
@@ -167,7 +167,13 @@ impl<P: Protocol> Lending<P> {
         };
         let permit = self.permit.stays();
         let endpoint = &self.pool.endpoint;
-        dial::close_with(endpoint, stream, session, reason, permit);
+        dial::close_with(
+            endpoint,
+            stream,
+            session,
+            reason,
+            permit.map(Counted::Permit),
+        );
     }
 }
 

@@ -65,6 +65,42 @@ impl<P: Protocol> Drop for Permit<P> {
     }
 }
 
+/// The right to have the server count one connection more than the budget, until a connection is killed
+/// that another was opened in the place of; free again when this is dropped. An endpoint has one on each
+/// core.
+#[must_use = "dropped, it is free again"]
+pub(super) struct Place<P: Protocol>(Rc<Endpoint<P>>);
+
+impl<P: Protocol> Place<P> {
+    /// Takes it if it is free.
+    pub(super) fn take(endpoint: &Rc<Endpoint<P>>) -> Option<Self> {
+        let is_free = !endpoint.place_taken.replace(true);
+        is_free.then(|| Self(Rc::clone(endpoint)))
+    }
+}
+
+impl<P: Protocol> Drop for Place<P> {
+    fn drop(&mut self) {
+        self.0.place_taken.set(false);
+        if self.0.site.core.is_over() {
+            return;
+        }
+        // What a panic has interrupted may still be borrowed here: then they look when their time is up.
+        if let Ok(pools) = self.0.pools.try_borrow() {
+            pools.iter().for_each(|pool| pool.reaper.wake());
+        }
+    }
+}
+
+/// What a connection that ends holds until its server no longer counts it.
+#[expect(dead_code, reason = "held for the sake of being dropped")]
+pub(super) enum Counted<P: Protocol> {
+    /// It is part of the budget.
+    Permit(Permit<P>),
+    /// Another was opened in its place.
+    Place(Place<P>),
+}
+
 /// A permit on its way to another core. Dropped before it has left, it is free here.
 #[must_use = "dropped, it stays here"]
 pub(super) struct Travelling<P: Protocol> {

@@ -31,7 +31,8 @@ pub struct PoolState<P: Protocol> {
     /// What its connections log in with.
     pub login: Rc<P::Login>,
     deliveries: RefCell<HashMap<u64, Waiting<P>, FixedState>>,
-    pub(super) reaper: Reaper<P>,
+    /// Shared by the pools of one account.
+    pub(super) reaper: Rc<Reaper<P>>,
 }
 
 struct Waiting<P: Protocol> {
@@ -41,13 +42,18 @@ struct Waiting<P: Protocol> {
 
 impl<P: Protocol> PoolState<P> {
     pub(super) fn new(endpoint: &Rc<Endpoint<P>>, key: &Key, login: Rc<P::Login>) -> Rc<Self> {
+        let reaper = {
+            let pools = endpoint.pools.borrow();
+            let mut kin = pools.iter().filter(|pool| pool.key.has_account_of(key));
+            kin.next().map(|pool| Rc::clone(&pool.reaper))
+        };
         Rc::new(Self {
             key: key.clone(),
             endpoint: Rc::clone(endpoint),
             pool: RefCell::new(Pool::new(endpoint.limits)),
             login,
             deliveries: RefCell::default(),
-            reaper: Reaper::default(),
+            reaper: reaper.unwrap_or_default(),
         })
     }
 

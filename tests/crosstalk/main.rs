@@ -286,8 +286,9 @@ fn through_the_gateway(cores: u16, operations: u64, environment: &[(&str, &str)]
         // One more is the connection that asks.
         assert!(
             server.connections_peak() <= u64::from(BUDGET) + 1,
-            "{}",
-            server.connections_peak()
+            "{}\n{}",
+            server.connections_peak(),
+            gateway.log()
         );
     }
     gateway.metric("ringgate_upstream_connections_lent_total", &[])
