@@ -370,8 +370,9 @@ impl Session {
         }
     }
 
-    /// The server refused what went ahead. If the command was kept back, the client gets the
-    /// server's own error in place of an answer; if not, its outcome is unknown.
+    /// The server refused what went ahead: the client gets the server's own error in place of an
+    /// answer. What was sent behind it all the same runs nothing, but for an EXECUTE, whose outcome is
+    /// unknown then.
     fn refuse_ahead(
         &mut self,
         upstream: &Upstream,
@@ -379,11 +380,7 @@ impl Session {
         piece: Piece,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let is_sent = upstream
-            .expected
-            .iter()
-            .any(|expected| matches!(expected, Expected::Main(_)));
-        if is_sent || self.op.outcome.errno.is_some() {
+        if self.op.is_sent && !self.runs_nothing(&[]) && self.op.command == com::STMT_EXECUTE {
             return Err(Fault::StateLost);
         }
         let raw = match piece {

@@ -59,6 +59,8 @@ pub(super) struct Op {
     pub(super) state_explained: bool,
     /// The command has been sent, or is part of what was written.
     pub(super) is_sent: bool,
+    /// The session's LAST_INSERT_ID() was given to the connection, or is on its way.
+    pub(super) has_moved_id: bool,
     /// What the text says about the connection's collation.
     pub(super) collation: Collation,
 }
@@ -443,6 +445,7 @@ impl Session {
     /// The leased connection is gone, and all that lived on it.
     pub fn lose_lease(&mut self) {
         self.pins = PinSet::EMPTY;
+        self.op.has_moved_id = false;
         self.status_is_stale = false;
         // How text is read goes with the session, not with the connection.
         self.status &= status::NO_BACKSLASH_ESCAPES | status::ANSI_QUOTES;

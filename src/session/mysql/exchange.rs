@@ -9,6 +9,7 @@
 use std::rc::Rc;
 
 use super::downstream::{Op, Session, payload_of};
+use super::harmless::{is_begin, is_harmless};
 use super::left_behind::Lost;
 use super::output::Output;
 use super::state::is_same;
@@ -48,7 +49,7 @@ pub enum Progress {
 pub enum Fault {
     /// The upstream broke the protocol.
     Protocol(ReplyError),
-    /// The session's state could not be restored after the command had been sent: its outcome is
+    /// The session's state could not be restored after an EXECUTE had been sent: its outcome is
     /// unknown.
     StateLost,
     /// A command of this form cannot be carried over to another connection. It was not sent.
@@ -71,6 +72,26 @@ impl From<Lost> for Fault {
     fn from(Lost: Lost) -> Self {
         Self::LastStatementLost
     }
+}
+
+/// What of the session's state is on its way to the connection, ahead of the command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Moved {
+    /// The schema, where the connection has been before.
+    known_schema: bool,
+    /// The schema, where it has not.
+    schema: bool,
+    variables: bool,
+    insert_id: bool,
+}
+
+impl Moved {
+    const TO_KNOWN_SCHEMA: Self = Self {
+        known_schema: true,
+        schema: false,
+        variables: false,
+        insert_id: false,
+    };
 }
 
 /// What becomes of the lease.
@@ -100,10 +121,12 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
-        if self.move_state(upstream, upstream_out) == Begin::Wait {
+        let mut moved = self.move_state(upstream, upstream_out);
+        moved.insert_id = self.move_insert_id(upstream, upstream_out)?;
+        if !self.may_go_behind(moved, command, is_whole) {
             return Ok(Begin::Wait);
         }
-        let has_moved_id = self.move_insert_id(upstream, upstream_out)?;
+        let has_moved_id = self.op.has_moved_id;
         let counts_are_here =
             self.left
                 .counts_are_on(&self.op.effects, &upstream.left, has_moved_id);
@@ -158,44 +181,75 @@ impl Session {
     }
 
     /// Brings the connection into the session's state.
-    fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
+    fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Moved {
+        let mut moved = Moved::default();
         if is_same(&self.vector, &upstream.vector) {
             // Shared from now on: the next look compares two pointers.
             upstream.vector = self.vector.clone();
-            return Begin::Send;
+            return moved;
         }
-        let mut begin = Begin::Send;
-        let before = upstream.expected.len();
         if let Some(schema) = self.vector.schema()
             && upstream.vector.schema() != Some(schema)
         {
             packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
             upstream.expected.push(Expected::Moved);
-            if !upstream.knows_schema(schema) {
-                // Should the server refuse it, the command must not run in the wrong schema.
-                begin = Begin::Wait;
-            }
+            let is_known = upstream.knows_schema(schema);
+            moved.schema = !is_known;
+            moved.known_schema = is_known;
         }
         let mut set = Vec::new();
         if self.vector.write_set(&upstream.vector, &mut set) {
             packet(out, 0, |out| encode_text_command(out, com::QUERY, &set));
             upstream.expected.push(Expected::Moved);
+            moved.variables = true;
         }
         upstream.vector = self.vector.clone();
-        let is_restore = upstream.expected.len() > before;
+        let is_restore = moved != Moved::default();
         upstream.tally.restores = upstream.tally.restores.wrapping_add(u32::from(is_restore));
-        begin
+        moved
     }
 
-    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it had
-    /// to.
+    /// Whether the command may be in the same write as the changes of state ahead of it, any of which
+    /// the server may refuse: it goes on with the next command all the same.
+    fn may_go_behind(&self, moved: Moved, command: &[u8], is_whole: bool) -> bool {
+        match self.op.command {
+            _ if moved == Moved::default() => true,
+            // It runs in the schema of its PREPARE, whatever the connection's is; but a schema that
+            // the server may not even know is not worth an unknown outcome.
+            com::STMT_EXECUTE if moved == Moved::TO_KNOWN_SCHEMA => true,
+            _ => is_whole && self.runs_nothing(command),
+        }
+    }
+
+    /// Whether the command in progress, whose bytes with their header these are, provably changes
+    /// nothing that outlives its connection: done in the wrong state, or twice, it does no harm.
+    pub(super) fn runs_nothing(&self, command: &[u8]) -> bool {
+        let sql = payload_of(command).get(1..).unwrap_or_default();
+        match self.op.command {
+            com::QUERY => is_harmless(sql) || !self.is_in_transaction() && is_begin(sql),
+            com::STMT_EXECUTE => {
+                let statement = self.statements.get(self.op.statement);
+                statement.is_some_and(|statement| is_harmless(&statement.text.sql))
+            }
+            // These run nothing, whatever the text.
+            com::STMT_PREPARE | com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
+                true
+            }
+            com::INIT_DB | com::PING => true,
+            _ => false,
+        }
+    }
+
+    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it does
+    /// so now.
     fn move_insert_id(
         &mut self,
         upstream: &mut Upstream,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
-        if !runs || !self.op.effects.reads_insert_id || self.op.outcome.status_seen {
+        let is_there = self.op.has_moved_id || self.op.outcome.status_seen;
+        if !runs || !self.op.effects.reads_insert_id || is_there {
             return Ok(false);
         }
         let Some(insert_id) = self.left.insert_id_to_set(&upstream.left)? else {
@@ -206,6 +260,7 @@ impl Session {
             encode_text_command(out, com::QUERY, set.as_bytes());
         });
         upstream.expected.push(Expected::Moved);
+        self.op.has_moved_id = true;
         Ok(true)
     }
 

@@ -8,6 +8,7 @@ pub mod downstream;
 pub mod effects;
 pub mod exchange;
 pub mod full_login;
+pub mod harmless;
 pub mod intake;
 pub mod kill;
 pub mod left_behind;

@@ -95,6 +95,11 @@ impl Statements {
         if id == u32::MAX { self.next_id } else { id }
     }
 
+    /// The statement with this id, to be looked at.
+    pub fn get(&self, id: u32) -> Option<&Statement> {
+        self.by_id.get(&id)
+    }
+
     /// The statement with this id.
     pub fn find(&mut self, id: u32) -> Option<&mut Statement> {
         self.by_id.get_mut(&id)

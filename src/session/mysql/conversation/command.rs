@@ -68,6 +68,7 @@ impl Conversation {
             }
         }
         self.began = io.now;
+        self.is_repeated = false;
         self.gone_at = None;
         self.run(io)
     }

@@ -228,6 +228,8 @@ fn only_a_read_without_an_answer_is_repeated_and_only_where_nothing_is_kept() {
     for (sql, prefix, is_repeated) in [
         ("SELECT 1", 0, true),
         ("SELECT 1", 5, false),
+        ("SELECT f()", 0, false),
+        ("SELECT a FROM t_or_view", 0, false),
         ("INSERT INTO t VALUES (1)", 0, false),
     ] {
         let mut talk = Talk::new();
