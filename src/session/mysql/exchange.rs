@@ -6,20 +6,17 @@
 //! untouched but for the few packets that carry state. [`Session::end`] says what becomes of the
 //! lease.
 
-use std::rc::Rc;
-
 use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
 use super::left_behind::Lost;
 use super::output::Output;
 use super::state::is_same;
-use super::statements::{Prepared, Statement, StatementText, Texts};
+use super::statements::Texts;
 use super::text;
 use super::upstream::{Expected, Upstream};
-use crate::wire::mysql::command::{Execute, encode_text_command};
+use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
-use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
 use crate::wire::mysql::reply::{ReplyError, Step};
 
 /// What to do with the command's bytes after [`Session::begin`].
@@ -133,14 +130,14 @@ impl Session {
         let begin = match self.op.command {
             com::STMT_PREPARE => {
                 upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-                self.begin_prepare(texts, command)
+                self.begin_prepare(texts, command, is_whole)
             }
             com::STMT_EXECUTE => {
                 let instead = self.text_with_counts(counts_are_here, texts)?;
                 self.begin_execute(upstream, instead, command, is_whole, upstream_out)?
             }
             com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
-                self.begin_statement(upstream, command, upstream_out)
+                self.begin_statement(upstream, command, upstream_out)?
             }
             com::QUERY => {
                 self.begin_query(upstream, counts_are_here, command, is_whole, upstream_out)?
@@ -290,105 +287,6 @@ impl Session {
         }
     }
 
-    /// The text to execute in place of a prepared statement that reads counts of the statement
-    /// before it, which ran on another connection: the counts stand in it as literals.
-    fn text_with_counts(
-        &mut self,
-        counts_are_here: bool,
-        texts: &mut Texts,
-    ) -> Result<Option<Rc<StatementText>>, Fault> {
-        let effects = self.op.effects;
-        if !(effects.reads_row_count || effects.reads_found_rows) || counts_are_here {
-            return Ok(None);
-        }
-        let (row_count, found_rows) = self.left.counts(&effects)?;
-        let mode = self.lex_mode();
-        let instead = self
-            .statements
-            .find(self.op.statement)
-            .and_then(|statement| {
-                let text = &statement.text;
-                let sql = text::substitute(&text.sql, mode, row_count, found_rows).ok()??;
-                Some(texts.intern(&sql, text.schema.as_deref()))
-            });
-        // Held until the command is over: a text that nobody holds gets another key, and would be
-        // prepared again and again.
-        self.op.text = instead.clone();
-        Ok(instead)
-    }
-
-    fn begin_prepare(&mut self, texts: &mut Texts, command: &[u8]) -> Begin {
-        let sql = payload_of(command).get(1..).unwrap_or_default();
-        let mut text = texts.intern(sql, self.vector.schema());
-        if self.statements.any_of(&text) {
-            // Two statements of one session are two on the server as well: each may have a cursor
-            // and long data of its own.
-            text = texts.unshared(sql, self.vector.schema());
-        }
-        self.op.text = Some(text);
-        Begin::Send
-    }
-
-    /// FETCH, RESET, SEND_LONG_DATA: only the id differs upstream.
-    fn begin_statement(
-        &mut self,
-        upstream: &mut Upstream,
-        command: &mut [u8],
-        out: &mut Vec<u8>,
-    ) -> Begin {
-        let Some(statement) = self.statements.find(self.op.statement) else {
-            return Begin::Send;
-        };
-        match upstream.prepared.touch(statement.text.key) {
-            Some(prepared) => {
-                write_id(command, prepared.id);
-                Begin::Send
-            }
-            None => prepare(&statement.text.clone(), upstream, out),
-        }
-    }
-
-    fn begin_execute(
-        &mut self,
-        upstream: &mut Upstream,
-        instead: Option<Rc<StatementText>>,
-        command: &mut [u8],
-        is_whole: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<Begin, Fault> {
-        let Some(statement) = self.statements.find(self.op.statement) else {
-            return Ok(Begin::Send);
-        };
-        let text = instead.unwrap_or_else(|| statement.text.clone());
-        let Some(prepared) = upstream.prepared.touch(text.key) else {
-            return Ok(prepare(&text, upstream, out));
-        };
-        write_id(command, prepared.id);
-        if statement.params == 0 {
-            return Ok(Begin::Send);
-        }
-        let (types_at, has_types) = match bound_types(payload_of(command), statement.params) {
-            Some(found) => found,
-            // Too short for its own bitmap: the server says what is wrong with it.
-            None => return Ok(Begin::Send),
-        };
-        if has_types {
-            remember_types(statement, prepared, command, types_at);
-            return Ok(Begin::Send);
-        }
-        let is_known = match (&statement.types, &prepared.types) {
-            (Some(mine), Some(theirs)) => Rc::ptr_eq(mine, theirs) || mine == theirs,
-            _ => false,
-        };
-        match &statement.types {
-            Some(types) if !is_known => {
-                prepared.types = Some(types.clone());
-                insert_types(command, is_whole, types_at, types, out)
-            }
-            _ => Ok(Begin::Send),
-        }
-    }
-
     /// Takes in bytes from the upstream. What is for the client goes to `out` as spans of `bytes`
     /// and packets of our own.
     ///
@@ -411,7 +309,7 @@ impl Session {
                 };
             };
             let is_main = matches!(first, Expected::Main(_));
-            upstream.start_walking(self.command_sequence);
+            upstream.start_walking(self.command_sequence, self.op.packets_more);
             let rest = bytes.get_mut(at..).unwrap_or_default();
             let (used, packet, is_carried) = match upstream.walker.step(rest)? {
                 Step::Starved => return Ok(Progress::More),
@@ -463,110 +361,4 @@ pub(super) enum Piece {
     },
     /// In the walker, carried over from earlier chunks.
     Carried,
-}
-
-/// Sends COM_STMT_PREPARE for a statement that the connection does not have.
-fn prepare(text: &Rc<StatementText>, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
-    // The statement belongs to the schema it was prepared in, not to the current one.
-    let current = upstream.vector.schema().map(<[u8]>::to_vec);
-    let own = text.schema.as_deref();
-    let moves = own.is_some() && own != current.as_deref();
-    let go = |schema: &[u8], upstream: &mut Upstream, out: &mut Vec<u8>| {
-        packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
-        upstream.expected.push(Expected::Moved);
-    };
-    if moves && let Some(own) = own {
-        // The changes of schema count as statements.
-        upstream.left.note_between();
-        go(own, upstream, out);
-    }
-    packet(out, 0, |out| {
-        encode_text_command(out, com::STMT_PREPARE, &text.sql);
-    });
-    upstream.expected.push(Expected::Prepared(text.clone()));
-    upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-    if moves && let Some(current) = current {
-        go(&current, upstream, out);
-    }
-    Begin::Wait
-}
-
-/// Puts the server's statement id into a command.
-fn write_id(command: &mut [u8], id: u32) {
-    if let Some(slot) = command
-        .get_mut(HEADER_LEN.saturating_add(1)..)
-        .and_then(|rest| rest.first_chunk_mut())
-    {
-        *slot = id.to_le_bytes();
-    }
-}
-
-/// Where an EXECUTE's new-params-bound flag is, from the payload's start, and whether types follow.
-fn bound_types(payload: &[u8], params: u16) -> Option<(usize, bool)> {
-    Execute::head(payload).ok()?;
-    let bitmap = usize::from(params).div_ceil(8);
-    let at = 10_usize.saturating_add(bitmap);
-    let flag = *payload.get(at)?;
-    Some((at, flag == 1))
-}
-
-/// The connection and the session learn the types that this EXECUTE carries.
-fn remember_types(
-    statement: &mut Statement,
-    prepared: &mut Prepared,
-    command: &[u8],
-    flag_at: usize,
-) {
-    let start = HEADER_LEN.saturating_add(flag_at).saturating_add(1);
-    let end = start.saturating_add(usize::from(statement.params).saturating_mul(2));
-    let Some(types) = command.get(start..end) else {
-        return;
-    };
-    let types = match &statement.types {
-        Some(known) if **known == *types => known.clone(),
-        _ => Rc::from(types),
-    };
-    statement.types = Some(types.clone());
-    prepared.types = Some(types);
-}
-
-/// Rewrites an EXECUTE that relies on types which this connection has not been told.
-fn insert_types(
-    command: &[u8],
-    is_whole: bool,
-    flag_at: usize,
-    types: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<Begin, Fault> {
-    let header = Header::parse(command).ok_or(Fault::Unmovable)?;
-    let payload = payload_of(command);
-    let (before, after) = payload.split_at_checked(flag_at).ok_or(Fault::Unmovable)?;
-    let after = after.get(1..).unwrap_or_default();
-    let grown = header.len.saturating_add(types.len());
-    if is_whole {
-        packet(out, 0, |out| {
-            out.extend_from_slice(before);
-            out.push(1);
-            out.extend_from_slice(types);
-            out.extend_from_slice(after);
-        });
-        return Ok(Begin::Replaced);
-    }
-    // The rest of a long command is streamed behind this head, so the first packet must still hold
-    // it; a chain of 16 MiB packets cannot be shifted without touching every byte.
-    if header.len == PAYLOAD_MAX || grown >= PAYLOAD_MAX {
-        return Err(Fault::Unmovable);
-    }
-    out.extend_from_slice(
-        &Header {
-            len: grown,
-            seq: header.seq,
-        }
-        .encode(),
-    );
-    out.extend_from_slice(before);
-    out.push(1);
-    out.extend_from_slice(types);
-    out.extend_from_slice(after);
-    Ok(Begin::Replaced)
 }

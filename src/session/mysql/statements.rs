@@ -10,14 +10,17 @@ use std::rc::Rc;
 use foldhash::fast::FixedState;
 
 use super::effects::Effects;
+use super::execute_body::is_set;
 
 /// What a client prepared.
 #[derive(Debug)]
 pub struct StatementText {
     /// Unique on this core.
     pub key: u64,
-    /// The SQL text.
+    /// The SQL text; empty if it was too long to be kept.
     pub sql: Box<[u8]>,
+    /// Whether `sql` is the text, so that it can be prepared on any connection.
+    pub is_kept: bool,
     /// The schema it was prepared in; servers resolve names by it at every execution.
     pub schema: Option<Box<[u8]>>,
 }
@@ -29,8 +32,6 @@ pub struct Statement {
     pub text: Rc<StatementText>,
     /// Parameter markers.
     pub params: u16,
-    /// Columns of its result as the client was told; 0 if it gives none.
-    pub columns: u16,
     /// The parameter types last bound, two bytes each; servers remember them per connection, so
     /// the gateway must remember them per session (trap 9).
     pub types: Option<Rc<[u8]>>,
@@ -38,20 +39,39 @@ pub struct Statement {
     pub effects: Effects,
     has_cursor: bool,
     has_long_data: bool,
+    /// A bit for each parameter that came as long data; `None` if none has.
+    long: Option<Box<[u8]>>,
 }
 
 impl Statement {
     /// A statement just prepared.
-    pub fn new(text: Rc<StatementText>, params: u16, columns: u16, effects: Effects) -> Self {
+    pub fn new(text: Rc<StatementText>, params: u16, effects: Effects) -> Self {
         Self {
             text,
             params,
-            columns,
             types: None,
             effects,
             has_cursor: false,
             has_long_data: false,
+            long: None,
         }
+    }
+
+    /// Notes that a parameter came as long data, so that the next EXECUTE has no value for it.
+    pub fn note_long(&mut self, index: u16) {
+        if index >= self.params {
+            return;
+        }
+        let len = usize::from(self.params).div_ceil(8);
+        let bits = self.long.get_or_insert_with(|| vec![0; len].into());
+        if let Some(byte) = bits.get_mut(usize::from(index / 8)) {
+            *byte |= 1 << (index % 8);
+        }
+    }
+
+    /// Whether a parameter came as long data.
+    pub fn is_long(&self, index: u16) -> bool {
+        self.long.as_deref().is_some_and(|bits| is_set(bits, index))
     }
 
     /// A cursor is open on the pinned connection.
@@ -73,6 +93,10 @@ pub struct Statements {
     cursors: u32,
     /// How many have long data.
     long_data: u32,
+    /// How many have a text that is not kept, so that they live on one connection.
+    unkept: u32,
+    /// The one prepared last; 0 if that has failed, or is closed.
+    last: u32,
     by_id: HashMap<u32, Statement, FixedState>,
 }
 
@@ -85,14 +109,23 @@ impl Statements {
             if matches!(self.next_id, 0 | u32::MAX) || self.by_id.contains_key(&self.next_id) {
                 continue;
             }
+            self.unkept = self
+                .unkept
+                .saturating_add(u32::from(!statement.text.is_kept));
             self.by_id.insert(self.next_id, statement);
+            self.last = self.next_id;
             return self.next_id;
         }
     }
 
-    /// The id that [`Self::add`] gave last; what a client means by 0xFFFFFFFF.
+    /// What a client means by an id: by 0xFFFFFFFF its last PREPARE, and nothing if that has failed.
     pub fn resolve(&self, id: u32) -> u32 {
-        if id == u32::MAX { self.next_id } else { id }
+        if id == u32::MAX { self.last } else { id }
+    }
+
+    /// A PREPARE begins: until it has succeeded there is none that was prepared last.
+    pub fn begin_prepare(&mut self) {
+        self.last = 0;
     }
 
     /// The statement with this id, to be looked at.
@@ -105,11 +138,12 @@ impl Statements {
         self.by_id.get_mut(&id)
     }
 
-    /// Whether one with this text's key has a cursor or long data, which live on the connection.
+    /// Whether one with this text's key cannot be prepared elsewhere, or has a cursor or long data,
+    /// which live on the connection.
     pub fn holds(&self, key: u64) -> bool {
         self.by_id
             .values()
-            .any(|s| s.text.key == key && (s.has_cursor || s.has_long_data))
+            .any(|s| s.text.key == key && (s.has_cursor || s.has_long_data || !s.text.is_kept))
     }
 
     /// Whether one of them has this very text.
@@ -122,7 +156,12 @@ impl Statements {
     pub fn remove(&mut self, id: u32) -> Option<Statement> {
         self.set_cursor(id, false);
         self.set_long_data(id, false);
-        self.by_id.remove(&id)
+        if self.last == id {
+            self.last = 0;
+        }
+        let removed = self.by_id.remove(&id)?;
+        self.unkept = self.unkept.saturating_sub(u32::from(!removed.text.is_kept));
+        Some(removed)
     }
 
     /// Forgets all.
@@ -144,6 +183,9 @@ impl Statements {
     pub fn set_long_data(&mut self, id: u32, is_there: bool) {
         if let Some(statement) = self.by_id.get_mut(&id) {
             set_counted(&mut statement.has_long_data, is_there, &mut self.long_data);
+            if !is_there {
+                statement.long = None;
+            }
         }
     }
 
@@ -160,6 +202,11 @@ impl Statements {
     /// Whether any has an open cursor.
     pub fn any_cursor(&self) -> bool {
         self.cursors > 0
+    }
+
+    /// Whether any has a text that is not kept.
+    pub fn any_unkept(&self) -> bool {
+        self.unkept > 0
     }
 
     /// Whether any waits with long data.
@@ -254,6 +301,14 @@ impl PreparedSet {
         self.remove(key)
     }
 
+    /// Forgets the types of a statement: the server has refused an execution, perhaps before it read
+    /// them.
+    pub fn forget_types(&mut self, key: u64) {
+        if let Some(prepared) = self.by_key.get_mut(&key) {
+            prepared.types = None;
+        }
+    }
+
     /// Forgets a statement; returns the server's id, to be closed.
     pub fn remove(&mut self, key: u64) -> Option<u32> {
         self.by_key.remove(&key).map(|prepared| prepared.id)
@@ -335,10 +390,20 @@ impl Texts {
 
     /// A text with a key of its own, which nobody else gets.
     pub fn unshared(&mut self, sql: &[u8], schema: Option<&[u8]>) -> Rc<StatementText> {
+        self.make(sql, true, schema)
+    }
+
+    /// Stands for a text that is too long to be kept, of which there is one connection's statement.
+    pub fn unkept(&mut self, schema: Option<&[u8]>) -> Rc<StatementText> {
+        self.make(b"", false, schema)
+    }
+
+    fn make(&mut self, sql: &[u8], is_kept: bool, schema: Option<&[u8]>) -> Rc<StatementText> {
         self.next_key = self.next_key.wrapping_add(1);
         let text = StatementText {
             key: self.next_key,
             sql: sql.into(),
+            is_kept,
             schema: schema.map(Into::into),
         };
         Rc::new(text)
@@ -353,16 +418,37 @@ mod tests {
     fn ids_are_never_the_reserved_ones_and_the_last_is_remembered() {
         let mut texts = Texts::default();
         let text = texts.intern(b"select ?", None);
-        let make = || Statement::new(text.clone(), 1, 1, Effects::default());
+        let make = || Statement::new(text.clone(), 1, Effects::default());
         let mut statements = Statements {
             next_id: u32::MAX - 1,
             ..Statements::default()
         };
+        assert_eq!(statements.resolve(u32::MAX), 0, "nothing");
         assert_eq!(statements.add(make()), 1);
         assert_eq!(statements.resolve(u32::MAX), 1);
         statements.next_id = 0;
         assert_eq!(statements.add(make()), 2);
         assert!(statements.remove(1).is_some() && statements.find(1).is_none());
+        assert_eq!(statements.resolve(u32::MAX), 2, "another one was closed");
+        statements.remove(2);
+        assert_eq!(statements.resolve(u32::MAX), 0, "the last one was");
+        statements.add(make());
+        statements.begin_prepare();
+        assert_eq!(statements.resolve(u32::MAX), 0, "a PREPARE has failed");
+    }
+
+    #[test]
+    fn statements_whose_text_is_not_kept_are_counted() {
+        let mut texts = Texts::default();
+        let mut statements = Statements::default();
+        let text = texts.unkept(None);
+        let id = statements.add(Statement::new(text.clone(), 1, Effects::default()));
+        assert!(statements.any_unkept() && statements.holds(text.key));
+        statements.remove(id);
+        assert!(!statements.any_unkept() && !statements.holds(text.key));
+        statements.add(Statement::new(text, 1, Effects::default()));
+        statements.clear();
+        assert!(!statements.any_unkept());
     }
 
     #[test]
@@ -370,7 +456,7 @@ mod tests {
         let text = Texts::default().intern(b"select ?", None);
         let mut statements = Statements::default();
         let [a, b] =
-            [1, 2].map(|_| statements.add(Statement::new(text.clone(), 1, 1, Effects::default())));
+            [1, 2].map(|_| statements.add(Statement::new(text.clone(), 1, Effects::default())));
         let check = |statements: &Statements, cursor: bool, long_data: bool| {
             let any = |has: fn(&Statement) -> bool| statements.by_id.values().any(has);
             assert_eq!(statements.any_cursor(), cursor);

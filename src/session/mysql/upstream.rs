@@ -142,8 +142,9 @@ impl Upstream {
     }
 
     /// Readies the walker for the oldest awaited reply, unless it is in the middle of it.
-    /// `main_sequence` is the sequence id of the client's command's last packet.
-    pub(super) fn start_walking(&mut self, main_sequence: u8) {
+    /// `main_sequence` is the sequence id of the client's command's last packet; upstream it had so
+    /// many `packets_more`.
+    pub(super) fn start_walking(&mut self, main_sequence: u8, packets_more: u8) {
         if self.is_walking {
             return;
         }
@@ -152,7 +153,13 @@ impl Upstream {
             Some(Expected::Moved) => (Expect::Ok, 0),
             Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
             Some(Expected::ReadOut(_)) => (Expect::Results, 0),
-            Some(Expected::Main(expect)) => (*expect, main_sequence),
+            Some(Expected::Main(expect)) => {
+                let sent = main_sequence.wrapping_add(packets_more);
+                self.walker.start(*expect, sent);
+                self.walker.shift_sequence(packets_more.wrapping_neg());
+                self.is_walking = true;
+                return;
+            }
         };
         self.walker.start(expect, sequence);
         self.is_walking = true;

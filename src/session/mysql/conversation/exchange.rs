@@ -132,15 +132,14 @@ impl Conversation {
             Err(error) => return self.refuse_framing(error, io),
         };
         let end = io.used.saturating_add(n);
-        io.up.input(io.used..end);
+        self.session.stream(io.unread, io.used..end, io.up);
         io.used = end;
         self.passed = self.passed.saturating_add(n);
         self.since = io.now;
         if self.intake.is_streaming() {
             return Action::Wait;
         }
-        self.session
-            .set_command_sequence(self.intake.last_sequence());
+        self.session.end_stream(self.intake.last_sequence());
         self.await_reply(io)
     }
 
