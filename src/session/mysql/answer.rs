@@ -297,7 +297,8 @@ impl Session {
             self.pins.add(PinReason::StatementState);
         }
         self.op.effects = super::effects::Effects::default();
-        let statement = Statement::new(text, params, effects);
+        let mut statement = Statement::new(text, params, effects);
+        statement.mode = self.op.mode;
         self.op.statement = self.statements.add(statement);
     }
 

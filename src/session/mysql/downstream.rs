@@ -66,6 +66,8 @@ pub(super) struct Op {
     pub(super) executed: u64,
     /// What moves the packet boundaries of a long EXECUTE that was given types.
     pub(super) regrown: Option<Box<Regrown>>,
+    /// How the text of a PREPARE is read.
+    pub(super) mode: LexMode,
     /// The text of a PREPARE.
     pub(super) text: Option<Rc<super::statements::StatementText>>,
     /// What its reply has told.

@@ -10,10 +10,9 @@ use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
 use super::left_behind::Lost;
 use super::output::Output;
-use super::state::is_same;
 use super::statements::Texts;
 use super::text;
-use super::upstream::{Expected, Upstream};
+use super::upstream::{Expected, Moved, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
@@ -71,26 +70,6 @@ impl From<Lost> for Fault {
     }
 }
 
-/// What of the session's state is on its way to the connection, ahead of the command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Moved {
-    /// The schema, where the connection has been before.
-    known_schema: bool,
-    /// The schema, where it has not.
-    schema: bool,
-    variables: bool,
-    insert_id: bool,
-}
-
-impl Moved {
-    const TO_KNOWN_SCHEMA: Self = Self {
-        known_schema: true,
-        schema: false,
-        variables: false,
-        insert_id: false,
-    };
-}
-
 /// What becomes of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
@@ -121,6 +100,7 @@ impl Session {
         let mut moved = self.move_state(upstream, upstream_out);
         moved.insert_id = self.move_insert_id(upstream, upstream_out)?;
         if !self.may_go_behind(moved, command, is_whole) {
+            self.prepare_ahead(upstream, upstream_out)?;
             return Ok(Begin::Wait);
         }
         let has_moved_id = self.op.has_moved_id;
@@ -179,28 +159,7 @@ impl Session {
 
     /// Brings the connection into the session's state.
     fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Moved {
-        let mut moved = Moved::default();
-        if is_same(&self.vector, &upstream.vector) {
-            // Shared from now on: the next look compares two pointers.
-            upstream.vector = self.vector.clone();
-            return moved;
-        }
-        if let Some(schema) = self.vector.schema()
-            && upstream.vector.schema() != Some(schema)
-        {
-            packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
-            upstream.expected.push(Expected::Moved);
-            let is_known = upstream.knows_schema(schema);
-            moved.schema = !is_known;
-            moved.known_schema = is_known;
-        }
-        let mut set = Vec::new();
-        if self.vector.write_set(&upstream.vector, &mut set) {
-            packet(out, 0, |out| encode_text_command(out, com::QUERY, &set));
-            upstream.expected.push(Expected::Moved);
-            moved.variables = true;
-        }
-        upstream.vector = self.vector.clone();
+        let moved = upstream.change_state(&self.vector, out);
         let is_restore = moved != Moved::default();
         upstream.tally.restores = upstream.tally.restores.wrapping_add(u32::from(is_restore));
         moved

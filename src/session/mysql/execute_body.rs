@@ -121,13 +121,17 @@ pub(super) fn is_set(bits: &[u8], index: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::super::effects::Effects;
     use super::super::statements::Texts;
     use super::*;
     use crate::wire::mysql::command::encode_execute;
 
     fn statement(params: u16, types: Option<&[u8]>) -> Statement {
-        let text = Texts::default().intern(b"x", None);
+        let mut texts = Texts::default();
+        let settings = texts.settings_of(&Rc::default());
+        let text = texts.intern(b"x", &settings);
         let mut statement = Statement::new(text, params, Effects::default());
         statement.types = types.map(Into::into);
         statement

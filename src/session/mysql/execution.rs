@@ -28,15 +28,11 @@ impl Session {
             return Ok(None);
         }
         let (row_count, found_rows) = self.left.counts(&effects)?;
-        let mode = self.lex_mode();
-        let instead = self
-            .statements
-            .find(self.op.statement)
-            .and_then(|statement| {
-                let text = &statement.text;
-                let sql = text::substitute(&text.sql, mode, row_count, found_rows).ok()??;
-                Some(texts.intern(&sql, text.schema.as_deref()))
-            });
+        let statement = self.statements.get(self.op.statement);
+        let instead = statement.and_then(|Statement { text, mode, .. }| {
+            let sql = text::substitute(&text.sql, *mode, row_count, found_rows).ok()??;
+            Some(texts.intern(&sql, &text.settings))
+        });
         // Held until the command is over: a text that nobody holds gets another key, and would be
         // prepared again and again.
         self.op.text = instead.clone();
@@ -50,18 +46,39 @@ impl Session {
         is_whole: bool,
     ) -> Begin {
         let sql = payload_of(command).get(1..).unwrap_or_default();
-        let schema = self.vector.schema();
+        let settings = texts.settings_of(&self.vector);
         let mut text = match is_whole {
-            true => texts.intern(sql, schema),
-            false => texts.unkept(schema),
+            true => texts.intern(sql, &settings),
+            false => texts.unkept(&settings),
         };
         if self.statements.any_of(&text) {
             // Two statements of one session are two on the server as well: each may have a cursor
             // and long data of its own.
-            text = texts.unshared(sql, schema);
+            text = texts.unshared(sql, &settings);
         }
         self.op.text = Some(text);
         Begin::Send
+    }
+
+    /// The replies to changes of state are waited for: what an EXECUTE needs prepared is on its way
+    /// meanwhile.
+    pub(super) fn prepare_ahead(
+        &mut self,
+        upstream: &mut Upstream,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let effects = &self.op.effects;
+        let is_other_text = effects.reads_row_count || effects.reads_found_rows;
+        if self.op.command != com::STMT_EXECUTE || is_other_text {
+            return Ok(());
+        }
+        let statement = self.statements.get(self.op.statement);
+        if let Some(text) = statement.map(|statement| statement.text.clone())
+            && upstream.prepared.touch(text.key).is_none()
+        {
+            prepare(&text, upstream, out)?;
+        }
+        Ok(())
     }
 
     /// FETCH, RESET, SEND_LONG_DATA: only the id differs upstream.
@@ -132,27 +149,25 @@ fn prepare(
         // It was on another connection, and is gone with it.
         return Err(Fault::Unmovable);
     }
-    // The statement belongs to the schema it was prepared in, not to the current one.
-    let current = upstream.vector.schema().map(<[u8]>::to_vec);
-    let own = text.schema.as_deref();
-    let moves = own.is_some() && own != current.as_deref();
-    let go = |schema: &[u8], upstream: &mut Upstream, out: &mut Vec<u8>| {
-        packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
-        upstream.expected.push(Expected::Moved);
+    // The statement belongs to the settings that it was prepared under, not to the current ones.
+    let current = upstream.vector.clone();
+    let settings = text.settings.vector();
+    let is_there = current.has_settings_of(settings);
+    let own = match is_there {
+        true => current.clone(),
+        false => Rc::new(current.with_settings_of(settings)),
     };
-    if moves && let Some(own) = own {
-        // The changes of schema count as statements.
+    if !is_there {
+        // The changes count as statements.
         upstream.left.note_between();
-        go(own, upstream, out);
+        upstream.change_state(&own, out);
     }
     packet(out, 0, |out| {
         encode_text_command(out, com::STMT_PREPARE, &text.sql);
     });
     upstream.expected.push(Expected::Prepared(text.clone()));
     upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-    if moves && let Some(current) = current {
-        go(&current, upstream, out);
-    }
+    upstream.change_state(&current, out);
     Ok(Begin::Wait)
 }
 

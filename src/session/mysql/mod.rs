@@ -23,4 +23,5 @@ pub mod state;
 mod statement_commands;
 pub mod statements;
 pub mod text;
+pub mod texts;
 pub mod upstream;

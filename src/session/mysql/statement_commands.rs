@@ -18,7 +18,8 @@ impl Session {
         if self.statements.len() >= self.statements_max {
             return self.refuse(Event::TooManyStatements, "", out);
         }
-        self.op.effects = effects::of_text(sql, self.lex_mode());
+        self.op.mode = self.lex_mode();
+        self.op.effects = effects::of_text(sql, self.op.mode);
         if !is_whole {
             // The rest of the text was not seen.
             self.op.effects.is_read_only = false;

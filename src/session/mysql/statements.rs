@@ -1,8 +1,8 @@
 //! Prepared statements: the gateway's own ids downstream, the servers' ids upstream.
 //!
-//! A statement's text is shared by all sessions of a core that prepared it in the same schema, and
-//! may be prepared on any upstream connection. Each connection keeps at most a bounded number of
-//! them and closes the least recently used for real (`max_prepared_stmt_count` is per server).
+//! A statement's text is shared by all sessions of a core that prepared it under the same settings
+//! (`texts`), and may be prepared on any upstream connection. Each connection keeps at most a bounded
+//! number of them and closes the least recently used for real (`max_prepared_stmt_count` is per server).
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,19 +11,9 @@ use foldhash::fast::FixedState;
 
 use super::effects::Effects;
 use super::execute_body::is_set;
-
-/// What a client prepared.
-#[derive(Debug)]
-pub struct StatementText {
-    /// Unique on this core.
-    pub key: u64,
-    /// The SQL text; empty if it was too long to be kept.
-    pub sql: Box<[u8]>,
-    /// Whether `sql` is the text, so that it can be prepared on any connection.
-    pub is_kept: bool,
-    /// The schema it was prepared in; servers resolve names by it at every execution.
-    pub schema: Option<Box<[u8]>>,
-}
+use super::state::Vector;
+use super::text::LexMode;
+pub use super::texts::{StatementText, Texts};
 
 /// A statement of one downstream session.
 #[derive(Debug)]
@@ -37,6 +27,8 @@ pub struct Statement {
     pub types: Option<Rc<[u8]>>,
     /// What its text does to the session at every execution.
     pub effects: Effects,
+    /// How its text is read.
+    pub mode: LexMode,
     has_cursor: bool,
     has_long_data: bool,
     /// A bit for each parameter that came as long data; `None` if none has.
@@ -51,6 +43,7 @@ impl Statement {
             params,
             types: None,
             effects,
+            mode: LexMode::default(),
             has_cursor: false,
             has_long_data: false,
             long: None,
@@ -241,7 +234,7 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct PackedStatement {
     sql: Box<[u8]>,
-    schema: Option<Box<[u8]>>,
+    settings: Vector,
     id: u32,
     types: Option<Box<[u8]>>,
 }
@@ -320,7 +313,7 @@ impl PreparedSet {
         all.sort_by_key(|prepared| prepared.used_at);
         let pack = |prepared: &Prepared| PackedStatement {
             sql: prepared.text.sql.clone(),
-            schema: prepared.text.schema.clone(),
+            settings: prepared.text.settings.vector().clone(),
             id: prepared.id,
             types: prepared.types.as_deref().map(Into::into),
         };
@@ -331,10 +324,11 @@ impl PreparedSet {
     pub fn unpack(packed: Vec<PackedStatement>, len_max: usize, texts: &mut Texts) -> Self {
         let mut set = Self::new(len_max);
         for statement in packed {
-            let mut text = texts.intern(&statement.sql, statement.schema.as_deref());
+            let settings = texts.settings_of(&Rc::new(statement.settings));
+            let mut text = texts.intern(&statement.sql, &settings);
             if set.by_key.contains_key(&text.key) {
                 // Two statements of one session; see `Texts::unshared`.
-                text = texts.unshared(&statement.sql, statement.schema.as_deref());
+                text = texts.unshared(&statement.sql, &settings);
             }
             let key = text.key;
             set.add(text, statement.id);
@@ -361,63 +355,24 @@ impl PreparedSet {
     }
 }
 
-/// The texts of one core, so that sessions which prepare the same share one key.
-#[derive(Debug, Default)]
-pub struct Texts {
-    next_key: u64,
-    by_hash: HashMap<u64, std::rc::Weak<StatementText>, FixedState>,
-}
-
-impl Texts {
-    /// The shared text of `sql` in `schema`. Two texts with the same hash get different keys, one
-    /// of them unshared.
-    pub fn intern(&mut self, sql: &[u8], schema: Option<&[u8]>) -> Rc<StatementText> {
-        let seed = schema.map_or(0, xxhash_rust::xxh3::xxh3_64);
-        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(sql, seed);
-        if let Some(text) = self.by_hash.get(&hash).and_then(std::rc::Weak::upgrade)
-            && &*text.sql == sql
-            && text.schema.as_deref() == schema
-        {
-            return text;
-        }
-        if self.by_hash.len() >= self.by_hash.capacity() {
-            self.by_hash.retain(|_, text| text.strong_count() > 0);
-        }
-        let text = self.unshared(sql, schema);
-        self.by_hash.insert(hash, Rc::downgrade(&text));
-        text
-    }
-
-    /// A text with a key of its own, which nobody else gets.
-    pub fn unshared(&mut self, sql: &[u8], schema: Option<&[u8]>) -> Rc<StatementText> {
-        self.make(sql, true, schema)
-    }
-
-    /// Stands for a text that is too long to be kept, of which there is one connection's statement.
-    pub fn unkept(&mut self, schema: Option<&[u8]>) -> Rc<StatementText> {
-        self.make(b"", false, schema)
-    }
-
-    fn make(&mut self, sql: &[u8], is_kept: bool, schema: Option<&[u8]>) -> Rc<StatementText> {
-        self.next_key = self.next_key.wrapping_add(1);
-        let text = StatementText {
-            key: self.next_key,
-            sql: sql.into(),
-            is_kept,
-            schema: schema.map(Into::into),
-        };
-        Rc::new(text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::texts::Settings;
     use super::*;
+
+    fn settings(texts: &mut Texts, schema: &[u8]) -> Rc<Settings> {
+        texts.settings_of(&Rc::new(Vector::default().with_schema(schema)))
+    }
+
+    fn intern(texts: &mut Texts, sql: &[u8]) -> Rc<StatementText> {
+        let settings = settings(texts, b"");
+        texts.intern(sql, &settings)
+    }
 
     #[test]
     fn ids_are_never_the_reserved_ones_and_the_last_is_remembered() {
         let mut texts = Texts::default();
-        let text = texts.intern(b"select ?", None);
+        let text = intern(&mut texts, b"select ?");
         let make = || Statement::new(text.clone(), 1, Effects::default());
         let mut statements = Statements {
             next_id: u32::MAX - 1,
@@ -441,7 +396,8 @@ mod tests {
     fn statements_whose_text_is_not_kept_are_counted() {
         let mut texts = Texts::default();
         let mut statements = Statements::default();
-        let text = texts.unkept(None);
+        let settings = settings(&mut texts, b"");
+        let text = texts.unkept(&settings);
         let id = statements.add(Statement::new(text.clone(), 1, Effects::default()));
         assert!(statements.any_unkept() && statements.holds(text.key));
         statements.remove(id);
@@ -453,7 +409,7 @@ mod tests {
 
     #[test]
     fn any_cursor_and_any_long_data_are_those_of_the_statements_there_are() {
-        let text = Texts::default().intern(b"select ?", None);
+        let text = intern(&mut Texts::default(), b"select ?");
         let mut statements = Statements::default();
         let [a, b] =
             [1, 2].map(|_| statements.add(Statement::new(text.clone(), 1, Effects::default())));
@@ -485,7 +441,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_statement_is_closed() {
         let mut texts = Texts::default();
-        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| texts.intern(sql, None));
+        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| intern(&mut texts, sql));
         let mut set = PreparedSet::new(2);
         assert_eq!(set.add(a.clone(), 10), None);
         assert_eq!(set.add(b, 20), None);
@@ -501,14 +457,18 @@ mod tests {
     fn a_packed_set_keeps_ids_types_and_order_under_the_other_cores_keys() {
         let mut here = Texts::default();
         let mut set = PreparedSet::new(2);
-        let [a, b] = [b"a", b"b"].map(|sql| here.intern(sql, Some(b"x")));
+        let [a, b] = [b"a", b"b"].map(|sql| {
+            let settings = settings(&mut here, b"x");
+            here.intern(sql, &settings)
+        });
         set.add(a.clone(), 10);
         set.add(b, 20);
         set.touch(a.key).unwrap().types = Some([3, 0].as_slice().into());
         let mut there = Texts::default();
-        let other = there.intern(b"c", None);
+        let other = intern(&mut there, b"c");
         let mut set = PreparedSet::unpack(set.pack(), 2, &mut there);
-        let a = there.intern(b"a", Some(b"x"));
+        let there_x = settings(&mut there, b"x");
+        let a = there.intern(b"a", &there_x);
         let found = set.by_key.get(&a.key).unwrap();
         assert_eq!(
             (found.id, found.types.as_deref()),
@@ -521,7 +481,7 @@ mod tests {
             "`b` is the least recently used"
         );
         assert!(
-            set.touch(there.intern(b"a", None).key).is_none(),
+            set.touch(intern(&mut there, b"a").key).is_none(),
             "another schema"
         );
     }
@@ -529,7 +489,7 @@ mod tests {
     #[test]
     fn a_statement_with_a_cursor_is_not_closed_for_want_of_room() {
         let mut texts = Texts::default();
-        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| texts.intern(sql, None));
+        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| intern(&mut texts, sql));
         let mut set = PreparedSet::new(1);
         for (text, id) in [(&a, 10), (&b, 20), (&c, 30)] {
             assert_eq!(set.add(text.clone(), id), None);
@@ -539,17 +499,5 @@ mod tests {
         assert_eq!(set.evict(is_held), None, "the last one is in use");
         assert!(set.touch(c.key).is_some());
         assert_eq!(set.evict(|_| false), Some(10));
-    }
-
-    #[test]
-    fn texts_are_shared_by_sql_and_schema_and_forgotten_with_their_last_user() {
-        let mut texts = Texts::default();
-        let a = texts.intern(b"select 1", Some(b"x"));
-        assert_eq!(texts.intern(b"select 1", Some(b"x")).key, a.key);
-        assert_ne!(texts.intern(b"select 1", Some(b"y")).key, a.key);
-        assert_ne!(texts.intern(b"select 1", None).key, a.key);
-        let key = a.key;
-        drop(a);
-        assert_ne!(texts.intern(b"select 1", Some(b"x")).key, key);
     }
 }
