@@ -70,8 +70,8 @@ events! {
     UnknownStatement = 1243 b"HY000" "unknown_statement" keep "Unknown prepared statement handler given to the command";
     /// The session has its maximum of prepared statements.
     TooManyStatements = 1461 b"42000" "too_many_statements" keep "Can't create more prepared statements than the session may hold";
-    /// A statement of more than 64 KiB cannot be prepared.
-    StatementTooLong = 1295 b"HY000" "statement_too_long" keep "This statement is too long to be prepared through the gateway; send it as text";
+    /// COM_STMT_EXECUTE whose parameters are cut short, of unknown types, or of types never sent.
+    WrongArguments = 1210 b"HY000" "wrong_arguments" keep "Incorrect arguments to mysqld_stmt_execute";
     /// Diagnostics were moved off their connection and can be shown by SHOW WARNINGS only.
     DiagnosticsMoved = 1235 b"42000" "diagnostics_moved" keep "The last statement's diagnostics are kept for SHOW WARNINGS only";
     /// KILL names a connection by a number that means another one upstream.
@@ -130,7 +130,7 @@ mod tests {
             (Event::EmptyQuery, 1065, b"42000", true),
             (Event::UnknownStatement, 1243, b"HY000", true),
             (Event::TooManyStatements, 1461, b"42000", true),
-            (Event::StatementTooLong, 1295, b"HY000", true),
+            (Event::WrongArguments, 1210, b"HY000", true),
             (Event::DiagnosticsMoved, 1235, b"42000", true),
             (Event::KillRefused, 1235, b"42000", true),
             (Event::LastStatementLost, 1235, b"42000", true),

@@ -36,6 +36,8 @@ pins! {
     Cursor = "cursor",
     /// COM_STMT_SEND_LONG_DATA chunks wait for their execute.
     LongData = "long_data",
+    /// A statement whose text is too long to be kept is prepared on the connection.
+    LongStatement = "long_statement",
     /// PREPARE … FROM as text.
     TextPrepare = "text_prepare",
     /// SET TRANSACTION for the next transaction only.

@@ -119,7 +119,8 @@ pub struct Login {
 /// A prepared statement of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Statement {
-    id: u32,
+    /// Its id, as EXECUTE has it.
+    pub id: u32,
     parameters: u16,
 }
 
@@ -320,6 +321,12 @@ impl Client {
         body.extend_from_slice(&[0, 1, 0, 0, 0, 0, 1, TYPE_BLOB, 0]);
         self.command(0x17, &body)?;
         one(self.read_answers(true)?)
+    }
+
+    /// Sends a command as it is and reads its one result, EXECUTE's in the binary form.
+    pub fn run_raw(&mut self, command: u8, body: &[u8]) -> Result<Answer, ClientError> {
+        self.command(command, body)?;
+        one(self.read_answers(command == 0x17)?)
     }
 
     /// Closes a prepared statement; the server says nothing.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{ACCOUNT, PASSWORD, free_port, wait_for};
+use super::{ACCOUNT, Client, Login, PASSWORD, free_port, wait_for};
 
 /// How long a server may take to accept connections; generous, because test machines are shared.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -104,6 +104,28 @@ impl MariaDb {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// A client on the server itself, as [`ACCOUNT`], in no schema.
+    pub fn client(&self) -> Client {
+        let login = Login {
+            port: self.port,
+            user: ACCOUNT.to_owned(),
+            password: PASSWORD.to_owned(),
+            schema: String::new(),
+            deprecate_eof: true,
+        };
+        Client::connect(&login).expect("a login")
+    }
+
+    /// Runs statements one by one, bodies of stored programs included.
+    pub fn run(&self, statements: &[String]) {
+        let mut client = self.client();
+        for sql in statements {
+            client
+                .query(sql)
+                .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
     }
 
     /// A status counter of the server, for example `Threads_connected`.

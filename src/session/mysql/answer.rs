@@ -88,15 +88,13 @@ impl Session {
             Some(Packet::Err { errno }) => {
                 self.op.outcome.errno = Some(errno);
                 self.status_is_stale |= self.vector.is_autocommit_off();
+                if self.op.command == com::STMT_EXECUTE {
+                    upstream.prepared.forget_types(self.op.executed);
+                }
                 pass(upstream, piece, out);
             }
-            Some(Packet::Prepared {
-                id,
-                columns,
-                params,
-                ..
-            }) => {
-                self.take_prepared(upstream, id, params, columns, upstream_out);
+            Some(Packet::Prepared { id, params, .. }) => {
+                self.take_prepared(upstream, id, params, upstream_out);
                 let own_id = self.op.statement;
                 let slot = |bytes: &mut [u8]| {
                     let at = HEADER_LEN.saturating_add(1);
@@ -287,7 +285,6 @@ impl Session {
         upstream: &mut Upstream,
         id: u32,
         params: u16,
-        columns: u16,
         upstream_out: &mut Vec<u8>,
     ) {
         let Some(text) = self.op.text.take() else {
@@ -300,7 +297,8 @@ impl Session {
             self.pins.add(PinReason::StatementState);
         }
         self.op.effects = super::effects::Effects::default();
-        let statement = Statement::new(text, params, columns, effects);
+        let mut statement = Statement::new(text, params, effects);
+        statement.mode = self.op.mode;
         self.op.statement = self.statements.add(statement);
     }
 
@@ -345,18 +343,13 @@ impl Session {
                 Ok(())
             }
             Some(Expected::Prepared(text)) => {
-                if let Some(Packet::Prepared {
-                    id,
-                    params,
-                    columns,
-                    ..
-                }) = packet
-                {
+                if let Some(Packet::Prepared { id, params, .. }) = packet {
                     let text = text.clone();
                     self.add_prepared(upstream, text, id, upstream_out);
                     let statement = self.statements.find(self.op.statement);
-                    let same = statement.is_none_or(|s| s.params == params && s.columns == columns);
-                    // The client was told other metadata: executing could misread its parameters.
+                    // Other columns come with the rows, as on one connection after an ALTER; other
+                    // parameters would be misread.
+                    let same = statement.is_none_or(|s| s.params == params);
                     return if same { Ok(()) } else { Err(Fault::Unmovable) };
                 }
                 if is_err {
@@ -370,8 +363,9 @@ impl Session {
         }
     }
 
-    /// The server refused what went ahead. If the command was kept back, the client gets the
-    /// server's own error in place of an answer; if not, its outcome is unknown.
+    /// The server refused what went ahead: the client gets the server's own error in place of an
+    /// answer. What was sent behind it all the same runs nothing, but for an EXECUTE, whose outcome is
+    /// unknown then.
     fn refuse_ahead(
         &mut self,
         upstream: &Upstream,
@@ -379,11 +373,7 @@ impl Session {
         piece: Piece,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let is_sent = upstream
-            .expected
-            .iter()
-            .any(|expected| matches!(expected, Expected::Main(_)));
-        if is_sent || self.op.outcome.errno.is_some() {
+        if self.op.is_sent && !self.runs_nothing(&[]) && self.op.command == com::STMT_EXECUTE {
             return Err(Fault::StateLost);
         }
         let raw = match piece {
@@ -406,6 +396,7 @@ impl Session {
         } = &self.op;
         self.left
             .end(*command, effects, outcome, &mut upstream.left);
+        self.end_long_data(upstream, upstream_out);
         self.end_pins();
         if self
             .op
@@ -422,6 +413,20 @@ impl Session {
             After::Return
         } else {
             After::Keep
+        }
+    }
+
+    /// An execution with long data was refused. It may be the data, and then the server refuses every
+    /// other execution too, of any session: the statement is made anew.
+    fn end_long_data(&self, upstream: &mut Upstream, upstream_out: &mut Vec<u8>) {
+        if self.op.command != com::STMT_EXECUTE || self.op.outcome.errno.is_none() {
+            return;
+        }
+        let statement = self.statements.get(self.op.statement);
+        if statement.is_some_and(|s| s.has_long_data() && s.text.is_kept)
+            && let Some(server_id) = upstream.prepared.remove(self.op.executed)
+        {
+            write_close(server_id, upstream_out);
         }
     }
 

@@ -3,12 +3,15 @@
 //! [`Session::accept`] looks at a command and says what to do; the part that runs on a leased
 //! connection is in `exchange`. The session knows no socket and no pool.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::collation::{Collation, collation_set_by};
 use super::effects::{self, Effects, PinSet};
+use super::execute_body::Types;
 use super::left_behind::{LeftBehind, Look, Outcome, Settled, reframe};
 use super::output::Output;
+use super::regrown::Regrown;
 use super::state::Vector;
 use super::statements::{Statement, Statements};
 use super::text::{self, LexMode};
@@ -16,11 +19,15 @@ use super::upstream::{Expected, Upstream};
 use crate::base::codes::{self, Event};
 use crate::base::pin::PinReason;
 use crate::wire::mysql::command::Command;
-use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::cursor::{Reader, packet};
 use crate::wire::mysql::flags::{caps, com, status};
 use crate::wire::mysql::frame::HEADER_LEN;
 use crate::wire::mysql::reply::Expect;
 use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
+
+/// The longest PREPARE, header included, whose text is kept so that any connection can be given it:
+/// 65,535 parameters and as much again. A longer one keeps the connection that it was prepared on.
+const KEPT_LEN_MAX: usize = 512 * 1024;
 
 /// What has to happen with a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,9 @@ pub enum Next {
         /// better than any other.
         prefer_last: bool,
     },
+    /// Its head does not tell enough: collect this much of it, header included, or all that it has,
+    /// then accept again.
+    More(usize),
     /// State that it reads is on its way: wait until [`Session::is_settled`], then accept again.
     Wait,
     /// The client wants a fresh session: discard the lease if there is one, then
@@ -50,6 +60,14 @@ pub(super) struct Op {
     pub(super) effects: Effects,
     /// Downstream statement id of EXECUTE, FETCH, RESET and SEND_LONG_DATA.
     pub(super) statement: u32,
+    /// Of EXECUTE: what its body says of types.
+    pub(super) types: Types,
+    /// Of EXECUTE: the key of the text that is executed upstream.
+    pub(super) executed: u64,
+    /// What moves the packet boundaries of a long EXECUTE that was given types.
+    pub(super) regrown: Option<Box<Regrown>>,
+    /// How the text of a PREPARE is read.
+    pub(super) mode: LexMode,
     /// The text of a PREPARE.
     pub(super) text: Option<Rc<super::statements::StatementText>>,
     /// What its reply has told.
@@ -57,8 +75,12 @@ pub(super) struct Op {
     pub(super) warnings: u16,
     pub(super) state_changed: bool,
     pub(super) state_explained: bool,
+    /// Packets that the command has upstream and had not downstream.
+    pub(super) packets_more: u8,
     /// The command has been sent, or is part of what was written.
     pub(super) is_sent: bool,
+    /// The session's LAST_INSERT_ID() was given to the connection, or is on its way.
+    pub(super) has_moved_id: bool,
     /// What the text says about the connection's collation.
     pub(super) collation: Collation,
 }
@@ -88,7 +110,7 @@ pub struct Session {
     wait_timeout: Option<std::time::Duration>,
     login_vector: Rc<Vector>,
     pub(super) statements: Statements,
-    statements_max: usize,
+    pub(super) statements_max: usize,
     /// Reasons that outlive a statement; transactions and the like are derived from `status`.
     pub(super) pins: PinSet,
     pub(super) status: u16,
@@ -163,6 +185,9 @@ impl Session {
         if self.statements.any_long_data() {
             pins.add(PinReason::LongData);
         }
+        if self.statements.any_unkept() {
+            pins.add(PinReason::LongStatement);
+        }
         pins
     }
 
@@ -187,10 +212,21 @@ impl Session {
         self.vector = vector;
     }
 
-    /// Tells the sequence id of the command's last packet, once it is known. It differs from 0 for
-    /// commands of 16 MiB and more only.
-    pub fn set_command_sequence(&mut self, sequence: u8) {
+    /// The next `input[range]` of a long command, as it goes to the upstream.
+    pub fn stream(&mut self, input: &[u8], range: Range<usize>, out: &mut Output) {
+        match &mut self.op.regrown {
+            None => out.input(range),
+            Some(regrown) => regrown.push(input, range, out),
+        }
+    }
+
+    /// A long command has been streamed to its end: tells the sequence id of its last packet, which
+    /// differs from 0 for commands of 16 MiB and more only.
+    pub fn end_stream(&mut self, sequence: u8) {
         self.command_sequence = sequence;
+        let sent = self.op.regrown.take();
+        let sent = sent.map_or(sequence, |regrown| regrown.last_sequence());
+        self.op.packets_more = sent.wrapping_sub(sequence);
     }
 
     /// Looks at a command. `payload` is the first packet's, as far as it was collected;
@@ -211,7 +247,7 @@ impl Session {
         };
         self.command_sequence = 0;
         if !is_whole {
-            return self.accept_long(payload, out);
+            return self.accept_long(payload, held, out, upstream_out);
         }
         let next = self.accept_whole(payload, held, out, upstream_out);
         match next {
@@ -242,14 +278,16 @@ impl Session {
             Ok(Command::ResetConnection) => Next::Reset,
             Ok(Command::InitDb(_)) => Next::Lease { prefer_last: false },
             Ok(Command::Query(sql)) => self.accept_query(sql, out),
-            Ok(Command::StmtPrepare(sql)) => self.accept_prepare(sql, out),
+            Ok(Command::StmtPrepare(sql)) => self.accept_prepare(sql, true, out),
             Ok(Command::StmtExecute(execute)) => {
-                self.accept_statement(execute.statement, out, |_| true)
+                self.accept_execute(execute.statement, payload, true, held, out, upstream_out)
             }
             Ok(Command::StmtFetch { statement, .. }) => {
                 self.accept_statement(statement, out, Statement::has_cursor)
             }
-            Ok(Command::StmtSendLongData(chunk)) => self.accept_long_data(chunk.statement),
+            Ok(Command::StmtSendLongData(chunk)) => {
+                self.accept_long_data(chunk.statement, chunk.parameter)
+            }
             Ok(Command::StmtReset(id)) => self.accept_statement_reset(id, held, out),
             Ok(Command::StmtClose(id)) => {
                 self.close_statement(id, held, upstream_out);
@@ -273,22 +311,34 @@ impl Session {
     }
 
     /// A command too long to be looked at whole: its head decides.
-    fn accept_long(&mut self, head: &[u8], out: &mut Output) -> Next {
-        let id = || {
-            head.get(1..5)
-                .and_then(|id| id.first_chunk().copied())
-                .map(u32::from_le_bytes)
-        };
-        match (self.op.command, id()) {
+    fn accept_long(
+        &mut self,
+        head: &[u8],
+        held: Option<&mut Upstream>,
+        out: &mut Output,
+        upstream_out: &mut Vec<u8>,
+    ) -> Next {
+        let mut body = Reader::new(head.get(1..).unwrap_or_default());
+        match (self.op.command, body.u32()) {
             (com::QUERY, _) => {
                 let next = self.accept_query(head.get(1..).unwrap_or_default(), out);
                 // The rest of the text was not seen.
                 self.op.effects.is_read_only = false;
                 next
             }
-            (com::STMT_PREPARE, _) => self.refuse(Event::StatementTooLong, "", out),
-            (com::STMT_EXECUTE, Some(id)) => self.accept_statement(id, out, |_| true),
-            (com::STMT_SEND_LONG_DATA, Some(id)) => self.accept_long_data(id),
+            (com::STMT_PREPARE, _) if head.len().saturating_add(HEADER_LEN) < KEPT_LEN_MAX => {
+                Next::More(KEPT_LEN_MAX)
+            }
+            (com::STMT_PREPARE, _) => {
+                self.accept_prepare(head.get(1..).unwrap_or_default(), false, out)
+            }
+            (com::STMT_EXECUTE, Ok(id)) => {
+                self.accept_execute(id, head, false, held, out, upstream_out)
+            }
+            (com::STMT_SEND_LONG_DATA, Ok(id)) => match body.u16() {
+                Ok(parameter) => self.accept_long_data(id, parameter),
+                Err(_) => self.refuse(Event::MalformedCommand, "", out),
+            },
             _ => self.refuse(Event::MalformedCommand, "", out),
         }
     }
@@ -309,7 +359,7 @@ impl Session {
     }
 
     /// A statement that may read what the one before left behind.
-    fn accept_reading(&mut self, sql: &[u8], out: &mut Output) -> Next {
+    pub(super) fn accept_reading(&mut self, sql: &[u8], out: &mut Output) -> Next {
         if !self.op.effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
@@ -338,91 +388,6 @@ impl Session {
         }
     }
 
-    fn accept_prepare(&mut self, sql: &[u8], out: &mut Output) -> Next {
-        if self.statements.len() >= self.statements_max {
-            return self.refuse(Event::TooManyStatements, "", out);
-        }
-        self.op.effects = effects::of_text(sql, self.lex_mode());
-        Next::Lease { prefer_last: false }
-    }
-
-    fn accept_statement(
-        &mut self,
-        id: u32,
-        out: &mut Output,
-        may: impl FnOnce(&Statement) -> bool,
-    ) -> Next {
-        let id = self.statements.resolve(id);
-        self.op.statement = id;
-        let Some(statement) = self.statements.find(id).filter(|statement| may(statement)) else {
-            return self.refuse(Event::UnknownStatement, "", out);
-        };
-        self.op.effects = statement.effects;
-        if self.op.effects.is_set {
-            self.op.collation = collation_set_by(&statement.text.sql);
-        }
-        if !self.op.effects.reads_last_statement() {
-            return Next::Lease { prefer_last: false };
-        }
-        let text = statement.text.clone();
-        self.accept_reading(&text.sql, out)
-    }
-
-    /// SEND_LONG_DATA has no reply: what is wrong with it shows at the EXECUTE (trap 10).
-    fn accept_long_data(&mut self, id: u32) -> Next {
-        let id = self.statements.resolve(id);
-        self.op.statement = id;
-        if self.statements.find(id).is_none() {
-            return Next::Answered;
-        }
-        self.statements.set_long_data(id, true);
-        Next::Lease { prefer_last: false }
-    }
-
-    /// Only a cursor or long data on the held connection has anything to reset.
-    fn accept_statement_reset(
-        &mut self,
-        id: u32,
-        held: Option<&mut Upstream>,
-        out: &mut Output,
-    ) -> Next {
-        self.op.statement = self.statements.resolve(id);
-        let Some(statement) = self.statements.find(self.op.statement) else {
-            return self.refuse(Event::UnknownStatement, "", out);
-        };
-        let has_state = statement.has_cursor()
-            || statement.has_long_data()
-            || self.pins.has(PinReason::StatementState)
-            || self.status_is_stale;
-        if held.is_some() && has_state {
-            return Next::Lease { prefer_last: true };
-        }
-        self.answer_ok(out)
-    }
-
-    /// Closes a statement; on the held connection for real if it has state there.
-    fn close_statement(
-        &mut self,
-        id: u32,
-        held: Option<&mut Upstream>,
-        upstream_out: &mut Vec<u8>,
-    ) {
-        let id = self.statements.resolve(id);
-        let Some(statement) = self.statements.find(id) else {
-            return;
-        };
-        let has_state = statement.has_cursor() || statement.has_long_data();
-        let Some(statement) = self.statements.remove(id) else {
-            return;
-        };
-        if has_state
-            && let Some(upstream) = held
-            && let Some(server_id) = upstream.prepared.remove(statement.text.key)
-        {
-            write_close(server_id, upstream_out);
-        }
-    }
-
     /// The state of a session that has just logged in, but for the schema, which stays
     /// (MySQL manual, "mysql_reset_connection()"). The reply is in `out`.
     pub fn reset(&mut self, out: &mut Output) {
@@ -443,6 +408,7 @@ impl Session {
     /// The leased connection is gone, and all that lived on it.
     pub fn lose_lease(&mut self) {
         self.pins = PinSet::EMPTY;
+        self.op.has_moved_id = false;
         self.status_is_stale = false;
         // How text is read goes with the session, not with the connection.
         self.status &= status::NO_BACKSLASH_ESCAPES | status::ANSI_QUOTES;
@@ -479,7 +445,7 @@ impl Session {
     }
 
     /// Answers with OK, which as from the server sets ROW_COUNT().
-    fn answer_ok(&mut self, out: &mut Output) -> Next {
+    pub(super) fn answer_ok(&mut self, out: &mut Output) -> Next {
         self.left.note_row_count(0);
         let ok = OkPacket {
             status: self.visible_status(),
@@ -499,7 +465,7 @@ impl Session {
                 | status::ANSI_QUOTES)
     }
 
-    fn refuse(&mut self, event: Event, detail: &str, out: &mut Output) -> Next {
+    pub(super) fn refuse(&mut self, event: Event, detail: &str, out: &mut Output) -> Next {
         let has_reply = !matches!(self.op.command, com::STMT_SEND_LONG_DATA | com::STMT_CLOSE);
         if has_reply {
             write_event(event, detail, self.owner(), 1, out);

@@ -73,7 +73,7 @@ pub struct Effects {
     pub is_set: bool,
     /// Is KILL.
     pub kills: bool,
-    /// Cannot write: a failed attempt may be repeated elsewhere.
+    /// Its words are those of a reading statement. A function or a view that it names may write.
     pub is_read_only: bool,
     /// Within a transaction: whatever it does is undone if the connection ends before a commit, and it
     /// is none itself.

@@ -6,19 +6,16 @@
 //! untouched but for the few packets that carry state. [`Session::end`] says what becomes of the
 //! lease.
 
-use std::rc::Rc;
-
 use super::downstream::{Op, Session, payload_of};
+use super::harmless::{is_begin, is_harmless};
 use super::left_behind::Lost;
 use super::output::Output;
-use super::state::is_same;
-use super::statements::{Prepared, Statement, StatementText, Texts};
+use super::statements::Texts;
 use super::text;
-use super::upstream::{Expected, Upstream};
-use crate::wire::mysql::command::{Execute, encode_text_command};
+use super::upstream::{Expected, Moved, Upstream};
+use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
-use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
 use crate::wire::mysql::reply::{ReplyError, Step};
 
 /// What to do with the command's bytes after [`Session::begin`].
@@ -48,7 +45,7 @@ pub enum Progress {
 pub enum Fault {
     /// The upstream broke the protocol.
     Protocol(ReplyError),
-    /// The session's state could not be restored after the command had been sent: its outcome is
+    /// The session's state could not be restored after an EXECUTE had been sent: its outcome is
     /// unknown.
     StateLost,
     /// A command of this form cannot be carried over to another connection. It was not sent.
@@ -100,24 +97,27 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
-        if self.move_state(upstream, upstream_out) == Begin::Wait {
+        let mut moved = self.move_state(upstream, upstream_out);
+        moved.insert_id = self.move_insert_id(upstream, upstream_out)?;
+        if !self.may_go_behind(moved, command, is_whole) {
+            self.prepare_ahead(upstream, upstream_out)?;
             return Ok(Begin::Wait);
         }
-        let has_moved_id = self.move_insert_id(upstream, upstream_out)?;
+        let has_moved_id = self.op.has_moved_id;
         let counts_are_here =
             self.left
                 .counts_are_on(&self.op.effects, &upstream.left, has_moved_id);
         let begin = match self.op.command {
             com::STMT_PREPARE => {
                 upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-                self.begin_prepare(texts, command)
+                self.begin_prepare(texts, command, is_whole)
             }
             com::STMT_EXECUTE => {
                 let instead = self.text_with_counts(counts_are_here, texts)?;
                 self.begin_execute(upstream, instead, command, is_whole, upstream_out)?
             }
             com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
-                self.begin_statement(upstream, command, upstream_out)
+                self.begin_statement(upstream, command, upstream_out)?
             }
             com::QUERY => {
                 self.begin_query(upstream, counts_are_here, command, is_whole, upstream_out)?
@@ -158,44 +158,54 @@ impl Session {
     }
 
     /// Brings the connection into the session's state.
-    fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
-        if is_same(&self.vector, &upstream.vector) {
-            // Shared from now on: the next look compares two pointers.
-            upstream.vector = self.vector.clone();
-            return Begin::Send;
-        }
-        let mut begin = Begin::Send;
-        let before = upstream.expected.len();
-        if let Some(schema) = self.vector.schema()
-            && upstream.vector.schema() != Some(schema)
-        {
-            packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
-            upstream.expected.push(Expected::Moved);
-            if !upstream.knows_schema(schema) {
-                // Should the server refuse it, the command must not run in the wrong schema.
-                begin = Begin::Wait;
-            }
-        }
-        let mut set = Vec::new();
-        if self.vector.write_set(&upstream.vector, &mut set) {
-            packet(out, 0, |out| encode_text_command(out, com::QUERY, &set));
-            upstream.expected.push(Expected::Moved);
-        }
-        upstream.vector = self.vector.clone();
-        let is_restore = upstream.expected.len() > before;
+    fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Moved {
+        let moved = upstream.change_state(&self.vector, out);
+        let is_restore = moved != Moved::default();
         upstream.tally.restores = upstream.tally.restores.wrapping_add(u32::from(is_restore));
-        begin
+        moved
     }
 
-    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it had
-    /// to.
+    /// Whether the command may be in the same write as the changes of state ahead of it, any of which
+    /// the server may refuse: it goes on with the next command all the same.
+    fn may_go_behind(&self, moved: Moved, command: &[u8], is_whole: bool) -> bool {
+        match self.op.command {
+            _ if moved == Moved::default() => true,
+            // It runs in the schema of its PREPARE, whatever the connection's is; but a schema that
+            // the server may not even know is not worth an unknown outcome.
+            com::STMT_EXECUTE if moved == Moved::TO_KNOWN_SCHEMA => true,
+            _ => is_whole && self.runs_nothing(command),
+        }
+    }
+
+    /// Whether the command in progress, whose bytes with their header these are, provably changes
+    /// nothing that outlives its connection: done in the wrong state, or twice, it does no harm.
+    pub(super) fn runs_nothing(&self, command: &[u8]) -> bool {
+        let sql = payload_of(command).get(1..).unwrap_or_default();
+        match self.op.command {
+            com::QUERY => is_harmless(sql) || !self.is_in_transaction() && is_begin(sql),
+            com::STMT_EXECUTE => {
+                let statement = self.statements.get(self.op.statement);
+                statement.is_some_and(|statement| is_harmless(&statement.text.sql))
+            }
+            // These run nothing, whatever the text.
+            com::STMT_PREPARE | com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
+                true
+            }
+            com::INIT_DB | com::PING => true,
+            _ => false,
+        }
+    }
+
+    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it does
+    /// so now.
     fn move_insert_id(
         &mut self,
         upstream: &mut Upstream,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
-        if !runs || !self.op.effects.reads_insert_id || self.op.outcome.status_seen {
+        let is_there = self.op.has_moved_id || self.op.outcome.status_seen;
+        if !runs || !self.op.effects.reads_insert_id || is_there {
             return Ok(false);
         }
         let Some(insert_id) = self.left.insert_id_to_set(&upstream.left)? else {
@@ -206,6 +216,7 @@ impl Session {
             encode_text_command(out, com::QUERY, set.as_bytes());
         });
         upstream.expected.push(Expected::Moved);
+        self.op.has_moved_id = true;
         Ok(true)
     }
 
@@ -235,105 +246,6 @@ impl Session {
         }
     }
 
-    /// The text to execute in place of a prepared statement that reads counts of the statement
-    /// before it, which ran on another connection: the counts stand in it as literals.
-    fn text_with_counts(
-        &mut self,
-        counts_are_here: bool,
-        texts: &mut Texts,
-    ) -> Result<Option<Rc<StatementText>>, Fault> {
-        let effects = self.op.effects;
-        if !(effects.reads_row_count || effects.reads_found_rows) || counts_are_here {
-            return Ok(None);
-        }
-        let (row_count, found_rows) = self.left.counts(&effects)?;
-        let mode = self.lex_mode();
-        let instead = self
-            .statements
-            .find(self.op.statement)
-            .and_then(|statement| {
-                let text = &statement.text;
-                let sql = text::substitute(&text.sql, mode, row_count, found_rows).ok()??;
-                Some(texts.intern(&sql, text.schema.as_deref()))
-            });
-        // Held until the command is over: a text that nobody holds gets another key, and would be
-        // prepared again and again.
-        self.op.text = instead.clone();
-        Ok(instead)
-    }
-
-    fn begin_prepare(&mut self, texts: &mut Texts, command: &[u8]) -> Begin {
-        let sql = payload_of(command).get(1..).unwrap_or_default();
-        let mut text = texts.intern(sql, self.vector.schema());
-        if self.statements.any_of(&text) {
-            // Two statements of one session are two on the server as well: each may have a cursor
-            // and long data of its own.
-            text = texts.unshared(sql, self.vector.schema());
-        }
-        self.op.text = Some(text);
-        Begin::Send
-    }
-
-    /// FETCH, RESET, SEND_LONG_DATA: only the id differs upstream.
-    fn begin_statement(
-        &mut self,
-        upstream: &mut Upstream,
-        command: &mut [u8],
-        out: &mut Vec<u8>,
-    ) -> Begin {
-        let Some(statement) = self.statements.find(self.op.statement) else {
-            return Begin::Send;
-        };
-        match upstream.prepared.touch(statement.text.key) {
-            Some(prepared) => {
-                write_id(command, prepared.id);
-                Begin::Send
-            }
-            None => prepare(&statement.text.clone(), upstream, out),
-        }
-    }
-
-    fn begin_execute(
-        &mut self,
-        upstream: &mut Upstream,
-        instead: Option<Rc<StatementText>>,
-        command: &mut [u8],
-        is_whole: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<Begin, Fault> {
-        let Some(statement) = self.statements.find(self.op.statement) else {
-            return Ok(Begin::Send);
-        };
-        let text = instead.unwrap_or_else(|| statement.text.clone());
-        let Some(prepared) = upstream.prepared.touch(text.key) else {
-            return Ok(prepare(&text, upstream, out));
-        };
-        write_id(command, prepared.id);
-        if statement.params == 0 {
-            return Ok(Begin::Send);
-        }
-        let (types_at, has_types) = match bound_types(payload_of(command), statement.params) {
-            Some(found) => found,
-            // Too short for its own bitmap: the server says what is wrong with it.
-            None => return Ok(Begin::Send),
-        };
-        if has_types {
-            remember_types(statement, prepared, command, types_at);
-            return Ok(Begin::Send);
-        }
-        let is_known = match (&statement.types, &prepared.types) {
-            (Some(mine), Some(theirs)) => Rc::ptr_eq(mine, theirs) || mine == theirs,
-            _ => false,
-        };
-        match &statement.types {
-            Some(types) if !is_known => {
-                prepared.types = Some(types.clone());
-                insert_types(command, is_whole, types_at, types, out)
-            }
-            _ => Ok(Begin::Send),
-        }
-    }
-
     /// Takes in bytes from the upstream. What is for the client goes to `out` as spans of `bytes`
     /// and packets of our own.
     ///
@@ -356,7 +268,7 @@ impl Session {
                 };
             };
             let is_main = matches!(first, Expected::Main(_));
-            upstream.start_walking(self.command_sequence);
+            upstream.start_walking(self.command_sequence, self.op.packets_more);
             let rest = bytes.get_mut(at..).unwrap_or_default();
             let (used, packet, is_carried) = match upstream.walker.step(rest)? {
                 Step::Starved => return Ok(Progress::More),
@@ -408,110 +320,4 @@ pub(super) enum Piece {
     },
     /// In the walker, carried over from earlier chunks.
     Carried,
-}
-
-/// Sends COM_STMT_PREPARE for a statement that the connection does not have.
-fn prepare(text: &Rc<StatementText>, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
-    // The statement belongs to the schema it was prepared in, not to the current one.
-    let current = upstream.vector.schema().map(<[u8]>::to_vec);
-    let own = text.schema.as_deref();
-    let moves = own.is_some() && own != current.as_deref();
-    let go = |schema: &[u8], upstream: &mut Upstream, out: &mut Vec<u8>| {
-        packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
-        upstream.expected.push(Expected::Moved);
-    };
-    if moves && let Some(own) = own {
-        // The changes of schema count as statements.
-        upstream.left.note_between();
-        go(own, upstream, out);
-    }
-    packet(out, 0, |out| {
-        encode_text_command(out, com::STMT_PREPARE, &text.sql);
-    });
-    upstream.expected.push(Expected::Prepared(text.clone()));
-    upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-    if moves && let Some(current) = current {
-        go(&current, upstream, out);
-    }
-    Begin::Wait
-}
-
-/// Puts the server's statement id into a command.
-fn write_id(command: &mut [u8], id: u32) {
-    if let Some(slot) = command
-        .get_mut(HEADER_LEN.saturating_add(1)..)
-        .and_then(|rest| rest.first_chunk_mut())
-    {
-        *slot = id.to_le_bytes();
-    }
-}
-
-/// Where an EXECUTE's new-params-bound flag is, from the payload's start, and whether types follow.
-fn bound_types(payload: &[u8], params: u16) -> Option<(usize, bool)> {
-    Execute::head(payload).ok()?;
-    let bitmap = usize::from(params).div_ceil(8);
-    let at = 10_usize.saturating_add(bitmap);
-    let flag = *payload.get(at)?;
-    Some((at, flag == 1))
-}
-
-/// The connection and the session learn the types that this EXECUTE carries.
-fn remember_types(
-    statement: &mut Statement,
-    prepared: &mut Prepared,
-    command: &[u8],
-    flag_at: usize,
-) {
-    let start = HEADER_LEN.saturating_add(flag_at).saturating_add(1);
-    let end = start.saturating_add(usize::from(statement.params).saturating_mul(2));
-    let Some(types) = command.get(start..end) else {
-        return;
-    };
-    let types = match &statement.types {
-        Some(known) if **known == *types => known.clone(),
-        _ => Rc::from(types),
-    };
-    statement.types = Some(types.clone());
-    prepared.types = Some(types);
-}
-
-/// Rewrites an EXECUTE that relies on types which this connection has not been told.
-fn insert_types(
-    command: &[u8],
-    is_whole: bool,
-    flag_at: usize,
-    types: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<Begin, Fault> {
-    let header = Header::parse(command).ok_or(Fault::Unmovable)?;
-    let payload = payload_of(command);
-    let (before, after) = payload.split_at_checked(flag_at).ok_or(Fault::Unmovable)?;
-    let after = after.get(1..).unwrap_or_default();
-    let grown = header.len.saturating_add(types.len());
-    if is_whole {
-        packet(out, 0, |out| {
-            out.extend_from_slice(before);
-            out.push(1);
-            out.extend_from_slice(types);
-            out.extend_from_slice(after);
-        });
-        return Ok(Begin::Replaced);
-    }
-    // The rest of a long command is streamed behind this head, so the first packet must still hold
-    // it; a chain of 16 MiB packets cannot be shifted without touching every byte.
-    if header.len == PAYLOAD_MAX || grown >= PAYLOAD_MAX {
-        return Err(Fault::Unmovable);
-    }
-    out.extend_from_slice(
-        &Header {
-            len: grown,
-            seq: header.seq,
-        }
-        .encode(),
-    );
-    out.extend_from_slice(before);
-    out.push(1);
-    out.extend_from_slice(types);
-    out.extend_from_slice(after);
-    Ok(Begin::Replaced)
 }

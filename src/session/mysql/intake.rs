@@ -1,7 +1,8 @@
 //! Cuts a downstream byte stream into commands without copying those that come in one piece.
 //!
 //! A command up to [`HEAD_LEN_MAX`] is handed over whole. Of a longer one the head is handed over
-//! first and the rest is streamed, so that a 1 GiB INSERT costs no memory.
+//! first and the rest is streamed, so that a 1 GiB INSERT costs no memory. Whoever needs more of it
+//! than that says so ([`Intake::collect_more`]).
 
 use smallvec::SmallVec;
 
@@ -39,6 +40,8 @@ pub enum IntakeError {
 #[derive(Debug, Default)]
 pub struct Intake {
     head: Vec<u8>,
+    /// How much of the command is collected beyond [`HEAD_LEN_MAX`]; 0 for no more.
+    want: usize,
     /// Bytes of `head` that were handed over and must be dropped.
     head_is_over: bool,
     /// Of a streamed command: payload bytes of the current packet to come.
@@ -61,12 +64,21 @@ impl Intake {
     /// command.
     pub fn forget_head(&mut self) {
         if std::mem::take(&mut self.head_is_over) {
+            self.want = 0;
             if self.head.capacity() > 1024 {
                 self.head = Vec::new();
             } else {
                 self.head.clear();
             }
         }
+    }
+
+    /// Takes back a head that was handed over by [`Taken::Large`]: it is to be handed over again with
+    /// `len` bytes of the command, headers included, or all that it has.
+    pub fn collect_more(&mut self, len: usize) {
+        self.want = len;
+        self.head_is_over = false;
+        (self.remaining, self.continues) = (0, false);
     }
 
     /// Whether a command has begun and is not complete.
@@ -118,7 +130,7 @@ impl Intake {
         };
         self.check_first(header)?;
         let whole = header.len.saturating_add(HEADER_LEN);
-        let want = whole.min(HEAD_LEN_MAX);
+        let want = whole.min(self.want.max(HEAD_LEN_MAX));
         used = self.fill(bytes, used, want);
         if self.head.len() < want {
             return Ok(Taken::Starved);

@@ -31,7 +31,7 @@ impl Upstream {
     ) -> Result<Option<Result<(), u16>>, ReplyError> {
         let mut rest = self.salvage(bytes)?;
         while !self.expected.is_empty() {
-            self.start_walking(0);
+            self.start_walking(0, 0);
             let (used, packet) = match self.walker.step(rest)? {
                 Step::Starved => return Ok(None),
                 Step::Pass(n) | Step::PassCarried(n) => (n, None),

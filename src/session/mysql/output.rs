@@ -51,6 +51,17 @@ impl Output {
         }
     }
 
+    /// Appends all pieces to `to`, in order; `input` is the chunk that they are spans of.
+    pub fn gather(&self, input: &[u8], to: &mut Vec<u8>) {
+        for span in &self.spans {
+            let piece = match span {
+                Span::Input(range) => input.get(range.clone()),
+                Span::Own(range) => self.own.get(range.clone()),
+            };
+            to.extend_from_slice(piece.unwrap_or_default());
+        }
+    }
+
     /// Sends bytes of the session's own.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.write(|own| own.extend_from_slice(bytes));

@@ -61,7 +61,7 @@ impl Upstream {
     pub fn salvage<'a>(&mut self, bytes: &'a mut [u8]) -> Result<&'a mut [u8], ReplyError> {
         let mut at = 0_usize;
         while self.owes_read_outs() {
-            self.start_walking(0);
+            self.start_walking(0, 0);
             let rest = bytes.get_mut(at..).unwrap_or_default();
             let (used, packet, is_carried) = match self.walker.step(rest)? {
                 Step::Starved => return Ok(&mut []),

@@ -80,6 +80,16 @@ const MOVABLE: &[(&str, Kind)] = &[
     ("windowing_use_high_precision", Kind::Plain),
 ];
 
+/// Of [`MOVABLE`] what a server takes at PREPARE and not at EXECUTE (measured with MariaDB 10.11: every
+/// variable of the table, under statements of all kinds).
+const BOUND_AT_PREPARE: &[&str] = &[
+    "character_set_client",
+    "character_set_connection",
+    "collation_connection",
+    "old_mode",
+    "sql_mode",
+];
+
 /// `autocommit` in [`MOVABLE`]: every statement asks for it.
 const AUTOCOMMIT: u8 = 2;
 
@@ -98,7 +108,7 @@ pub enum Noted {
 }
 
 /// The movable state of a session. Immutable: changes make a new one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Vector {
     schema: Option<Box<[u8]>>,
     /// (position in [`MOVABLE`], value as the server reports it), sorted by position.
@@ -170,6 +180,26 @@ impl Vector {
             schema,
             variables: self.variables.clone(),
         }
+    }
+
+    /// The same vector with the schema of `other`, if it has one, and all that a server takes at
+    /// PREPARE.
+    pub fn with_settings_of(&self, other: &Self) -> Self {
+        let mine = self.variables.iter().filter(|(n, _)| !is_bound(*n));
+        let theirs = other.variables.iter().filter(|(n, _)| is_bound(*n));
+        let mut variables: Vec<_> = mine.chain(theirs).cloned().collect();
+        variables.sort_unstable_by_key(|(n, _)| *n);
+        Self {
+            schema: other.schema.clone().or_else(|| self.schema.clone()),
+            variables,
+        }
+    }
+
+    /// Whether [`Self::with_settings_of`] would change nothing.
+    pub fn has_settings_of(&self, other: &Self) -> bool {
+        let mine = self.variables.iter().filter(|(n, _)| is_bound(*n));
+        let theirs = other.variables.iter().filter(|(n, _)| is_bound(*n));
+        (other.schema.is_none() || other.schema == self.schema) && mine.eq(theirs)
     }
 
     /// Takes over a variable's new value as the server reported it.
@@ -251,6 +281,12 @@ pub fn is_same(a: &Rc<Vector>, b: &Rc<Vector>) -> bool {
     Rc::ptr_eq(a, b) || a == b
 }
 
+/// Whether the variable at this position of [`MOVABLE`] is one of [`BOUND_AT_PREPARE`].
+fn is_bound(number: u8) -> bool {
+    let name = MOVABLE.get(usize::from(number)).map(|(name, _)| *name);
+    name.is_some_and(|name| BOUND_AT_PREPARE.contains(&name))
+}
+
 fn number_of(name: &[u8]) -> Option<u8> {
     let at = MOVABLE
         .binary_search_by(|(known, _)| known.bytes().cmp(name.iter().map(u8::to_ascii_lowercase)))
@@ -305,6 +341,22 @@ mod tests {
     fn the_table_is_sorted_so_that_it_can_be_searched() {
         assert!(MOVABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert_eq!(number_of(b"autocommit"), Some(AUTOCOMMIT));
+    }
+
+    #[test]
+    fn what_a_server_takes_at_prepare_is_known_and_can_be_taken_over() {
+        let known = |name: &&str| number_of(name.as_bytes()).is_some_and(is_bound);
+        assert!(BOUND_AT_PREPARE.iter().all(known));
+        let mine = vector(&[("autocommit", "OFF"), ("sql_mode", "A")]).with_schema(b"x");
+        let other = vector(&[("old_mode", "B"), ("time_zone", "C")]).with_schema(b"y");
+        let both = mine.with_settings_of(&other);
+        let expect = vector(&[("autocommit", "OFF"), ("old_mode", "B")]).with_schema(b"y");
+        assert_eq!(both, expect);
+        assert!(both.has_settings_of(&other) && !mine.has_settings_of(&other));
+        // A connection that is in a schema cannot leave it for none.
+        let nowhere = mine.with_settings_of(&Vector::default());
+        assert_eq!(nowhere, vector(&[("autocommit", "OFF")]).with_schema(b"x"));
+        assert_eq!(delta(&mine, &both), "SET old_mode='B',sql_mode=DEFAULT");
     }
 
     #[test]

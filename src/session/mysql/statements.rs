@@ -1,8 +1,8 @@
 //! Prepared statements: the gateway's own ids downstream, the servers' ids upstream.
 //!
-//! A statement's text is shared by all sessions of a core that prepared it in the same schema, and
-//! may be prepared on any upstream connection. Each connection keeps at most a bounded number of
-//! them and closes the least recently used for real (`max_prepared_stmt_count` is per server).
+//! A statement's text is shared by all sessions of a core that prepared it under the same settings
+//! (`texts`), and may be prepared on any upstream connection. Each connection keeps at most a bounded
+//! number of them and closes the least recently used for real (`max_prepared_stmt_count` is per server).
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -10,17 +10,10 @@ use std::rc::Rc;
 use foldhash::fast::FixedState;
 
 use super::effects::Effects;
-
-/// What a client prepared.
-#[derive(Debug)]
-pub struct StatementText {
-    /// Unique on this core.
-    pub key: u64,
-    /// The SQL text.
-    pub sql: Box<[u8]>,
-    /// The schema it was prepared in; servers resolve names by it at every execution.
-    pub schema: Option<Box<[u8]>>,
-}
+use super::execute_body::is_set;
+use super::state::Vector;
+use super::text::LexMode;
+pub use super::texts::{StatementText, Texts};
 
 /// A statement of one downstream session.
 #[derive(Debug)]
@@ -29,29 +22,49 @@ pub struct Statement {
     pub text: Rc<StatementText>,
     /// Parameter markers.
     pub params: u16,
-    /// Columns of its result as the client was told; 0 if it gives none.
-    pub columns: u16,
     /// The parameter types last bound, two bytes each; servers remember them per connection, so
     /// the gateway must remember them per session (trap 9).
     pub types: Option<Rc<[u8]>>,
     /// What its text does to the session at every execution.
     pub effects: Effects,
+    /// How its text is read.
+    pub mode: LexMode,
     has_cursor: bool,
     has_long_data: bool,
+    /// A bit for each parameter that came as long data; `None` if none has.
+    long: Option<Box<[u8]>>,
 }
 
 impl Statement {
     /// A statement just prepared.
-    pub fn new(text: Rc<StatementText>, params: u16, columns: u16, effects: Effects) -> Self {
+    pub fn new(text: Rc<StatementText>, params: u16, effects: Effects) -> Self {
         Self {
             text,
             params,
-            columns,
             types: None,
             effects,
+            mode: LexMode::default(),
             has_cursor: false,
             has_long_data: false,
+            long: None,
         }
+    }
+
+    /// Notes that a parameter came as long data, so that the next EXECUTE has no value for it.
+    pub fn note_long(&mut self, index: u16) {
+        if index >= self.params {
+            return;
+        }
+        let len = usize::from(self.params).div_ceil(8);
+        let bits = self.long.get_or_insert_with(|| vec![0; len].into());
+        if let Some(byte) = bits.get_mut(usize::from(index / 8)) {
+            *byte |= 1 << (index % 8);
+        }
+    }
+
+    /// Whether a parameter came as long data.
+    pub fn is_long(&self, index: u16) -> bool {
+        self.long.as_deref().is_some_and(|bits| is_set(bits, index))
     }
 
     /// A cursor is open on the pinned connection.
@@ -73,6 +86,10 @@ pub struct Statements {
     cursors: u32,
     /// How many have long data.
     long_data: u32,
+    /// How many have a text that is not kept, so that they live on one connection.
+    unkept: u32,
+    /// The one prepared last; 0 if that has failed, or is closed.
+    last: u32,
     by_id: HashMap<u32, Statement, FixedState>,
 }
 
@@ -85,14 +102,28 @@ impl Statements {
             if matches!(self.next_id, 0 | u32::MAX) || self.by_id.contains_key(&self.next_id) {
                 continue;
             }
+            self.unkept = self
+                .unkept
+                .saturating_add(u32::from(!statement.text.is_kept));
             self.by_id.insert(self.next_id, statement);
+            self.last = self.next_id;
             return self.next_id;
         }
     }
 
-    /// The id that [`Self::add`] gave last; what a client means by 0xFFFFFFFF.
+    /// What a client means by an id: by 0xFFFFFFFF its last PREPARE, and nothing if that has failed.
     pub fn resolve(&self, id: u32) -> u32 {
-        if id == u32::MAX { self.next_id } else { id }
+        if id == u32::MAX { self.last } else { id }
+    }
+
+    /// A PREPARE begins: until it has succeeded there is none that was prepared last.
+    pub fn begin_prepare(&mut self) {
+        self.last = 0;
+    }
+
+    /// The statement with this id, to be looked at.
+    pub fn get(&self, id: u32) -> Option<&Statement> {
+        self.by_id.get(&id)
     }
 
     /// The statement with this id.
@@ -100,11 +131,12 @@ impl Statements {
         self.by_id.get_mut(&id)
     }
 
-    /// Whether one with this text's key has a cursor or long data, which live on the connection.
+    /// Whether one with this text's key cannot be prepared elsewhere, or has a cursor or long data,
+    /// which live on the connection.
     pub fn holds(&self, key: u64) -> bool {
         self.by_id
             .values()
-            .any(|s| s.text.key == key && (s.has_cursor || s.has_long_data))
+            .any(|s| s.text.key == key && (s.has_cursor || s.has_long_data || !s.text.is_kept))
     }
 
     /// Whether one of them has this very text.
@@ -117,7 +149,12 @@ impl Statements {
     pub fn remove(&mut self, id: u32) -> Option<Statement> {
         self.set_cursor(id, false);
         self.set_long_data(id, false);
-        self.by_id.remove(&id)
+        if self.last == id {
+            self.last = 0;
+        }
+        let removed = self.by_id.remove(&id)?;
+        self.unkept = self.unkept.saturating_sub(u32::from(!removed.text.is_kept));
+        Some(removed)
     }
 
     /// Forgets all.
@@ -139,6 +176,9 @@ impl Statements {
     pub fn set_long_data(&mut self, id: u32, is_there: bool) {
         if let Some(statement) = self.by_id.get_mut(&id) {
             set_counted(&mut statement.has_long_data, is_there, &mut self.long_data);
+            if !is_there {
+                statement.long = None;
+            }
         }
     }
 
@@ -155,6 +195,11 @@ impl Statements {
     /// Whether any has an open cursor.
     pub fn any_cursor(&self) -> bool {
         self.cursors > 0
+    }
+
+    /// Whether any has a text that is not kept.
+    pub fn any_unkept(&self) -> bool {
+        self.unkept > 0
     }
 
     /// Whether any waits with long data.
@@ -189,7 +234,7 @@ pub struct Prepared {
 #[derive(Debug)]
 pub struct PackedStatement {
     sql: Box<[u8]>,
-    schema: Option<Box<[u8]>>,
+    settings: Vector,
     id: u32,
     types: Option<Box<[u8]>>,
 }
@@ -249,6 +294,14 @@ impl PreparedSet {
         self.remove(key)
     }
 
+    /// Forgets the types of a statement: the server has refused an execution, perhaps before it read
+    /// them.
+    pub fn forget_types(&mut self, key: u64) {
+        if let Some(prepared) = self.by_key.get_mut(&key) {
+            prepared.types = None;
+        }
+    }
+
     /// Forgets a statement; returns the server's id, to be closed.
     pub fn remove(&mut self, key: u64) -> Option<u32> {
         self.by_key.remove(&key).map(|prepared| prepared.id)
@@ -260,7 +313,7 @@ impl PreparedSet {
         all.sort_by_key(|prepared| prepared.used_at);
         let pack = |prepared: &Prepared| PackedStatement {
             sql: prepared.text.sql.clone(),
-            schema: prepared.text.schema.clone(),
+            settings: prepared.text.settings.vector().clone(),
             id: prepared.id,
             types: prepared.types.as_deref().map(Into::into),
         };
@@ -271,10 +324,11 @@ impl PreparedSet {
     pub fn unpack(packed: Vec<PackedStatement>, len_max: usize, texts: &mut Texts) -> Self {
         let mut set = Self::new(len_max);
         for statement in packed {
-            let mut text = texts.intern(&statement.sql, statement.schema.as_deref());
+            let settings = texts.settings_of(&Rc::new(statement.settings));
+            let mut text = texts.intern(&statement.sql, &settings);
             if set.by_key.contains_key(&text.key) {
                 // Two statements of one session; see `Texts::unshared`.
-                text = texts.unshared(&statement.sql, statement.schema.as_deref());
+                text = texts.unshared(&statement.sql, &settings);
             }
             let key = text.key;
             set.add(text, statement.id);
@@ -301,71 +355,64 @@ impl PreparedSet {
     }
 }
 
-/// The texts of one core, so that sessions which prepare the same share one key.
-#[derive(Debug, Default)]
-pub struct Texts {
-    next_key: u64,
-    by_hash: HashMap<u64, std::rc::Weak<StatementText>, FixedState>,
-}
-
-impl Texts {
-    /// The shared text of `sql` in `schema`. Two texts with the same hash get different keys, one
-    /// of them unshared.
-    pub fn intern(&mut self, sql: &[u8], schema: Option<&[u8]>) -> Rc<StatementText> {
-        let seed = schema.map_or(0, xxhash_rust::xxh3::xxh3_64);
-        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(sql, seed);
-        if let Some(text) = self.by_hash.get(&hash).and_then(std::rc::Weak::upgrade)
-            && &*text.sql == sql
-            && text.schema.as_deref() == schema
-        {
-            return text;
-        }
-        if self.by_hash.len() >= self.by_hash.capacity() {
-            self.by_hash.retain(|_, text| text.strong_count() > 0);
-        }
-        let text = self.unshared(sql, schema);
-        self.by_hash.insert(hash, Rc::downgrade(&text));
-        text
-    }
-
-    /// A text with a key of its own, which nobody else gets.
-    pub fn unshared(&mut self, sql: &[u8], schema: Option<&[u8]>) -> Rc<StatementText> {
-        self.next_key = self.next_key.wrapping_add(1);
-        let text = StatementText {
-            key: self.next_key,
-            sql: sql.into(),
-            schema: schema.map(Into::into),
-        };
-        Rc::new(text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::texts::Settings;
     use super::*;
+
+    fn settings(texts: &mut Texts, schema: &[u8]) -> Rc<Settings> {
+        texts.settings_of(&Rc::new(Vector::default().with_schema(schema)))
+    }
+
+    fn intern(texts: &mut Texts, sql: &[u8]) -> Rc<StatementText> {
+        let settings = settings(texts, b"");
+        texts.intern(sql, &settings)
+    }
 
     #[test]
     fn ids_are_never_the_reserved_ones_and_the_last_is_remembered() {
         let mut texts = Texts::default();
-        let text = texts.intern(b"select ?", None);
-        let make = || Statement::new(text.clone(), 1, 1, Effects::default());
+        let text = intern(&mut texts, b"select ?");
+        let make = || Statement::new(text.clone(), 1, Effects::default());
         let mut statements = Statements {
             next_id: u32::MAX - 1,
             ..Statements::default()
         };
+        assert_eq!(statements.resolve(u32::MAX), 0, "nothing");
         assert_eq!(statements.add(make()), 1);
         assert_eq!(statements.resolve(u32::MAX), 1);
         statements.next_id = 0;
         assert_eq!(statements.add(make()), 2);
         assert!(statements.remove(1).is_some() && statements.find(1).is_none());
+        assert_eq!(statements.resolve(u32::MAX), 2, "another one was closed");
+        statements.remove(2);
+        assert_eq!(statements.resolve(u32::MAX), 0, "the last one was");
+        statements.add(make());
+        statements.begin_prepare();
+        assert_eq!(statements.resolve(u32::MAX), 0, "a PREPARE has failed");
+    }
+
+    #[test]
+    fn statements_whose_text_is_not_kept_are_counted() {
+        let mut texts = Texts::default();
+        let mut statements = Statements::default();
+        let settings = settings(&mut texts, b"");
+        let text = texts.unkept(&settings);
+        let id = statements.add(Statement::new(text.clone(), 1, Effects::default()));
+        assert!(statements.any_unkept() && statements.holds(text.key));
+        statements.remove(id);
+        assert!(!statements.any_unkept() && !statements.holds(text.key));
+        statements.add(Statement::new(text, 1, Effects::default()));
+        statements.clear();
+        assert!(!statements.any_unkept());
     }
 
     #[test]
     fn any_cursor_and_any_long_data_are_those_of_the_statements_there_are() {
-        let text = Texts::default().intern(b"select ?", None);
+        let text = intern(&mut Texts::default(), b"select ?");
         let mut statements = Statements::default();
         let [a, b] =
-            [1, 2].map(|_| statements.add(Statement::new(text.clone(), 1, 1, Effects::default())));
+            [1, 2].map(|_| statements.add(Statement::new(text.clone(), 1, Effects::default())));
         let check = |statements: &Statements, cursor: bool, long_data: bool| {
             let any = |has: fn(&Statement) -> bool| statements.by_id.values().any(has);
             assert_eq!(statements.any_cursor(), cursor);
@@ -394,7 +441,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_statement_is_closed() {
         let mut texts = Texts::default();
-        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| texts.intern(sql, None));
+        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| intern(&mut texts, sql));
         let mut set = PreparedSet::new(2);
         assert_eq!(set.add(a.clone(), 10), None);
         assert_eq!(set.add(b, 20), None);
@@ -410,14 +457,18 @@ mod tests {
     fn a_packed_set_keeps_ids_types_and_order_under_the_other_cores_keys() {
         let mut here = Texts::default();
         let mut set = PreparedSet::new(2);
-        let [a, b] = [b"a", b"b"].map(|sql| here.intern(sql, Some(b"x")));
+        let [a, b] = [b"a", b"b"].map(|sql| {
+            let settings = settings(&mut here, b"x");
+            here.intern(sql, &settings)
+        });
         set.add(a.clone(), 10);
         set.add(b, 20);
         set.touch(a.key).unwrap().types = Some([3, 0].as_slice().into());
         let mut there = Texts::default();
-        let other = there.intern(b"c", None);
+        let other = intern(&mut there, b"c");
         let mut set = PreparedSet::unpack(set.pack(), 2, &mut there);
-        let a = there.intern(b"a", Some(b"x"));
+        let there_x = settings(&mut there, b"x");
+        let a = there.intern(b"a", &there_x);
         let found = set.by_key.get(&a.key).unwrap();
         assert_eq!(
             (found.id, found.types.as_deref()),
@@ -430,7 +481,7 @@ mod tests {
             "`b` is the least recently used"
         );
         assert!(
-            set.touch(there.intern(b"a", None).key).is_none(),
+            set.touch(intern(&mut there, b"a").key).is_none(),
             "another schema"
         );
     }
@@ -438,7 +489,7 @@ mod tests {
     #[test]
     fn a_statement_with_a_cursor_is_not_closed_for_want_of_room() {
         let mut texts = Texts::default();
-        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| texts.intern(sql, None));
+        let [a, b, c] = [b"a", b"b", b"c"].map(|sql| intern(&mut texts, sql));
         let mut set = PreparedSet::new(1);
         for (text, id) in [(&a, 10), (&b, 20), (&c, 30)] {
             assert_eq!(set.add(text.clone(), id), None);
@@ -448,17 +499,5 @@ mod tests {
         assert_eq!(set.evict(is_held), None, "the last one is in use");
         assert!(set.touch(c.key).is_some());
         assert_eq!(set.evict(|_| false), Some(10));
-    }
-
-    #[test]
-    fn texts_are_shared_by_sql_and_schema_and_forgotten_with_their_last_user() {
-        let mut texts = Texts::default();
-        let a = texts.intern(b"select 1", Some(b"x"));
-        assert_eq!(texts.intern(b"select 1", Some(b"x")).key, a.key);
-        assert_ne!(texts.intern(b"select 1", Some(b"y")).key, a.key);
-        assert_ne!(texts.intern(b"select 1", None).key, a.key);
-        let key = a.key;
-        drop(a);
-        assert_ne!(texts.intern(b"select 1", Some(b"x")).key, key);
     }
 }

@@ -5,8 +5,11 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::left_behind::{Leftovers, Residue};
-use super::state::Vector;
+use super::state::{Vector, is_same};
 use super::statements::{PreparedSet, StatementText};
+use crate::wire::mysql::command::encode_text_command;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::com;
 use crate::wire::mysql::reply::{Expect, ReplyWalker};
 
 /// A reply that is still to come, oldest first.
@@ -20,6 +23,26 @@ pub(super) enum Expected {
     ReadOut(Rc<Residue>),
     /// To the client's command.
     Main(Expect),
+}
+
+/// What of a session's state is on its way to a connection, ahead of a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// The schema, where the connection has been before.
+    pub(super) known_schema: bool,
+    /// The schema, where it has not.
+    pub(super) schema: bool,
+    pub(super) variables: bool,
+    pub(super) insert_id: bool,
+}
+
+impl Moved {
+    pub(super) const TO_KNOWN_SCHEMA: Self = Self {
+        known_schema: true,
+        schema: false,
+        variables: false,
+        insert_id: false,
+    };
 }
 
 /// What the gateway had a server do on behalf of clients, since it was last asked for.
@@ -142,8 +165,9 @@ impl Upstream {
     }
 
     /// Readies the walker for the oldest awaited reply, unless it is in the middle of it.
-    /// `main_sequence` is the sequence id of the client's command's last packet.
-    pub(super) fn start_walking(&mut self, main_sequence: u8) {
+    /// `main_sequence` is the sequence id of the client's command's last packet; upstream it had so
+    /// many `packets_more`.
+    pub(super) fn start_walking(&mut self, main_sequence: u8, packets_more: u8) {
         if self.is_walking {
             return;
         }
@@ -152,10 +176,43 @@ impl Upstream {
             Some(Expected::Moved) => (Expect::Ok, 0),
             Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
             Some(Expected::ReadOut(_)) => (Expect::Results, 0),
-            Some(Expected::Main(expect)) => (*expect, main_sequence),
+            Some(Expected::Main(expect)) => {
+                let sent = main_sequence.wrapping_add(packets_more);
+                self.walker.start(*expect, sent);
+                self.walker.shift_sequence(packets_more.wrapping_neg());
+                self.is_walking = true;
+                return;
+            }
         };
         self.walker.start(expect, sequence);
         self.is_walking = true;
+    }
+
+    /// Writes what brings the connection into the state `to`; what of it, if anything. A state without
+    /// a schema leaves it where it is.
+    pub(super) fn change_state(&mut self, to: &Rc<Vector>, out: &mut Vec<u8>) -> Moved {
+        let mut moved = Moved::default();
+        if is_same(to, &self.vector) {
+            // Shared from now on: the next look compares two pointers.
+            self.vector = to.clone();
+            return moved;
+        }
+        if let Some(schema) = to.schema()
+            && self.vector.schema() != Some(schema)
+        {
+            packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
+            self.expected.push(Expected::Moved);
+            moved.known_schema = self.knows_schema(schema);
+            moved.schema = !moved.known_schema;
+        }
+        let mut set = Vec::new();
+        if to.write_set(&self.vector, &mut set) {
+            packet(out, 0, |out| encode_text_command(out, com::QUERY, &set));
+            self.expected.push(Expected::Moved);
+            moved.variables = true;
+        }
+        self.vector = to.clone();
+        moved
     }
 
     /// Whether the connection has been in this schema; remembers it.

@@ -258,6 +258,25 @@ pub fn skip_value(reader: &mut Reader<'_>, column_type: u8) -> Result<(), WireEr
     decode_value(reader, column_type, false).map(|_| ())
 }
 
+/// How many bytes one value of `column_type` takes that begins where `bytes` do, by what it says of
+/// its own length; there may be fewer. `None` if the type is unknown or the length is cut short.
+/// Dates and times may have any length, as servers see it.
+pub fn value_len(column_type: u8, bytes: &[u8]) -> Option<usize> {
+    Some(match layout(column_type).ok()? {
+        Layout::Nothing => 0,
+        Layout::Integer(width) => width,
+        Layout::Float => 4,
+        Layout::Double => 8,
+        Layout::DateTime | Layout::Time => usize::from(*bytes.first()?).saturating_add(1),
+        Layout::LengthEncoded => {
+            let mut reader = Reader::new(bytes);
+            let len = usize::try_from(reader.lenenc().ok()?).ok()?;
+            let prefix = bytes.len().saturating_sub(reader.rest().len());
+            prefix.saturating_add(len)
+        }
+    })
+}
+
 /// Widens 1 to 8 little-endian bytes.
 fn integer(bytes: &[u8], unsigned: bool) -> Value<'static> {
     let negative = !unsigned && bytes.last().is_some_and(|top| top & 0x80 != 0);

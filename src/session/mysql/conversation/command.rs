@@ -68,6 +68,7 @@ impl Conversation {
             }
         }
         self.began = io.now;
+        self.is_repeated = false;
         self.gone_at = None;
         self.run(io)
     }
@@ -99,6 +100,12 @@ impl Conversation {
         match next {
             Next::Answered => self.answered(io),
             Next::Lease { prefer_last } => self.exchange(prefer_last, io),
+            Next::More(len) => {
+                self.intake.collect_more(len);
+                self.kept = Kept::Nothing;
+                self.enter(Stage::Idle, io.now);
+                Action::Go
+            }
             Next::Wait => {
                 // Two sessions that hold what the other waits for would wait for ever.
                 self.release_if_free(io);

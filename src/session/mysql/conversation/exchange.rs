@@ -22,8 +22,8 @@ impl Conversation {
         Action::Lease(self.wish(io.limits))
     }
 
-    /// Keeps a copy of a small command that cannot write: should the upstream turn out to be dead,
-    /// it is sent once more on another connection.
+    /// Keeps a copy of a small command that may turn out to be one that can be repeated: what it
+    /// changes is looked at when its connection is lost, not before.
     fn keep_for_another_attempt(&mut self, io: &mut Io<'_>) {
         if self.kept == Kept::Again {
             return;
@@ -41,7 +41,7 @@ impl Conversation {
 
     /// A connection was leased.
     pub(super) fn leased(&mut self, has_waited: bool, io: &mut Io<'_>) -> Action {
-        let is_first = !matches!(self.kept, Kept::Again | Kept::Entry);
+        let is_first = !self.is_repeated && self.kept != Kept::Entry;
         if has_waited && self.prefers_last && is_first {
             // What it reads may have moved while it waited.
             return self.run(io);
@@ -132,15 +132,14 @@ impl Conversation {
             Err(error) => return self.refuse_framing(error, io),
         };
         let end = io.used.saturating_add(n);
-        io.up.input(io.used..end);
+        self.session.stream(io.unread, io.used..end, io.up);
         io.used = end;
         self.passed = self.passed.saturating_add(n);
         self.since = io.now;
         if self.intake.is_streaming() {
             return Action::Wait;
         }
-        self.session
-            .set_command_sequence(self.intake.last_sequence());
+        self.session.end_stream(self.intake.last_sequence());
         self.await_reply(io)
     }
 

@@ -202,15 +202,16 @@ impl Conversation {
             _ if self.kept == Kept::Entry => self.entry_lost(io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
                 let is_answered = self.note_sequence(io) || self.has_answered;
+                let may_repeat = !is_answered && !self.was_pinned && self.may_repeat();
                 self.discard(reason, io);
-                // Once: what is in `again` has been sent twice then.
-                let may_repeat = self.kept != Kept::Again && !self.again.is_empty();
-                if is_answered || self.was_pinned || !may_repeat {
+                if !may_repeat {
                     let failure = self.lost(is_answered, reason);
                     return self.fail(failure, io);
                 }
-                self.pass_over(io);
-                self.kept = Kept::Again;
+                if !matches!(self.stage, Stage::Ahead) {
+                    self.kept = Kept::Again;
+                }
+                self.is_repeated = true;
                 self.enter(Stage::Leasing { is_asked: false }, io.now);
                 Action::Go
             }
@@ -223,6 +224,17 @@ impl Conversation {
                 Action::Wait
             }
         }
+    }
+
+    /// Whether the command in progress, of which nothing was answered, may be sent once more: not a
+    /// byte of it was sent, or it provably changes nothing.
+    fn may_repeat(&self) -> bool {
+        let may = match self.stage {
+            Stage::Ahead => true,
+            Stage::Replying => !self.again.is_empty() && self.session.runs_nothing(&self.again),
+            _ => false,
+        };
+        may && !self.is_repeated
     }
 
     /// The upstream is gone in the middle of an exchange.

@@ -262,6 +262,8 @@ pub struct Conversation {
     kept: Kept,
     /// A small read-only command, kept while it may be repeated on another connection.
     again: Vec<u8>,
+    /// The command in progress has lost a connection already.
+    is_repeated: bool,
     /// What the client's next command is told, as what it relies on is lost already.
     owed: Option<Box<Owed>>,
     /// When the command in progress began, and its last attempt.
@@ -302,6 +304,7 @@ impl Conversation {
             stage: Stage::Idle,
             kept: Kept::Nothing,
             again: Vec::new(),
+            is_repeated: false,
             owed: None,
             began: now,
             attempted: now,

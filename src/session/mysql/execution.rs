@@ -1,0 +1,232 @@
+//! Prepared statements on a leased connection: ids are translated, what the connection does not have
+//! is prepared there, and no EXECUTE goes without types to a connection that has not had them.
+
+use std::rc::Rc;
+
+use super::downstream::{Session, payload_of};
+use super::exchange::{Begin, Fault};
+use super::execute_body::{Types, null_types};
+use super::regrown::Regrown;
+use super::statements::{Prepared, Statement, StatementText, Texts};
+use super::text;
+use super::upstream::{Expected, Upstream};
+use crate::wire::mysql::command::encode_text_command;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::com;
+use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
+
+impl Session {
+    /// The text to execute in place of a prepared statement that reads counts of the statement
+    /// before it, which ran on another connection: the counts stand in it as literals.
+    pub(super) fn text_with_counts(
+        &mut self,
+        counts_are_here: bool,
+        texts: &mut Texts,
+    ) -> Result<Option<Rc<StatementText>>, Fault> {
+        let effects = self.op.effects;
+        if !(effects.reads_row_count || effects.reads_found_rows) || counts_are_here {
+            return Ok(None);
+        }
+        let (row_count, found_rows) = self.left.counts(&effects)?;
+        let statement = self.statements.get(self.op.statement);
+        let instead = statement.and_then(|Statement { text, mode, .. }| {
+            let sql = text::substitute(&text.sql, *mode, row_count, found_rows).ok()??;
+            Some(texts.intern(&sql, &text.settings))
+        });
+        // Held until the command is over: a text that nobody holds gets another key, and would be
+        // prepared again and again.
+        self.op.text = instead.clone();
+        Ok(instead)
+    }
+
+    pub(super) fn begin_prepare(
+        &mut self,
+        texts: &mut Texts,
+        command: &[u8],
+        is_whole: bool,
+    ) -> Begin {
+        let sql = payload_of(command).get(1..).unwrap_or_default();
+        let settings = texts.settings_of(&self.vector);
+        let mut text = match is_whole {
+            true => texts.intern(sql, &settings),
+            false => texts.unkept(&settings),
+        };
+        if self.statements.any_of(&text) {
+            // Two statements of one session are two on the server as well: each may have a cursor
+            // and long data of its own.
+            text = texts.unshared(sql, &settings);
+        }
+        self.op.text = Some(text);
+        Begin::Send
+    }
+
+    /// The replies to changes of state are waited for: what an EXECUTE needs prepared is on its way
+    /// meanwhile.
+    pub(super) fn prepare_ahead(
+        &mut self,
+        upstream: &mut Upstream,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Fault> {
+        let effects = &self.op.effects;
+        let is_other_text = effects.reads_row_count || effects.reads_found_rows;
+        if self.op.command != com::STMT_EXECUTE || is_other_text {
+            return Ok(());
+        }
+        let statement = self.statements.get(self.op.statement);
+        if let Some(text) = statement.map(|statement| statement.text.clone())
+            && upstream.prepared.touch(text.key).is_none()
+        {
+            prepare(&text, upstream, out)?;
+        }
+        Ok(())
+    }
+
+    /// FETCH, RESET, SEND_LONG_DATA: only the id differs upstream.
+    pub(super) fn begin_statement(
+        &mut self,
+        upstream: &mut Upstream,
+        command: &mut [u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Begin, Fault> {
+        let Some(statement) = self.statements.find(self.op.statement) else {
+            return Ok(Begin::Send);
+        };
+        match upstream.prepared.touch(statement.text.key) {
+            Some(prepared) => {
+                write_id(command, prepared.id);
+                Ok(Begin::Send)
+            }
+            None => prepare(&statement.text.clone(), upstream, out),
+        }
+    }
+
+    /// EXECUTE, whose body was found good when it was accepted.
+    pub(super) fn begin_execute(
+        &mut self,
+        upstream: &mut Upstream,
+        instead: Option<Rc<StatementText>>,
+        command: &mut [u8],
+        is_whole: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Begin, Fault> {
+        let Some(statement) = self.statements.find(self.op.statement) else {
+            return Ok(Begin::Send);
+        };
+        let text = instead.unwrap_or_else(|| statement.text.clone());
+        let Some(prepared) = upstream.prepared.touch(text.key) else {
+            return prepare(&text, upstream, out);
+        };
+        write_id(command, prepared.id);
+        self.op.executed = text.key;
+        let (flag_at, types) = match self.op.types {
+            Types::NoParameters => return Ok(Begin::Send),
+            Types::Bound(flag_at) => {
+                remember_types(statement, prepared, command, flag_at);
+                return Ok(Begin::Send);
+            }
+            Types::AsBefore(flag_at) => (flag_at, statement.types.clone()),
+            Types::AllNull(flag_at) => (flag_at, Some(null_types(statement.params).into())),
+        };
+        // Without types only where the server has had these: MariaDB ends where it has had none.
+        let types = types.ok_or(Fault::Unmovable)?;
+        let theirs = prepared.types.as_ref();
+        if theirs.is_some_and(|theirs| Rc::ptr_eq(theirs, &types) || *theirs == types) {
+            return Ok(Begin::Send);
+        }
+        prepared.types = Some(types.clone());
+        self.op.regrown = insert_types(command, is_whole, flag_at, &types, out)?;
+        Ok(Begin::Replaced)
+    }
+}
+
+/// Sends COM_STMT_PREPARE for a statement that the connection does not have.
+fn prepare(
+    text: &Rc<StatementText>,
+    upstream: &mut Upstream,
+    out: &mut Vec<u8>,
+) -> Result<Begin, Fault> {
+    if !text.is_kept {
+        // It was on another connection, and is gone with it.
+        return Err(Fault::Unmovable);
+    }
+    // The statement belongs to the settings that it was prepared under, not to the current ones.
+    let current = upstream.vector.clone();
+    let settings = text.settings.vector();
+    let is_there = current.has_settings_of(settings);
+    let own = match is_there {
+        true => current.clone(),
+        false => Rc::new(current.with_settings_of(settings)),
+    };
+    if !is_there {
+        // The changes count as statements.
+        upstream.left.note_between();
+        upstream.change_state(&own, out);
+    }
+    packet(out, 0, |out| {
+        encode_text_command(out, com::STMT_PREPARE, &text.sql);
+    });
+    upstream.expected.push(Expected::Prepared(text.clone()));
+    upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
+    upstream.change_state(&current, out);
+    Ok(Begin::Wait)
+}
+
+/// Puts the server's statement id into a command.
+fn write_id(command: &mut [u8], id: u32) {
+    if let Some(slot) = command
+        .get_mut(HEADER_LEN.saturating_add(1)..)
+        .and_then(|rest| rest.first_chunk_mut())
+    {
+        *slot = id.to_le_bytes();
+    }
+}
+
+/// The connection and the session learn the types that this EXECUTE carries.
+fn remember_types(
+    statement: &mut Statement,
+    prepared: &mut Prepared,
+    command: &[u8],
+    flag_at: usize,
+) {
+    let start = HEADER_LEN.saturating_add(flag_at).saturating_add(1);
+    let end = start.saturating_add(usize::from(statement.params).saturating_mul(2));
+    let Some(types) = command.get(start..end) else {
+        return;
+    };
+    let types = match &statement.types {
+        Some(known) if **known == *types => known.clone(),
+        _ => Rc::from(types),
+    };
+    statement.types = Some(types.clone());
+    prepared.types = Some(types);
+}
+
+/// Rewrites an EXECUTE that relies on types which this connection has not been told. Of a long one
+/// this is the head; what moves the rest is returned.
+fn insert_types(
+    command: &[u8],
+    is_whole: bool,
+    flag_at: usize,
+    types: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Option<Box<Regrown>>, Fault> {
+    let header = Header::parse(command).ok_or(Fault::Unmovable)?;
+    let payload = payload_of(command);
+    let (before, after) = payload.split_at_checked(flag_at).ok_or(Fault::Unmovable)?;
+    let after = after.get(1..).unwrap_or_default();
+    if is_whole {
+        packet(out, 0, |out| {
+            out.extend_from_slice(before);
+            out.push(1);
+            out.extend_from_slice(types);
+            out.extend_from_slice(after);
+        });
+        return Ok(None);
+    }
+    let start = [before, &[1], types].concat();
+    let rest = header.len.saturating_sub(flag_at).saturating_sub(1);
+    let is_last = header.len < PAYLOAD_MAX;
+    let mut regrown = Regrown::new(start, rest, is_last, out);
+    regrown.push_head(after, out);
+    Ok(Some(Box::new(regrown)))
+}

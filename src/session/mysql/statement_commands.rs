@@ -1,0 +1,158 @@
+//! Commands about prepared statements: what each of them needs, and what is refused before anything of
+//! it is translated.
+
+use super::collation::collation_set_by;
+use super::downstream::{Next, Session, write_close};
+use super::effects;
+use super::execute_body;
+use super::output::Output;
+use super::statements::Statement;
+use super::upstream::Upstream;
+use crate::base::codes::Event;
+use crate::base::pin::PinReason;
+use crate::wire::mysql::frame::HEADER_LEN;
+
+impl Session {
+    pub(super) fn accept_prepare(&mut self, sql: &[u8], is_whole: bool, out: &mut Output) -> Next {
+        self.statements.begin_prepare();
+        if self.statements.len() >= self.statements_max {
+            return self.refuse(Event::TooManyStatements, "", out);
+        }
+        self.op.mode = self.lex_mode();
+        self.op.effects = effects::of_text(sql, self.op.mode);
+        if !is_whole {
+            // The rest of the text was not seen.
+            self.op.effects.is_read_only = false;
+            self.op.effects.pins.add(PinReason::Unknown);
+        }
+        Next::Lease { prefer_last: false }
+    }
+
+    /// EXECUTE: its body is checked before anything of it is translated.
+    pub(super) fn accept_execute(
+        &mut self,
+        id: u32,
+        payload: &[u8],
+        is_whole: bool,
+        held: Option<&mut Upstream>,
+        out: &mut Output,
+        upstream_out: &mut Vec<u8>,
+    ) -> Next {
+        let is_last_prepared = id == u32::MAX;
+        let id = self.statements.resolve(id);
+        if let Some(statement) = self.statements.get(id) {
+            let needed = execute_body::needed(payload, statement);
+            if !is_whole && payload.len() < needed {
+                return Next::More(needed.saturating_add(HEADER_LEN));
+            }
+            match execute_body::check(payload, is_whole, is_last_prepared, statement) {
+                Ok(types) => self.op.types = types,
+                Err(event) => {
+                    self.forget_long_data(id, held, upstream_out);
+                    return self.refuse(event, "", out);
+                }
+            }
+        }
+        self.accept_statement(id, out, |_| true)
+    }
+
+    /// An EXECUTE is refused, and the long data that it would have used is gone, as on a server.
+    fn forget_long_data(
+        &mut self,
+        id: u32,
+        held: Option<&mut Upstream>,
+        upstream_out: &mut Vec<u8>,
+    ) {
+        let statement = self.statements.get(id);
+        let Some(statement) = statement.filter(|s| s.has_long_data() && s.text.is_kept) else {
+            return;
+        };
+        if let Some(upstream) = held
+            && let Some(server_id) = upstream.prepared.remove(statement.text.key)
+        {
+            write_close(server_id, upstream_out);
+        }
+        self.statements.set_long_data(id, false);
+        self.statements.set_cursor(id, false);
+    }
+
+    pub(super) fn accept_statement(
+        &mut self,
+        id: u32,
+        out: &mut Output,
+        may: impl FnOnce(&Statement) -> bool,
+    ) -> Next {
+        let id = self.statements.resolve(id);
+        self.op.statement = id;
+        let Some(statement) = self.statements.find(id).filter(|statement| may(statement)) else {
+            return self.refuse(Event::UnknownStatement, "", out);
+        };
+        self.op.effects = statement.effects;
+        if self.op.effects.is_set {
+            self.op.collation = collation_set_by(&statement.text.sql);
+        }
+        if !self.op.effects.reads_last_statement() {
+            return Next::Lease { prefer_last: false };
+        }
+        let text = statement.text.clone();
+        self.accept_reading(&text.sql, out)
+    }
+
+    /// SEND_LONG_DATA has no reply: what is wrong with it shows at the EXECUTE (trap 10).
+    pub(super) fn accept_long_data(&mut self, id: u32, parameter: u16) -> Next {
+        let id = self.statements.resolve(id);
+        self.op.statement = id;
+        let Some(statement) = self.statements.find(id) else {
+            return Next::Answered;
+        };
+        statement.note_long(parameter);
+        self.statements.set_long_data(id, true);
+        Next::Lease { prefer_last: false }
+    }
+
+    /// Only a cursor or long data on the held connection has anything to reset.
+    pub(super) fn accept_statement_reset(
+        &mut self,
+        id: u32,
+        held: Option<&mut Upstream>,
+        out: &mut Output,
+    ) -> Next {
+        self.op.statement = self.statements.resolve(id);
+        let Some(statement) = self.statements.find(self.op.statement) else {
+            return self.refuse(Event::UnknownStatement, "", out);
+        };
+        let has_state = statement.has_cursor()
+            || statement.has_long_data()
+            || !statement.text.is_kept
+            || self.pins.has(PinReason::StatementState)
+            || self.status_is_stale;
+        if held.is_some() && has_state {
+            return Next::Lease { prefer_last: true };
+        }
+        self.answer_ok(out)
+    }
+
+    /// Closes a statement; on the held connection for real if it has state there.
+    pub(super) fn close_statement(
+        &mut self,
+        id: u32,
+        held: Option<&mut Upstream>,
+        upstream_out: &mut Vec<u8>,
+    ) {
+        let id = self.statements.resolve(id);
+        let Some(statement) = self.statements.find(id) else {
+            return;
+        };
+        let has_state =
+            statement.has_cursor() || statement.has_long_data() || !statement.text.is_kept;
+        let Some(statement) = self.statements.remove(id) else {
+            return;
+        };
+        if has_state
+            && let Some(upstream) = held
+            && let Some(server_id) = upstream.prepared.remove(statement.text.key)
+        {
+            write_close(server_id, upstream_out);
+        }
+    }
+}
