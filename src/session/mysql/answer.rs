@@ -436,7 +436,10 @@ impl Session {
         if effects.unlocks_tables && self.op.outcome.errno.is_none() {
             self.pins.remove(PinReason::LockTables);
         }
-        if self.op.outcome.status_seen && !effects.is_set && !self.is_in_transaction() {
+        // A status that says that a transaction is over does not say so: what SET TRANSACTION gave
+        // outlives a deadlock and SET autocommit = 1 (seen on MariaDB 10.11).
+        let has_run = self.op.outcome.status_seen && self.op.outcome.errno.is_none();
+        if has_run && effects.ends_transaction && !self.is_in_transaction() {
             self.pins.remove(PinReason::NextTransaction);
         }
         self.pins = self.pins.and(effects.pins);

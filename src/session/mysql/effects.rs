@@ -1,6 +1,6 @@
 //! What a statement's text says about the session, reduced to what an exchange has to do.
 
-use super::text::{Flags, FoundRows, Kind, LexMode, scan};
+use super::text::{Flags, FoundRows, Kind, LexMode, ends_transaction, scan};
 use crate::base::pin::PinReason;
 
 /// A set of pin reasons.
@@ -69,8 +69,11 @@ pub struct Effects {
     pub found_rows: FoundRows,
     /// Reads the diagnostics of the statement before: SHOW WARNINGS and its kind.
     pub reads_conditions: bool,
-    /// Is a SET statement; SET TRANSACTION waits for the first that is not.
+    /// Is a SET statement.
     pub is_set: bool,
+    /// Its last words are COMMIT or ROLLBACK: once it has succeeded, SET TRANSACTION is used up, unless
+    /// a transaction is open then.
+    pub ends_transaction: bool,
     /// Is KILL.
     pub kills: bool,
     /// Cannot write: a failed attempt may be repeated elsewhere.
@@ -125,6 +128,8 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     let flags = traits.flags;
     let mut effects = Effects {
         is_set: traits.kind == Kind::Set,
+        ends_transaction: matches!(traits.kind, Kind::Commit | Kind::Rollback)
+            && ends_transaction(sql),
         is_read_only: traits.is_read_only,
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
@@ -136,6 +141,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     for (_, reason) in PINS.iter().filter(|(flag, _)| flags.has_any(*flag)) {
         effects.pins.add(*reason);
     }
+    effects.ends_transaction |= flags.has(Flags::MULTI) && ends_transaction(sql);
     effects.unlocks_tables = flags.has(Flags::UNLOCK);
     effects.kills = flags.has(Flags::KILL);
     effects.sets_insert_id = flags.has_any(Flags::SETS_LAST_INSERT_ID.and(Flags::CALL));

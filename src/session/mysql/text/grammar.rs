@@ -25,8 +25,20 @@ struct Statement {
     has_user_variable: bool,
     /// Something in it writes or locks.
     is_spoiled: bool,
+    /// Whether it stands behind SET STATEMENT … FOR.
+    prefix: Prefix,
     /// What it says about FOUND_ROWS().
     counting: Counting,
+}
+
+/// SET STATEMENT … FOR ahead of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prefix {
+    None,
+    /// Its FOR is still to come.
+    Open,
+    /// The words are now those of the statement itself.
+    Closed,
 }
 
 /// The words of a statement that decide what it does to FOUND_ROWS().
@@ -61,6 +73,7 @@ impl Default for Statement {
             has_into: false,
             has_user_variable: false,
             is_spoiled: false,
+            prefix: Prefix::None,
             counting: Counting::default(),
         }
     }
@@ -195,7 +208,10 @@ impl Grammar {
     fn end_statement(&mut self) {
         let statement = std::mem::take(&mut self.statement);
         if self.kind == Kind::Empty {
-            self.kind = statement.kind;
+            self.kind = match statement.prefix {
+                Prefix::Closed => Kind::Set,
+                Prefix::None | Prefix::Open => statement.kind,
+            };
         }
         let reads = matches!(
             statement.kind,
@@ -436,6 +452,9 @@ impl Grammar {
             }
             K::Value if last == K::Previous => self.add(Flags::SEQUENCE_STATE),
             K::Value if last == K::Next => self.statement.is_spoiled = true,
+            K::For if self.statement.prefix == Prefix::Open && self.statement.depth == 0 => {
+                self.begin_again();
+            }
             _ => {}
         }
         match self.statement.kind {
@@ -462,11 +481,24 @@ impl Grammar {
         }
     }
 
+    /// After `SET STATEMENT … FOR`: what follows is a statement like any other, but for what holds
+    /// while it runs.
+    fn begin_again(&mut self) {
+        self.statement = Statement {
+            prefix: Prefix::Closed,
+            is_spoiled: true,
+            ..Statement::default()
+        };
+    }
+
     fn second_of_set(&mut self, keyword: Keyword) {
         match keyword {
             Keyword::Transaction => self.add(Flags::SET_TRANSACTION),
             Keyword::Role => self.add(Flags::SET_ROLE),
-            Keyword::Statement => self.add(Flags::SET_STATEMENT),
+            Keyword::Statement => {
+                self.add(Flags::SET_STATEMENT);
+                self.statement.prefix = Prefix::Open;
+            }
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ mod keyword;
 mod lexer;
 mod rewrite;
 
-pub use rewrite::{Kill, is_show_warnings, kill_target, substitute};
+pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, substitute};
 
 use grammar::Grammar;
 use lexer::Lexer;
@@ -532,6 +532,24 @@ mod tests {
             false,
         ),
         ("set role r", Kind::Set, &[F::SET_ROLE], false),
+        (
+            "set statement max_statement_time=1 for set transaction read only",
+            Kind::Set,
+            &[F::SET_STATEMENT, F::SET_TRANSACTION],
+            false,
+        ),
+        (
+            "set statement max_statement_time=1 for create temporary table t (a int)",
+            Kind::Set,
+            &[F::SET_STATEMENT, F::TEMPORARY_TABLE],
+            false,
+        ),
+        (
+            "set statement max_statement_time=substring('123' from 1 for 2) for lock tables t read",
+            Kind::Set,
+            &[F::SET_STATEMENT, F::LOCK_TABLES],
+            false,
+        ),
         (
             "set statement max_statement_time=1 for select 1",
             Kind::Set,
