@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod account;
 mod next_transaction;
 
 use support::{Answer, Client, ClientError, Gateway, Login, MariaDb, Shape};

@@ -4,6 +4,7 @@
 //! connection is in `exchange`. The session knows no socket and no pool.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::collation::{Collation, collation_set_by};
 use super::effects::{self, Effects, PinSet};
@@ -99,6 +100,8 @@ pub struct Session {
     pub(super) command_sequence: u8,
     pub(super) op: Op,
     pub(super) left: LeftBehind,
+    /// The upstream account, if other clients use it too.
+    shared_account: Option<Arc<str>>,
 }
 
 impl Session {
@@ -118,6 +121,7 @@ impl Session {
             command_sequence: 0,
             op: Op::default(),
             left: LeftBehind::new(facts.owner, facts.settled),
+            shared_account: None,
         }
     }
 
@@ -173,6 +177,20 @@ impl Session {
             no_backslash_escapes: self.status & status::NO_BACKSLASH_ESCAPES != 0,
             multibyte_unsafe: self.lexing.multibyte_unsafe,
         }
+    }
+
+    /// Tells the session the name of the upstream account, if other clients use it too: statements
+    /// that would change it are refused.
+    pub fn share_account(&mut self, name: Option<Arc<str>>) {
+        self.shared_account = name;
+    }
+
+    /// Whether the text in hand is about the account that this session shares with others.
+    fn changes_shared_account(&self, sql: &[u8]) -> bool {
+        let shared = self.shared_account.as_ref();
+        let account = shared.filter(|_| self.op.effects.may_change_account);
+        account
+            .is_some_and(|account| text::changes_account(sql, self.lex_mode(), account.as_bytes()))
     }
 
     /// How long this client may be idle by its own `wait_timeout`, if it has set one.
@@ -302,6 +320,9 @@ impl Session {
             // Its number is the gateway's or anybody's: on the server it could be a stranger's.
             return self.refuse(Event::KillRefused, "", out);
         }
+        if self.changes_shared_account(sql) {
+            return self.refuse(Event::SharedAccount, "", out);
+        }
         if self.op.effects.is_set {
             self.op.collation = collation_set_by(sql);
         }
@@ -343,6 +364,9 @@ impl Session {
             return self.refuse(Event::TooManyStatements, "", out);
         }
         self.op.effects = effects::of_text(sql, self.lex_mode());
+        if self.changes_shared_account(sql) {
+            return self.refuse(Event::SharedAccount, "", out);
+        }
         Next::Lease { prefer_last: false }
     }
 

@@ -76,6 +76,8 @@ pub struct Effects {
     pub ends_transaction: bool,
     /// Is KILL.
     pub kills: bool,
+    /// May change an account, the one that sessions share among them.
+    pub may_change_account: bool,
     /// Cannot write: a failed attempt may be repeated elsewhere.
     pub is_read_only: bool,
     /// Within a transaction: whatever it does is undone if the connection ends before a commit, and it
@@ -133,6 +135,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
         is_read_only: traits.is_read_only,
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
+        may_change_account: traits.may_change_account,
         ..Effects::default()
     };
     if flags.is_empty() {

@@ -2,6 +2,7 @@
 
 use super::{
     Flags, FoundRows, Kind, Traits,
+    counting::Counting,
     keyword::Keyword,
     lexer::{Sink, Token},
 };
@@ -25,6 +26,8 @@ struct Statement {
     has_user_variable: bool,
     /// Something in it writes or locks.
     is_spoiled: bool,
+    /// A word of statements about accounts was seen.
+    names_account: bool,
     /// Whether it stands behind SET STATEMENT … FOR.
     prefix: Prefix,
     /// What it says about FOUND_ROWS().
@@ -41,26 +44,6 @@ enum Prefix {
     Closed,
 }
 
-/// The words of a statement that decide what it does to FOUND_ROWS().
-#[derive(Clone, Copy, Debug, Default)]
-struct Counting {
-    /// UNION and its kind.
-    has_union: bool,
-    has_limit: bool,
-    /// SQL_CALC_FOUND_ROWS, PROCEDURE ANALYSE: not the rows sent.
-    is_special: bool,
-    /// VALUES and TABLE, which are no SELECT; a SHOW that is one in disguise.
-    is_list: bool,
-    /// A SELECT that is not the first word.
-    has_select: bool,
-    /// Of UPDATE and DELETE: several tables, which servers read like a SELECT.
-    has_join: bool,
-    /// SET was seen: the list of an UPDATE's tables is over.
-    has_set: bool,
-    /// SHOW WARNINGS and SHOW ERRORS, which leave it as it was.
-    shows_conditions: bool,
-}
-
 impl Default for Statement {
     fn default() -> Self {
         Self {
@@ -73,55 +56,28 @@ impl Default for Statement {
             has_into: false,
             has_user_variable: false,
             is_spoiled: false,
+            names_account: false,
             prefix: Prefix::None,
             counting: Counting::default(),
         }
     }
 }
 
-impl Counting {
-    fn word(&mut self, keyword: Keyword) {
-        use Keyword as K;
-        match keyword {
-            K::Union | K::Except | K::Intersect => self.has_union = true,
-            K::Limit => self.has_limit = true,
-            K::SqlCalcFoundRows | K::Procedure => self.is_special = true,
-            K::Select => self.has_select = true,
-            K::Join | K::StraightJoin | K::Using => self.has_join = true,
-            K::Set => self.has_set = true,
-            _ => {}
-        }
-    }
-}
-
 impl Statement {
-    /// What becomes of FOUND_ROWS(). Seen on MariaDB 10.11: some SHOWs and EXPLAINs set it, others
-    /// do not; INSERT … SELECT does, and so do joins in UPDATE and DELETE; a subselect does unless
-    /// it was optimized away.
-    fn found_rows(&self) -> FoundRows {
-        let counting = self.counting;
-        let unclear_if = |is_unclear| match is_unclear {
-            true => FoundRows::Unclear,
-            false => FoundRows::Kept,
-        };
-        match self.kind {
-            Kind::Empty => FoundRows::Kept,
-            Kind::Select if counting.is_list => FoundRows::Unclear,
+    /// Whether it is worth the second look of [`super::changes_account`]. Columns are often named like
+    /// these words.
+    fn may_change_account(&self) -> bool {
+        let is_row_work = matches!(
+            self.kind,
             Kind::Select
-                if counting.is_special
-                    || counting.has_union && counting.has_limit
-                    || self.has_into =>
-            {
-                FoundRows::Counted
-            }
-            // CALL and EXECUTE keep the connection, where the server knows better.
-            Kind::Select | Kind::Call | Kind::Execute => FoundRows::Sent,
-            Kind::Show if counting.is_list => FoundRows::Sent,
-            Kind::Show => unclear_if(!counting.shows_conditions),
-            Kind::Explain => FoundRows::Unclear,
-            Kind::Update | Kind::Delete => unclear_if(counting.has_select || counting.has_join),
-            _ => unclear_if(counting.has_select),
-        }
+                | Kind::Insert
+                | Kind::Update
+                | Kind::Delete
+                | Kind::Replace
+                | Kind::Show
+                | Kind::Explain
+        );
+        self.names_account && !is_row_work
     }
 }
 
@@ -154,6 +110,10 @@ pub(super) struct Grammar {
     writes: bool,
     /// What becomes of FOUND_ROWS() by the statements so far.
     found_rows: Option<FoundRows>,
+    /// Words of statements about accounts were seen, and a versioned comment.
+    names_account: bool,
+    has_versioned: bool,
+    may_change_account: bool,
     /// Where the last token ended, if it was in quotes: `'user'@'host'`.
     quoted_end: Option<usize>,
 }
@@ -188,6 +148,10 @@ impl Sink for Grammar {
             Token::Punct(byte) => self.punct(byte),
         }
     }
+
+    fn versioned(&mut self, _begins: bool) {
+        self.has_versioned = true;
+    }
 }
 
 impl Grammar {
@@ -197,11 +161,14 @@ impl Grammar {
         if is_uncertain {
             self.flags.add(Flags::UNCERTAIN);
         }
+        // What such a comment makes of a statement depends on the server.
+        self.may_change_account |= self.has_versioned && (self.names_account || is_uncertain);
         Traits {
             kind: self.kind,
             flags: self.flags,
             is_read_only: !self.writes && !is_uncertain,
             found_rows: self.found_rows.unwrap_or_default(),
+            may_change_account: self.may_change_account,
         }
     }
 
@@ -218,7 +185,11 @@ impl Grammar {
             Kind::Empty | Kind::Select | Kind::Show | Kind::Explain
         );
         self.writes |= !reads || statement.is_spoiled;
-        let found_rows = statement.found_rows();
+        self.may_change_account |= statement.may_change_account();
+        self.names_account |= statement.names_account;
+        let found_rows = statement
+            .counting
+            .found_rows(statement.kind, statement.has_into);
         self.found_rows = match self.found_rows {
             before if statement.kind == Kind::Empty => before,
             None => Some(found_rows),
@@ -387,6 +358,8 @@ impl Grammar {
             _ => verb(keyword).unwrap_or_else(|| self.pinning_first_word(keyword)),
         };
         self.statement.counting.is_list = matches!(keyword, K::Table | K::Values);
+        self.statement.names_account =
+            matches!(keyword, K::Grant | K::Revoke | K::Prepare | K::Execute);
         self.statement.kind = kind;
     }
 
@@ -449,6 +422,9 @@ impl Grammar {
             }
             K::Update | K::Share | K::Lock | K::Procedure | K::Analyze => {
                 self.statement.is_spoiled = true;
+            }
+            K::User | K::Password | K::Role | K::Grant | K::Revoke => {
+                self.statement.names_account = true;
             }
             K::Value if last == K::Previous => self.add(Flags::SEQUENCE_STATE),
             K::Value if last == K::Next => self.statement.is_spoiled = true,

@@ -5,11 +5,14 @@
 //! prepared text, and it changes nothing but what [`substitute`] is asked to. What the server reports
 //! itself (status flags, session tracking) comes first; this covers what no server reports.
 
+mod account;
+mod counting;
 mod grammar;
 mod keyword;
 mod lexer;
 mod rewrite;
 
+pub use account::changes_account;
 pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, substitute};
 
 use grammar::Grammar;
@@ -233,6 +236,8 @@ pub struct Traits {
     pub is_read_only: bool,
     /// What becomes of FOUND_ROWS().
     pub found_rows: FoundRows,
+    /// Whether it is worth asking [`changes_account`].
+    pub may_change_account: bool,
 }
 
 /// A scan under way, for a statement that arrives in pieces. Allocates nothing.
@@ -288,6 +293,7 @@ mod tests {
             flags: union(flags),
             is_read_only,
             found_rows: scan(sql, mode).found_rows,
+            may_change_account: scan(sql, mode).may_change_account,
         };
         let name = String::from_utf8_lossy(sql);
         assert_eq!(scan(sql, mode), expect, "{name}");
