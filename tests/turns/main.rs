@@ -10,9 +10,11 @@
 mod support;
 
 mod account;
+mod insert_id;
 mod next_transaction;
+mod settings;
 
-use support::{Answer, Client, ClientError, Gateway, Login, MariaDb, Shape};
+use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
 
 /// How a statement is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,18 @@ impl Scene {
             ..self.gateway.login()
         };
         Client::connect(&login).unwrap_or_else(|error| panic!("{error}:\n{}", self.gateway.log()))
+    }
+
+    /// A client of the server itself, in the schema `test`.
+    pub fn direct(&self) -> Client {
+        let login = Login {
+            port: self.server.port(),
+            user: ACCOUNT.to_owned(),
+            password: PASSWORD.to_owned(),
+            schema: "test".to_owned(),
+            deprecate_eof: true,
+        };
+        Client::connect(&login).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Connections that sessions keep now.

@@ -181,7 +181,7 @@ impl Session {
         let mut reports_state = self.status & status::SESSION_STATE_CHANGED != 0;
         if reports_state && ends_rows && !upstream.deprecates_eof {
             // A legacy EOF has the flag and no room for what has changed.
-            self.op.state_changed = true;
+            self.op.state_changed |= !self.op.effects.sets_in_passing;
             reports_state = false;
         }
         if !reports_state && !changes_form {
@@ -236,7 +236,9 @@ impl Session {
                         self.op.effects.sets_insert_id = true;
                         continue;
                     }
-                    if is_lock_wait(name) && !self.op.effects.is_set {
+                    let is_passing = self.op.effects.sets_in_passing
+                        || is_lock_wait(name) && !self.op.effects.is_set;
+                    if is_passing {
                         continue;
                     }
                     if name == b"collation_connection" {

@@ -59,6 +59,8 @@ pub struct Effects {
     pub unlocks_tables: bool,
     /// May set LAST_INSERT_ID() without the reply's saying so.
     pub sets_insert_id: bool,
+    /// May have inserted something when it fails: an ERR tells no id, and MariaDB keeps it.
+    pub may_insert: bool,
     /// Reads LAST_INSERT_ID() or @@identity.
     pub reads_insert_id: bool,
     /// Reads ROW_COUNT().
@@ -71,6 +73,9 @@ pub struct Effects {
     pub reads_conditions: bool,
     /// Is a SET statement.
     pub is_set: bool,
+    /// Is a statement behind SET STATEMENT … FOR: the variables that the server reports are those that
+    /// hold for it alone.
+    pub sets_in_passing: bool,
     /// Its last words are COMMIT or ROLLBACK: once it has succeeded, SET TRANSACTION is used up, unless
     /// a transaction is open then.
     pub ends_transaction: bool,
@@ -135,6 +140,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
         is_read_only: traits.is_read_only,
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
+        may_insert: matches!(traits.kind, Kind::Insert | Kind::Replace | Kind::Load),
         may_change_account: traits.may_change_account,
         ..Effects::default()
     };
@@ -144,6 +150,8 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     for (_, reason) in PINS.iter().filter(|(flag, _)| flags.has_any(*flag)) {
         effects.pins.add(*reason);
     }
+    effects.sets_in_passing = flags.has(Flags::SET_STATEMENT) && !flags.has(Flags::MULTI);
+    effects.may_insert |= flags.has(Flags::MULTI);
     effects.ends_transaction |= flags.has(Flags::MULTI) && ends_transaction(sql);
     effects.unlocks_tables = flags.has(Flags::UNLOCK);
     effects.kills = flags.has(Flags::KILL);

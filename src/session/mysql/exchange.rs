@@ -187,18 +187,25 @@ impl Session {
         begin
     }
 
-    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it had
-    /// to.
+    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it, or may leave another
+    /// one there or not; whether it had to.
     fn move_insert_id(
         &mut self,
         upstream: &mut Upstream,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
-        if !runs || !self.op.effects.reads_insert_id || self.op.outcome.status_seen {
+        let effects = &self.op.effects;
+        let needs_id = effects.reads_insert_id || effects.sets_insert_id;
+        if !runs || !needs_id || self.op.outcome.status_seen {
             return Ok(false);
         }
-        let Some(insert_id) = self.left.insert_id_to_set(&upstream.left)? else {
+        let insert_id = match self.left.insert_id_to_set(&upstream.left) {
+            // It is not what the command asks for, and another session's it must not be.
+            Err(Lost) if !effects.reads_insert_id => Some(0),
+            insert_id => insert_id?,
+        };
+        let Some(insert_id) = insert_id else {
             return Ok(false);
         };
         let set = format!("SET LAST_INSERT_ID={insert_id}");

@@ -180,6 +180,11 @@ impl Grammar {
                 Prefix::None | Prefix::Open => statement.kind,
             };
         }
+        let sets_for_good = statement.prefix == Prefix::Closed && statement.kind == Kind::Set;
+        if sets_for_good && !self.flags.has(Flags::SET_TRANSACTION) {
+            // The server reports both, what holds for a statement and what stays.
+            self.flags.add(Flags::SETS_UNMOVABLE);
+        }
         let reads = matches!(
             statement.kind,
             Kind::Empty | Kind::Select | Kind::Show | Kind::Explain
@@ -286,7 +291,7 @@ impl Grammar {
             Keyword::RowCount => self.add(Flags::READS_ROW_COUNT),
             Keyword::ConnectionId => self.add(Flags::CONNECTION_ID),
             Keyword::Lastval => self.add(Flags::SEQUENCE_STATE),
-            Keyword::Nextval | Keyword::Setval => self.statement.is_spoiled = true,
+            Keyword::Setval => self.statement.is_spoiled = true,
             _ => self.spoil(Flags::NAMED_LOCK),
         }
     }
@@ -300,7 +305,6 @@ impl Grammar {
             | K::RowCount
             | K::ConnectionId
             | K::Lastval
-            | K::Nextval
             | K::Setval
             | K::GetLock
             | K::ReleaseLock
@@ -308,6 +312,8 @@ impl Grammar {
             | K::IsFreeLock
             | K::IsUsedLock => self.pending = Pending::Function(keyword),
             K::SessionStatus | K::Profiling => self.add(Flags::SESSION_STATUS),
+            // Functions, and columns of a sequence in Oracle's mode.
+            K::Nextval => self.spoil(Flags::SEQUENCE_STATE),
             K::Currval => self.add(Flags::SEQUENCE_STATE),
             _ => {}
         }
@@ -427,7 +433,7 @@ impl Grammar {
                 self.statement.names_account = true;
             }
             K::Value if last == K::Previous => self.add(Flags::SEQUENCE_STATE),
-            K::Value if last == K::Next => self.statement.is_spoiled = true,
+            K::Value if last == K::Next => self.spoil(Flags::SEQUENCE_STATE),
             K::For if self.statement.prefix == Prefix::Open && self.statement.depth == 0 => {
                 self.begin_again();
             }
@@ -442,6 +448,16 @@ impl Grammar {
             Kind::Ddl if keyword == K::Prepare && last == K::Drop => {
                 self.statement.kind = Kind::Deallocate;
                 self.add(Flags::TEXT_PREPARE);
+            }
+            // They answer with rows, so that no OK tells the id that they leave.
+            Kind::Insert | Kind::Replace if keyword == K::Returning => {
+                self.spoil(Flags::SETS_LAST_INSERT_ID);
+            }
+            Kind::Ddl
+                if self.statement.first == K::Analyze
+                    && matches!(keyword, K::Insert | K::Replace) =>
+            {
+                self.spoil(Flags::SETS_LAST_INSERT_ID);
             }
             Kind::Flush if matches!(keyword, K::Read | K::Lock | K::Export) => {
                 self.add(Flags::LOCK_TABLES);

@@ -46,7 +46,7 @@ keywords! {
     Query = b"QUERY",
     RandSeed1 = b"RAND_SEED1", RandSeed2 = b"RAND_SEED2", Read = b"READ", Release = b"RELEASE",
     ReleaseAllLocks = b"RELEASE_ALL_LOCKS", ReleaseLock = b"RELEASE_LOCK", Rename = b"RENAME",
-    Repair = b"REPAIR", Repeat = b"REPEAT", Replace = b"REPLACE", Revoke = b"REVOKE",
+    Repair = b"REPAIR", Repeat = b"REPEAT", Replace = b"REPLACE", Returning = b"RETURNING", Revoke = b"REVOKE",
     Role = b"ROLE", Rollback = b"ROLLBACK", RowCount = b"ROW_COUNT",
     Savepoint = b"SAVEPOINT", Schemas = b"SCHEMAS", Select = b"SELECT", ServerId = b"SERVER_ID", Session = b"SESSION",
     SessionStatus = b"SESSION_STATUS", SessionTrackGtids = b"SESSION_TRACK_GTIDS",

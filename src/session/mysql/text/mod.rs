@@ -131,7 +131,7 @@ flags! {
     SET_STATEMENT = 10,
     /// `LAST_INSERT_ID()`.
     READS_LAST_INSERT_ID = 12,
-    /// `LAST_INSERT_ID(expression)`.
+    /// `LAST_INSERT_ID(expression)`, INSERT and REPLACE that answer with rows.
     SETS_LAST_INSERT_ID = 13,
     /// `FOUND_ROWS()`.
     READS_FOUND_ROWS = 14,
@@ -141,7 +141,8 @@ flags! {
     READS_DIAGNOSTICS = 16,
     /// `@@identity`, `@@last_insert_id`.
     READS_IDENTITY = 17,
-    /// LASTVAL, PREVIOUS VALUE, CURRVAL: what this session last took from a sequence.
+    /// NEXTVAL, which takes from a sequence, and LASTVAL, which says what this session last took: by
+    /// any of their names.
     SEQUENCE_STATE = 18,
     /// `SHOW [SESSION] STATUS`, `SHOW PROFILE`, profiling: figures of this very connection.
     SESSION_STATUS = 19,
@@ -365,8 +366,6 @@ mod tests {
                 false,
             ),
             ("select 1 into outfile 'x'", Kind::Select, &[], false),
-            ("select next value for s", Kind::Select, &[], false),
-            ("select nextval(s)", Kind::Select, &[], false),
             ("insert into t values (1)", Kind::Insert, &[], false),
             ("update t set a = 1", Kind::Update, &[], false),
             ("delete from t", Kind::Delete, &[], false),
@@ -557,6 +556,12 @@ mod tests {
             false,
         ),
         (
+            "set statement max_statement_time=1 for set sql_notes=0",
+            Kind::Set,
+            &[F::SET_STATEMENT, F::SETS_UNMOVABLE],
+            false,
+        ),
+        (
             "set statement max_statement_time=1 for select 1",
             Kind::Set,
             &[F::SET_STATEMENT],
@@ -655,6 +660,50 @@ mod tests {
             "select last_insert_id(last_insert_id() + 1)",
             Kind::Select,
             &[F::SETS_LAST_INSERT_ID, F::READS_LAST_INSERT_ID],
+            false,
+        ),
+        (
+            "insert into t values (1) returning a",
+            Kind::Insert,
+            &[F::SETS_LAST_INSERT_ID],
+            false,
+        ),
+        (
+            "replace into t select 1 returning a",
+            Kind::Replace,
+            &[F::SETS_LAST_INSERT_ID],
+            false,
+        ),
+        ("delete from t returning a", Kind::Delete, &[], false),
+        (
+            "analyze format=json insert into t values (1)",
+            Kind::Ddl,
+            &[F::SETS_LAST_INSERT_ID],
+            false,
+        ),
+        ("analyze table t", Kind::Ddl, &[], false),
+        (
+            "select next value for s",
+            Kind::Select,
+            &[F::SEQUENCE_STATE],
+            false,
+        ),
+        (
+            "select nextval(s)",
+            Kind::Select,
+            &[F::SEQUENCE_STATE],
+            false,
+        ),
+        (
+            "select s.nextval",
+            Kind::Select,
+            &[F::SEQUENCE_STATE],
+            false,
+        ),
+        (
+            "insert into t values (next value for s)",
+            Kind::Insert,
+            &[F::SEQUENCE_STATE],
             false,
         ),
         (
