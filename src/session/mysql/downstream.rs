@@ -6,13 +6,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::collation::{Collation, collation_set_by};
 use super::effects::{self, Effects, PinSet};
 use super::left_behind::{LeftBehind, Look, Outcome, Settled, reframe};
 use super::output::Output;
 use super::state::Vector;
 use super::statements::{Statement, Statements};
-use super::text::{self, LexMode};
+use super::text::{self, Collation, LexMode, Trackers};
 use super::upstream::{Expected, Upstream};
 use crate::base::codes::{self, Event};
 use crate::base::pin::PinReason;
@@ -62,6 +61,10 @@ pub(super) struct Op {
     pub(super) is_sent: bool,
     /// What the text says about the connection's collation.
     pub(super) collation: Collation,
+    /// The text to send in place of the client's.
+    pub(super) instead: Option<Vec<u8>>,
+    /// What the client wants to be told of, once the command has succeeded.
+    pub(super) trackers: Option<Box<Trackers>>,
 }
 
 /// What a client's login settled.
@@ -100,8 +103,10 @@ pub struct Session {
     pub(super) command_sequence: u8,
     pub(super) op: Op,
     pub(super) left: LeftBehind,
+    /// What the client has asked to be told of, if that is not a server's default.
+    pub(super) trackers: Option<Box<Trackers>>,
     /// The upstream account, if other clients use it too.
-    shared_account: Option<Arc<str>>,
+    pub(super) shared_account: Option<Arc<str>>,
 }
 
 impl Session {
@@ -121,6 +126,7 @@ impl Session {
             command_sequence: 0,
             op: Op::default(),
             left: LeftBehind::new(facts.owner, facts.settled),
+            trackers: None,
             shared_account: None,
         }
     }
@@ -177,20 +183,6 @@ impl Session {
             no_backslash_escapes: self.status & status::NO_BACKSLASH_ESCAPES != 0,
             multibyte_unsafe: self.lexing.multibyte_unsafe,
         }
-    }
-
-    /// Tells the session the name of the upstream account, if other clients use it too: statements
-    /// that would change it are refused.
-    pub fn share_account(&mut self, name: Option<Arc<str>>) {
-        self.shared_account = name;
-    }
-
-    /// Whether the text in hand is about the account that this session shares with others.
-    fn changes_shared_account(&self, sql: &[u8]) -> bool {
-        let shared = self.shared_account.as_ref();
-        let account = shared.filter(|_| self.op.effects.may_change_account);
-        account
-            .is_some_and(|account| text::changes_account(sql, self.lex_mode(), account.as_bytes()))
     }
 
     /// How long this client may be idle by its own `wait_timeout`, if it has set one.
@@ -302,6 +294,7 @@ impl Session {
                 let next = self.accept_query(head.get(1..).unwrap_or_default(), out);
                 // The rest of the text was not seen.
                 self.op.effects.is_read_only = false;
+                self.overlook_set();
                 next
             }
             (com::STMT_PREPARE, _) => self.refuse(Event::StatementTooLong, "", out),
@@ -323,9 +316,7 @@ impl Session {
         if self.changes_shared_account(sql) {
             return self.refuse(Event::SharedAccount, "", out);
         }
-        if self.op.effects.is_set {
-            self.op.collation = collation_set_by(sql);
-        }
+        self.look_at_set(sql);
         self.accept_reading(sql, out)
     }
 
@@ -367,6 +358,7 @@ impl Session {
         if self.changes_shared_account(sql) {
             return self.refuse(Event::SharedAccount, "", out);
         }
+        self.look_at_set(sql);
         Next::Lease { prefer_last: false }
     }
 
@@ -382,13 +374,14 @@ impl Session {
             return self.refuse(Event::UnknownStatement, "", out);
         };
         self.op.effects = statement.effects;
-        if self.op.effects.is_set {
-            self.op.collation = collation_set_by(&statement.text.sql);
-        }
-        if !self.op.effects.reads_last_statement() {
+        let effects = &self.op.effects;
+        if !effects.is_set && !effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
         let text = statement.text.clone();
+        self.look_at_set(&text.sql);
+        // Where one was to be sent in its place, that was prepared.
+        self.op.instead = None;
         self.accept_reading(&text.sql, out)
     }
 
@@ -461,6 +454,7 @@ impl Session {
         self.lose_lease();
         self.statements.clear();
         self.left.reset();
+        self.trackers = None;
         self.answer_ok(out);
     }
 

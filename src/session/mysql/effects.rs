@@ -73,6 +73,8 @@ pub struct Effects {
     pub reads_conditions: bool,
     /// Is a SET statement.
     pub is_set: bool,
+    /// Sets session trackers. A reason to keep the connection, unless all of them are set back.
+    pub sets_trackers: bool,
     /// Is a statement behind SET STATEMENT … FOR: the variables that the server reports are those that
     /// hold for it alone.
     pub sets_in_passing: bool,
@@ -150,6 +152,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     for (_, reason) in PINS.iter().filter(|(flag, _)| flags.has_any(*flag)) {
         effects.pins.add(*reason);
     }
+    effects.sets_trackers = flags.has(Flags::SETS_TRACKERS);
     effects.sets_in_passing = flags.has(Flags::SET_STATEMENT) && !flags.has(Flags::MULTI);
     effects.may_insert |= flags.has(Flags::MULTI);
     effects.ends_transaction |= flags.has(Flags::MULTI) && ends_transaction(sql);

@@ -110,7 +110,7 @@ impl Session {
         let begin = match self.op.command {
             com::STMT_PREPARE => {
                 upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-                self.begin_prepare(texts, command)
+                self.begin_prepare(texts, command, upstream_out)
             }
             com::STMT_EXECUTE => {
                 let instead = self.text_with_counts(counts_are_here, texts)?;
@@ -227,15 +227,18 @@ impl Session {
         let effects = self.op.effects;
         self.left.check_conditions(&effects, &upstream.left)?;
         let reads_counts = effects.reads_row_count || effects.reads_found_rows;
-        if !reads_counts || !is_whole || counts_are_here {
-            return Ok(Begin::Send);
+        let instead = self.op.instead.as_deref();
+        let mut replaced = None;
+        if reads_counts && is_whole && !counts_are_here {
+            let (row_count, found_rows) = self.left.counts(&effects)?;
+            let own = payload_of(command).get(1..).unwrap_or_default();
+            let sql = instead.unwrap_or(own);
+            replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows)
+                .map_err(|_| Fault::LastStatementLost)?;
         }
-        let (row_count, found_rows) = self.left.counts(&effects)?;
-        let sql = payload_of(command).get(1..).unwrap_or_default();
-        let replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows);
-        match replaced.map_err(|_| Fault::LastStatementLost)? {
+        match replaced.as_deref().or(self.op.instead.as_deref()) {
             Some(sql) => {
-                packet(out, 0, |out| encode_text_command(out, com::QUERY, &sql));
+                packet(out, 0, |out| encode_text_command(out, com::QUERY, sql));
                 Ok(Begin::Replaced)
             }
             None => Ok(Begin::Send),
@@ -269,8 +272,9 @@ impl Session {
         Ok(instead)
     }
 
-    fn begin_prepare(&mut self, texts: &mut Texts, command: &[u8]) -> Begin {
-        let sql = payload_of(command).get(1..).unwrap_or_default();
+    fn begin_prepare(&mut self, texts: &mut Texts, command: &[u8], out: &mut Vec<u8>) -> Begin {
+        let own = payload_of(command).get(1..).unwrap_or_default();
+        let sql = self.op.instead.as_deref().unwrap_or(own);
         let mut text = texts.intern(sql, self.vector.schema());
         if self.statements.any_of(&text) {
             // Two statements of one session are two on the server as well: each may have a cursor
@@ -278,7 +282,15 @@ impl Session {
             text = texts.unshared(sql, self.vector.schema());
         }
         self.op.text = Some(text);
-        Begin::Send
+        match self.op.instead.as_deref() {
+            Some(sql) => {
+                packet(out, 0, |out| {
+                    encode_text_command(out, com::STMT_PREPARE, sql);
+                });
+                Begin::Replaced
+            }
+            None => Begin::Send,
+        }
     }
 
     /// FETCH, RESET, SEND_LONG_DATA: only the id differs upstream.

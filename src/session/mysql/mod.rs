@@ -1,7 +1,6 @@
 //! MySQL sessions, both roles.
 
 pub mod answer;
-pub mod collation;
 pub mod connect;
 pub mod conversation;
 pub mod downstream;
@@ -15,6 +14,7 @@ pub mod login;
 pub mod output;
 pub mod packed;
 pub mod read_out;
+mod screening;
 pub mod state;
 pub mod statements;
 pub mod text;

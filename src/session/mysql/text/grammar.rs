@@ -317,8 +317,13 @@ impl Grammar {
             K::Currval => self.add(Flags::SEQUENCE_STATE),
             _ => {}
         }
-        if self.statement.kind == Kind::Set && is_unmovable(keyword) {
-            self.add(Flags::SETS_UNMOVABLE);
+        if self.statement.kind == Kind::Set {
+            if is_unmovable(keyword) {
+                self.add(Flags::SETS_UNMOVABLE);
+            }
+            if is_tracker(keyword) {
+                self.add(Flags::SETS_TRACKERS);
+            }
         }
     }
 
@@ -543,8 +548,7 @@ fn verb(keyword: Keyword) -> Option<Kind> {
     }
 }
 
-/// Session variables that no server reports and no other connection can be given, or that the
-/// gateway itself relies on.
+/// Session variables that no server reports and no other connection can be given.
 fn is_unmovable(keyword: Keyword) -> bool {
     use Keyword as K;
     matches!(
@@ -569,7 +573,15 @@ fn is_unmovable(keyword: Keyword) -> bool {
             | K::Profiling
             | K::ProfilingHistorySize
             | K::Debug
-            | K::SessionTrackGtids
+    )
+}
+
+/// What a server tells of session state, which the gateway relies on.
+fn is_tracker(keyword: Keyword) -> bool {
+    use Keyword as K;
+    matches!(
+        keyword,
+        K::SessionTrackGtids
             | K::SessionTrackSchema
             | K::SessionTrackStateChange
             | K::SessionTrackSystemVariables

@@ -11,9 +11,11 @@ mod grammar;
 mod keyword;
 mod lexer;
 mod rewrite;
+mod set;
 
 pub use account::changes_account;
 pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, substitute};
+pub use set::{Collation, SetText, Trackers, look_at_set, trackers_set_by};
 
 use grammar::Grammar;
 use lexer::Lexer;
@@ -129,6 +131,8 @@ flags! {
     SET_ROLE = 9,
     /// SET STATEMENT … FOR (MariaDB): holds for this statement alone.
     SET_STATEMENT = 10,
+    /// A SET that names a session tracker.
+    SETS_TRACKERS = 11,
     /// `LAST_INSERT_ID()`.
     READS_LAST_INSERT_ID = 12,
     /// `LAST_INSERT_ID(expression)`, INSERT and REPLACE that answer with rows.

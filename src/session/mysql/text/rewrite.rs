@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A token with its place in the text.
-type Placed = (Token, Range<usize>);
+pub(super) type Placed = (Token, Range<usize>);
 
 struct Tokens(Vec<Placed>);
 
@@ -21,7 +21,7 @@ impl Sink for Tokens {
 }
 
 /// The tokens of a text; `None` when servers may disagree on them.
-fn tokens(sql: &[u8], mode: LexMode) -> Option<Vec<Placed>> {
+pub(super) fn tokens(sql: &[u8], mode: LexMode) -> Option<Vec<Placed>> {
     let mut lexer = Lexer::new(mode);
     let mut tokens = Tokens(Vec::new());
     lexer.feed(sql, &mut tokens);
