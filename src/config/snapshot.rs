@@ -67,6 +67,32 @@ impl Snapshot {
             .or(self.placement(placement)?.upstream.as_ref())
     }
 
+    /// Whether nobody else logs in with the upstream account of `tenant`: it has one of its own, a
+    /// single user, and a name for it that no placement and no other tenant uses.
+    pub fn has_own_account(&self, tenant: TenantId) -> bool {
+        let own = self.tenant(tenant).and_then(|own| own.upstream.as_ref());
+        let Some(own) = own else {
+            return false;
+        };
+        let is_used = |upstream: &Option<Upstream>| {
+            upstream
+                .as_ref()
+                .is_some_and(|other| other.user == own.user)
+        };
+        let of_tenants = self
+            .tenants
+            .iter()
+            .filter(|tenant| is_used(&tenant.upstream));
+        let users = self
+            .users
+            .list()
+            .iter()
+            .filter(|user| user.tenant == tenant);
+        of_tenants.count() == 1
+            && users.count() == 1
+            && !self.placements.iter().any(|place| is_used(&place.upstream))
+    }
+
     /// How long one statement of `tenant` may run; `None` when nothing bounds it.
     pub fn statement_deadline(&self, tenant: TenantId) -> Option<Duration> {
         match self.tenant(tenant).and_then(|tenant| tenant.statement) {

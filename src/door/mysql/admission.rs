@@ -188,6 +188,24 @@ impl Admitted {
         }
     }
 
+    /// The upstream account by the newest configuration, if it is not this client's own.
+    pub(super) fn shared_account(&self, world: &World) -> Option<Arc<str>> {
+        let newest = world.replica();
+        let in_use = &self.pool.key.user;
+        let Some(tenant) = self.tenant_in(&newest) else {
+            return Some(Arc::clone(in_use));
+        };
+        if newest.snapshot.has_own_account(tenant) {
+            return None;
+        }
+        let placement = newest.routing.placement_of(tenant);
+        let upstream = placement.and_then(|place| newest.snapshot.upstream(tenant, place));
+        match upstream.filter(|upstream| *upstream.user != **in_use) {
+            Some(upstream) => Some(upstream.user.as_str().into()),
+            None => Some(Arc::clone(in_use)),
+        }
+    }
+
     /// The pool for the session's next lease: of the newest snapshot, at an endpoint that is chosen for
     /// this lease; with `prefer_last` where the session has left what it reads now. `None` if there is
     /// none.

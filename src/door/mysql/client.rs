@@ -143,6 +143,8 @@ impl<F: Front> Client<F> {
         if self.generation != newest {
             self.generation = newest;
             self.limits = self.admitted.limits(&self.world);
+            let shared = self.admitted.shared_account(&self.world);
+            self.conversation.share_account(shared);
         }
     }
 

@@ -3,13 +3,12 @@
 
 use std::rc::Rc;
 
-use super::collation::Collation;
 use super::downstream::{Op, Session, write_close};
 use super::exchange::{After, Fault, Piece};
 use super::output::Output;
 use super::state::{Noted, Vector};
 use super::statements::{Statement, StatementText};
-use super::text::FoundRows;
+use super::text::{Collation, FoundRows, Trackers};
 use super::upstream::{Expected, Upstream};
 use crate::base::pin::PinReason;
 use crate::wire::mysql::cursor::packet;
@@ -179,7 +178,7 @@ impl Session {
         let mut reports_state = self.status & status::SESSION_STATE_CHANGED != 0;
         if reports_state && ends_rows && !upstream.deprecates_eof {
             // A legacy EOF has the flag and no room for what has changed.
-            self.op.state_changed = true;
+            self.op.state_changed |= !self.op.effects.sets_in_passing;
             reports_state = false;
         }
         if !reports_state && !changes_form {
@@ -209,7 +208,11 @@ impl Session {
         let mut ok = decode_ok(payload, caps::SESSION_TRACK).map_err(|_| ReplyError::Malformed)?;
         self.apply_changes(upstream, ok.session_changes)?;
         let mut told = Vec::new();
-        filter(&mut told, ok.session_changes, is_told).map_err(|_| ReplyError::Malformed)?;
+        let trackers = self.trackers();
+        filter(&mut told, ok.session_changes, |change| {
+            is_told(change, &trackers)
+        })
+        .map_err(|_| ReplyError::Malformed)?;
         ok.session_changes = &told;
         let encode = if ends_rows {
             encode_ok_as_eof
@@ -234,7 +237,10 @@ impl Session {
                         self.op.effects.sets_insert_id = true;
                         continue;
                     }
-                    if is_lock_wait(name) && !self.op.effects.is_set {
+                    let is_passing = self.op.effects.sets_in_passing
+                        || is_lock_wait(name) && !self.op.effects.is_set;
+                    let is_tracker = name.starts_with(b"session_track_");
+                    if is_passing || is_tracker && self.op.effects.sets_trackers {
                         continue;
                     }
                     if name == b"collation_connection" {
@@ -396,6 +402,12 @@ impl Session {
         } = &self.op;
         self.left
             .end(*command, effects, outcome, &mut upstream.left);
+        if self.op.outcome.errno.is_none()
+            && self.op.command != com::STMT_PREPARE
+            && let Some(wanted) = self.op.trackers.take()
+        {
+            self.trackers = Some(wanted);
+        }
         self.end_long_data(upstream, upstream_out);
         self.end_pins();
         if self
@@ -441,7 +453,10 @@ impl Session {
         if effects.unlocks_tables && self.op.outcome.errno.is_none() {
             self.pins.remove(PinReason::LockTables);
         }
-        if self.op.outcome.status_seen && !effects.is_set && !self.is_in_transaction() {
+        // A status that says that a transaction is over does not say so: what SET TRANSACTION gave
+        // outlives a deadlock and SET autocommit = 1 (seen on MariaDB 10.11).
+        let has_run = self.op.outcome.status_seen && self.op.outcome.errno.is_none();
+        if has_run && effects.ends_transaction && !self.is_in_transaction() {
             self.pins.remove(PinReason::NextTransaction);
         }
         self.pins = self.pins.and(effects.pins);
@@ -458,10 +473,15 @@ fn pass(upstream: &Upstream, piece: Piece, out: &mut Output) {
     }
 }
 
-fn is_told(change: &Change<'_>) -> bool {
+fn is_told(change: &Change<'_>, trackers: &Trackers) -> bool {
     match change {
-        Change::SystemVariable { name, .. } => TOLD_TO_CLIENTS.contains(name),
-        Change::Schema(_) => true,
-        _ => false,
+        Change::SystemVariable { name, .. } => trackers.tells(name, TOLD_TO_CLIENTS),
+        Change::Schema(_) => trackers.schema,
+        Change::StateChanged(_) => trackers.state_change,
+        // A server sends these to those who have asked for them.
+        Change::Gtids(_) | Change::TransactionCharacteristics(_) | Change::TransactionState(_) => {
+            true
+        }
+        Change::Other { .. } => false,
     }
 }

@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::collation::{Collation, collation_set_by};
 use super::effects::{self, Effects, PinSet};
 use super::execute_body::Types;
 use super::left_behind::{LeftBehind, Look, Outcome, Settled, reframe};
@@ -14,7 +14,7 @@ use super::output::Output;
 use super::regrown::Regrown;
 use super::state::Vector;
 use super::statements::{Statement, Statements};
-use super::text::{self, LexMode};
+use super::text::{self, Collation, LexMode, Trackers};
 use super::upstream::{Expected, Upstream};
 use crate::base::codes::{self, Event};
 use crate::base::pin::PinReason;
@@ -83,6 +83,10 @@ pub(super) struct Op {
     pub(super) has_moved_id: bool,
     /// What the text says about the connection's collation.
     pub(super) collation: Collation,
+    /// The text to send in place of the client's.
+    pub(super) instead: Option<Vec<u8>>,
+    /// What the client wants to be told of, once the command has succeeded.
+    pub(super) trackers: Option<Box<Trackers>>,
 }
 
 /// What a client's login settled.
@@ -121,6 +125,10 @@ pub struct Session {
     pub(super) command_sequence: u8,
     pub(super) op: Op,
     pub(super) left: LeftBehind,
+    /// What the client has asked to be told of, if that is not a server's default.
+    pub(super) trackers: Option<Box<Trackers>>,
+    /// The upstream account, if other clients use it too.
+    pub(super) shared_account: Option<Arc<str>>,
 }
 
 impl Session {
@@ -140,6 +148,8 @@ impl Session {
             command_sequence: 0,
             op: Op::default(),
             left: LeftBehind::new(facts.owner, facts.settled),
+            trackers: None,
+            shared_account: None,
         }
     }
 
@@ -324,6 +334,7 @@ impl Session {
                 let next = self.accept_query(head.get(1..).unwrap_or_default(), out);
                 // The rest of the text was not seen.
                 self.op.effects.is_read_only = false;
+                self.overlook_set();
                 next
             }
             (com::STMT_PREPARE, _) if head.len().saturating_add(HEADER_LEN) < KEPT_LEN_MAX => {
@@ -352,9 +363,10 @@ impl Session {
             // Its number is the gateway's or anybody's: on the server it could be a stranger's.
             return self.refuse(Event::KillRefused, "", out);
         }
-        if self.op.effects.is_set {
-            self.op.collation = collation_set_by(sql);
+        if self.changes_shared_account(sql) {
+            return self.refuse(Event::SharedAccount, "", out);
         }
+        self.look_at_set(sql);
         self.accept_reading(sql, out)
     }
 
@@ -402,6 +414,7 @@ impl Session {
         self.lose_lease();
         self.statements.clear();
         self.left.reset();
+        self.trackers = None;
         self.answer_ok(out);
     }
 

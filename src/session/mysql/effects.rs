@@ -1,6 +1,6 @@
 //! What a statement's text says about the session, reduced to what an exchange has to do.
 
-use super::text::{Flags, FoundRows, Kind, LexMode, scan};
+use super::text::{Flags, FoundRows, Kind, LexMode, ends_transaction, scan};
 use crate::base::pin::PinReason;
 
 /// A set of pin reasons.
@@ -59,6 +59,8 @@ pub struct Effects {
     pub unlocks_tables: bool,
     /// May set LAST_INSERT_ID() without the reply's saying so.
     pub sets_insert_id: bool,
+    /// May have inserted something when it fails: an ERR tells no id, and MariaDB keeps it.
+    pub may_insert: bool,
     /// Reads LAST_INSERT_ID() or @@identity.
     pub reads_insert_id: bool,
     /// Reads ROW_COUNT().
@@ -69,10 +71,20 @@ pub struct Effects {
     pub found_rows: FoundRows,
     /// Reads the diagnostics of the statement before: SHOW WARNINGS and its kind.
     pub reads_conditions: bool,
-    /// Is a SET statement; SET TRANSACTION waits for the first that is not.
+    /// Is a SET statement.
     pub is_set: bool,
+    /// Sets session trackers. A reason to keep the connection, unless all of them are set back.
+    pub sets_trackers: bool,
+    /// Is a statement behind SET STATEMENT … FOR: the variables that the server reports are those that
+    /// hold for it alone.
+    pub sets_in_passing: bool,
+    /// Its last words are COMMIT or ROLLBACK: once it has succeeded, SET TRANSACTION is used up, unless
+    /// a transaction is open then.
+    pub ends_transaction: bool,
     /// Is KILL.
     pub kills: bool,
+    /// May change an account, the one that sessions share among them.
+    pub may_change_account: bool,
     /// Its words are those of a reading statement. A function or a view that it names may write.
     pub is_read_only: bool,
     /// Within a transaction: whatever it does is undone if the connection ends before a commit, and it
@@ -125,9 +137,13 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     let flags = traits.flags;
     let mut effects = Effects {
         is_set: traits.kind == Kind::Set,
+        ends_transaction: matches!(traits.kind, Kind::Commit | Kind::Rollback)
+            && ends_transaction(sql),
         is_read_only: traits.is_read_only,
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
+        may_insert: matches!(traits.kind, Kind::Insert | Kind::Replace | Kind::Load),
+        may_change_account: traits.may_change_account,
         ..Effects::default()
     };
     if flags.is_empty() {
@@ -136,6 +152,10 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     for (_, reason) in PINS.iter().filter(|(flag, _)| flags.has_any(*flag)) {
         effects.pins.add(*reason);
     }
+    effects.sets_trackers = flags.has(Flags::SETS_TRACKERS);
+    effects.sets_in_passing = flags.has(Flags::SET_STATEMENT) && !flags.has(Flags::MULTI);
+    effects.may_insert |= flags.has(Flags::MULTI);
+    effects.ends_transaction |= flags.has(Flags::MULTI) && ends_transaction(sql);
     effects.unlocks_tables = flags.has(Flags::UNLOCK);
     effects.kills = flags.has(Flags::KILL);
     effects.sets_insert_id = flags.has_any(Flags::SETS_LAST_INSERT_ID.and(Flags::CALL));

@@ -110,7 +110,7 @@ impl Session {
         let begin = match self.op.command {
             com::STMT_PREPARE => {
                 upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-                self.begin_prepare(texts, command, is_whole)
+                self.begin_prepare(texts, command, is_whole, upstream_out)
             }
             com::STMT_EXECUTE => {
                 let instead = self.text_with_counts(counts_are_here, texts)?;
@@ -196,7 +196,8 @@ impl Session {
         }
     }
 
-    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it does
+    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it, or may leave another
+    /// one there or not; whether it does
     /// so now.
     fn move_insert_id(
         &mut self,
@@ -204,11 +205,18 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
+        let effects = &self.op.effects;
+        let needs_id = effects.reads_insert_id || effects.sets_insert_id;
         let is_there = self.op.has_moved_id || self.op.outcome.status_seen;
-        if !runs || !self.op.effects.reads_insert_id || is_there {
+        if !runs || !needs_id || is_there {
             return Ok(false);
         }
-        let Some(insert_id) = self.left.insert_id_to_set(&upstream.left)? else {
+        let insert_id = match self.left.insert_id_to_set(&upstream.left) {
+            // It is not what the command asks for, and another session's it must not be.
+            Err(Lost) if !effects.reads_insert_id => Some(0),
+            insert_id => insert_id?,
+        };
+        let Some(insert_id) = insert_id else {
             return Ok(false);
         };
         let set = format!("SET LAST_INSERT_ID={insert_id}");
@@ -231,15 +239,18 @@ impl Session {
         let effects = self.op.effects;
         self.left.check_conditions(&effects, &upstream.left)?;
         let reads_counts = effects.reads_row_count || effects.reads_found_rows;
-        if !reads_counts || !is_whole || counts_are_here {
-            return Ok(Begin::Send);
+        let instead = self.op.instead.as_deref();
+        let mut replaced = None;
+        if reads_counts && is_whole && !counts_are_here {
+            let (row_count, found_rows) = self.left.counts(&effects)?;
+            let own = payload_of(command).get(1..).unwrap_or_default();
+            let sql = instead.unwrap_or(own);
+            replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows)
+                .map_err(|_| Fault::LastStatementLost)?;
         }
-        let (row_count, found_rows) = self.left.counts(&effects)?;
-        let sql = payload_of(command).get(1..).unwrap_or_default();
-        let replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows);
-        match replaced.map_err(|_| Fault::LastStatementLost)? {
+        match replaced.as_deref().or(self.op.instead.as_deref()) {
             Some(sql) => {
-                packet(out, 0, |out| encode_text_command(out, com::QUERY, &sql));
+                packet(out, 0, |out| encode_text_command(out, com::QUERY, sql));
                 Ok(Begin::Replaced)
             }
             None => Ok(Begin::Send),

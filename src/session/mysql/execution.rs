@@ -44,8 +44,10 @@ impl Session {
         texts: &mut Texts,
         command: &[u8],
         is_whole: bool,
+        out: &mut Vec<u8>,
     ) -> Begin {
-        let sql = payload_of(command).get(1..).unwrap_or_default();
+        let own = payload_of(command).get(1..).unwrap_or_default();
+        let sql = self.op.instead.as_deref().unwrap_or(own);
         let settings = texts.settings_of(&self.vector);
         let mut text = match is_whole {
             true => texts.intern(sql, &settings),
@@ -57,7 +59,15 @@ impl Session {
             text = texts.unshared(sql, &settings);
         }
         self.op.text = Some(text);
-        Begin::Send
+        match self.op.instead.as_deref() {
+            Some(sql) => {
+                packet(out, 0, |out| {
+                    encode_text_command(out, com::STMT_PREPARE, sql);
+                });
+                Begin::Replaced
+            }
+            None => Begin::Send,
+        }
     }
 
     /// The replies to changes of state are waited for: what an EXECUTE needs prepared is on its way

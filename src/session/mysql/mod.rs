@@ -1,7 +1,6 @@
 //! MySQL sessions, both roles.
 
 pub mod answer;
-pub mod collation;
 pub mod connect;
 pub mod conversation;
 pub mod downstream;
@@ -19,6 +18,7 @@ pub mod output;
 pub mod packed;
 pub mod read_out;
 mod regrown;
+mod screening;
 pub mod state;
 mod statement_commands;
 pub mod statements;

@@ -1,7 +1,6 @@
 //! Commands about prepared statements: what each of them needs, and what is refused before anything of
 //! it is translated.
 
-use super::collation::collation_set_by;
 use super::downstream::{Next, Session, write_close};
 use super::effects;
 use super::execute_body;
@@ -24,6 +23,13 @@ impl Session {
             // The rest of the text was not seen.
             self.op.effects.is_read_only = false;
             self.op.effects.pins.add(PinReason::Unknown);
+        }
+        if self.changes_shared_account(sql) {
+            return self.refuse(Event::SharedAccount, "", out);
+        }
+        self.look_at_set(sql);
+        if !is_whole {
+            self.overlook_set();
         }
         Next::Lease { prefer_last: false }
     }
@@ -88,13 +94,14 @@ impl Session {
             return self.refuse(Event::UnknownStatement, "", out);
         };
         self.op.effects = statement.effects;
-        if self.op.effects.is_set {
-            self.op.collation = collation_set_by(&statement.text.sql);
-        }
-        if !self.op.effects.reads_last_statement() {
+        let effects = &self.op.effects;
+        if !effects.is_set && !effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
         let text = statement.text.clone();
+        self.look_at_set(&text.sql);
+        // Where one was to be sent in its place, that was prepared.
+        self.op.instead = None;
         self.accept_reading(&text.sql, out)
     }
 

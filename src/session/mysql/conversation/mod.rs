@@ -15,6 +15,7 @@ mod failure;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use entry::Entered;
@@ -328,6 +329,11 @@ impl Conversation {
     /// The client's session.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// See [`Session::share_account`].
+    pub fn share_account(&mut self, name: Option<Arc<str>>) {
+        self.session.share_account(name);
     }
 
     /// Takes one step: after it the driver sends `io.down` and `io.up`, forgets the first `io.used`

@@ -332,8 +332,17 @@ impl LeftBehind {
         if command != com::STMT_PREPARE {
             self.leave_found_rows(effects, outcome, there);
         }
-        if outcome.insert_id != 0 || effects.sets_insert_id {
-            self.insert_id_is_known = outcome.insert_id != 0 && !effects.sets_insert_id;
+        if command == com::STMT_PREPARE {
+            return;
+        }
+        // Where the connection has this session's id, it still has after a failed INSERT, old or new.
+        let is_here = |mine: &Rc<Residue>| there.has(mine);
+        let has_own =
+            outcome.insert_id != 0 || self.insert_id_residue.as_ref().is_some_and(is_here);
+        let may_have_set =
+            effects.sets_insert_id || outcome.errno.is_some() && effects.may_insert && has_own;
+        if outcome.insert_id != 0 || may_have_set {
+            self.insert_id_is_known = outcome.insert_id != 0 && !may_have_set;
             if outcome.insert_id != 0 {
                 self.insert_id = outcome.insert_id;
             }

@@ -2,6 +2,7 @@
 
 use super::{
     Flags, FoundRows, Kind, Traits,
+    counting::Counting,
     keyword::Keyword,
     lexer::{Sink, Token},
 };
@@ -25,28 +26,22 @@ struct Statement {
     has_user_variable: bool,
     /// Something in it writes or locks.
     is_spoiled: bool,
+    /// A word of statements about accounts was seen.
+    names_account: bool,
+    /// Whether it stands behind SET STATEMENT … FOR.
+    prefix: Prefix,
     /// What it says about FOUND_ROWS().
     counting: Counting,
 }
 
-/// The words of a statement that decide what it does to FOUND_ROWS().
-#[derive(Clone, Copy, Debug, Default)]
-struct Counting {
-    /// UNION and its kind.
-    has_union: bool,
-    has_limit: bool,
-    /// SQL_CALC_FOUND_ROWS, PROCEDURE ANALYSE: not the rows sent.
-    is_special: bool,
-    /// VALUES and TABLE, which are no SELECT; a SHOW that is one in disguise.
-    is_list: bool,
-    /// A SELECT that is not the first word.
-    has_select: bool,
-    /// Of UPDATE and DELETE: several tables, which servers read like a SELECT.
-    has_join: bool,
-    /// SET was seen: the list of an UPDATE's tables is over.
-    has_set: bool,
-    /// SHOW WARNINGS and SHOW ERRORS, which leave it as it was.
-    shows_conditions: bool,
+/// SET STATEMENT … FOR ahead of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prefix {
+    None,
+    /// Its FOR is still to come.
+    Open,
+    /// The words are now those of the statement itself.
+    Closed,
 }
 
 impl Default for Statement {
@@ -61,54 +56,28 @@ impl Default for Statement {
             has_into: false,
             has_user_variable: false,
             is_spoiled: false,
+            names_account: false,
+            prefix: Prefix::None,
             counting: Counting::default(),
         }
     }
 }
 
-impl Counting {
-    fn word(&mut self, keyword: Keyword) {
-        use Keyword as K;
-        match keyword {
-            K::Union | K::Except | K::Intersect => self.has_union = true,
-            K::Limit => self.has_limit = true,
-            K::SqlCalcFoundRows | K::Procedure => self.is_special = true,
-            K::Select => self.has_select = true,
-            K::Join | K::StraightJoin | K::Using => self.has_join = true,
-            K::Set => self.has_set = true,
-            _ => {}
-        }
-    }
-}
-
 impl Statement {
-    /// What becomes of FOUND_ROWS(). Seen on MariaDB 10.11: some SHOWs and EXPLAINs set it, others
-    /// do not; INSERT … SELECT does, and so do joins in UPDATE and DELETE; a subselect does unless
-    /// it was optimized away.
-    fn found_rows(&self) -> FoundRows {
-        let counting = self.counting;
-        let unclear_if = |is_unclear| match is_unclear {
-            true => FoundRows::Unclear,
-            false => FoundRows::Kept,
-        };
-        match self.kind {
-            Kind::Empty => FoundRows::Kept,
-            Kind::Select if counting.is_list => FoundRows::Unclear,
+    /// Whether it is worth the second look of [`super::changes_account`]. Columns are often named like
+    /// these words.
+    fn may_change_account(&self) -> bool {
+        let is_row_work = matches!(
+            self.kind,
             Kind::Select
-                if counting.is_special
-                    || counting.has_union && counting.has_limit
-                    || self.has_into =>
-            {
-                FoundRows::Counted
-            }
-            // CALL and EXECUTE keep the connection, where the server knows better.
-            Kind::Select | Kind::Call | Kind::Execute => FoundRows::Sent,
-            Kind::Show if counting.is_list => FoundRows::Sent,
-            Kind::Show => unclear_if(!counting.shows_conditions),
-            Kind::Explain => FoundRows::Unclear,
-            Kind::Update | Kind::Delete => unclear_if(counting.has_select || counting.has_join),
-            _ => unclear_if(counting.has_select),
-        }
+                | Kind::Insert
+                | Kind::Update
+                | Kind::Delete
+                | Kind::Replace
+                | Kind::Show
+                | Kind::Explain
+        );
+        self.names_account && !is_row_work
     }
 }
 
@@ -141,6 +110,10 @@ pub(super) struct Grammar {
     writes: bool,
     /// What becomes of FOUND_ROWS() by the statements so far.
     found_rows: Option<FoundRows>,
+    /// Words of statements about accounts were seen, and a versioned comment.
+    names_account: bool,
+    has_versioned: bool,
+    may_change_account: bool,
     /// Where the last token ended, if it was in quotes: `'user'@'host'`.
     quoted_end: Option<usize>,
 }
@@ -175,6 +148,10 @@ impl Sink for Grammar {
             Token::Punct(byte) => self.punct(byte),
         }
     }
+
+    fn versioned(&mut self, _begins: bool) {
+        self.has_versioned = true;
+    }
 }
 
 impl Grammar {
@@ -184,25 +161,40 @@ impl Grammar {
         if is_uncertain {
             self.flags.add(Flags::UNCERTAIN);
         }
+        // What such a comment makes of a statement depends on the server.
+        self.may_change_account |= self.has_versioned && (self.names_account || is_uncertain);
         Traits {
             kind: self.kind,
             flags: self.flags,
             is_read_only: !self.writes && !is_uncertain,
             found_rows: self.found_rows.unwrap_or_default(),
+            may_change_account: self.may_change_account,
         }
     }
 
     fn end_statement(&mut self) {
         let statement = std::mem::take(&mut self.statement);
         if self.kind == Kind::Empty {
-            self.kind = statement.kind;
+            self.kind = match statement.prefix {
+                Prefix::Closed => Kind::Set,
+                Prefix::None | Prefix::Open => statement.kind,
+            };
+        }
+        let sets_for_good = statement.prefix == Prefix::Closed && statement.kind == Kind::Set;
+        if sets_for_good && !self.flags.has(Flags::SET_TRANSACTION) {
+            // The server reports both, what holds for a statement and what stays.
+            self.flags.add(Flags::SETS_UNMOVABLE);
         }
         let reads = matches!(
             statement.kind,
             Kind::Empty | Kind::Select | Kind::Show | Kind::Explain
         );
         self.writes |= !reads || statement.is_spoiled;
-        let found_rows = statement.found_rows();
+        self.may_change_account |= statement.may_change_account();
+        self.names_account |= statement.names_account;
+        let found_rows = statement
+            .counting
+            .found_rows(statement.kind, statement.has_into);
         self.found_rows = match self.found_rows {
             before if statement.kind == Kind::Empty => before,
             None => Some(found_rows),
@@ -299,7 +291,7 @@ impl Grammar {
             Keyword::RowCount => self.add(Flags::READS_ROW_COUNT),
             Keyword::ConnectionId => self.add(Flags::CONNECTION_ID),
             Keyword::Lastval => self.add(Flags::SEQUENCE_STATE),
-            Keyword::Nextval | Keyword::Setval => self.statement.is_spoiled = true,
+            Keyword::Setval => self.statement.is_spoiled = true,
             _ => self.spoil(Flags::NAMED_LOCK),
         }
     }
@@ -313,7 +305,6 @@ impl Grammar {
             | K::RowCount
             | K::ConnectionId
             | K::Lastval
-            | K::Nextval
             | K::Setval
             | K::GetLock
             | K::ReleaseLock
@@ -321,11 +312,18 @@ impl Grammar {
             | K::IsFreeLock
             | K::IsUsedLock => self.pending = Pending::Function(keyword),
             K::SessionStatus | K::Profiling => self.add(Flags::SESSION_STATUS),
+            // Functions, and columns of a sequence in Oracle's mode.
+            K::Nextval => self.spoil(Flags::SEQUENCE_STATE),
             K::Currval => self.add(Flags::SEQUENCE_STATE),
             _ => {}
         }
-        if self.statement.kind == Kind::Set && is_unmovable(keyword) {
-            self.add(Flags::SETS_UNMOVABLE);
+        if self.statement.kind == Kind::Set {
+            if is_unmovable(keyword) {
+                self.add(Flags::SETS_UNMOVABLE);
+            }
+            if is_tracker(keyword) {
+                self.add(Flags::SETS_TRACKERS);
+            }
         }
     }
 
@@ -371,6 +369,8 @@ impl Grammar {
             _ => verb(keyword).unwrap_or_else(|| self.pinning_first_word(keyword)),
         };
         self.statement.counting.is_list = matches!(keyword, K::Table | K::Values);
+        self.statement.names_account =
+            matches!(keyword, K::Grant | K::Revoke | K::Prepare | K::Execute);
         self.statement.kind = kind;
     }
 
@@ -434,8 +434,14 @@ impl Grammar {
             K::Update | K::Share | K::Lock | K::Procedure | K::Analyze => {
                 self.statement.is_spoiled = true;
             }
+            K::User | K::Password | K::Role | K::Grant | K::Revoke => {
+                self.statement.names_account = true;
+            }
             K::Value if last == K::Previous => self.add(Flags::SEQUENCE_STATE),
-            K::Value if last == K::Next => self.statement.is_spoiled = true,
+            K::Value if last == K::Next => self.spoil(Flags::SEQUENCE_STATE),
+            K::For if self.statement.prefix == Prefix::Open && self.statement.depth == 0 => {
+                self.begin_again();
+            }
             _ => {}
         }
         match self.statement.kind {
@@ -447,6 +453,16 @@ impl Grammar {
             Kind::Ddl if keyword == K::Prepare && last == K::Drop => {
                 self.statement.kind = Kind::Deallocate;
                 self.add(Flags::TEXT_PREPARE);
+            }
+            // They answer with rows, so that no OK tells the id that they leave.
+            Kind::Insert | Kind::Replace if keyword == K::Returning => {
+                self.spoil(Flags::SETS_LAST_INSERT_ID);
+            }
+            Kind::Ddl
+                if self.statement.first == K::Analyze
+                    && matches!(keyword, K::Insert | K::Replace) =>
+            {
+                self.spoil(Flags::SETS_LAST_INSERT_ID);
             }
             Kind::Flush if matches!(keyword, K::Read | K::Lock | K::Export) => {
                 self.add(Flags::LOCK_TABLES);
@@ -462,11 +478,24 @@ impl Grammar {
         }
     }
 
+    /// After `SET STATEMENT … FOR`: what follows is a statement like any other, but for what holds
+    /// while it runs.
+    fn begin_again(&mut self) {
+        self.statement = Statement {
+            prefix: Prefix::Closed,
+            is_spoiled: true,
+            ..Statement::default()
+        };
+    }
+
     fn second_of_set(&mut self, keyword: Keyword) {
         match keyword {
             Keyword::Transaction => self.add(Flags::SET_TRANSACTION),
             Keyword::Role => self.add(Flags::SET_ROLE),
-            Keyword::Statement => self.add(Flags::SET_STATEMENT),
+            Keyword::Statement => {
+                self.add(Flags::SET_STATEMENT);
+                self.statement.prefix = Prefix::Open;
+            }
             _ => {}
         }
     }
@@ -519,8 +548,7 @@ fn verb(keyword: Keyword) -> Option<Kind> {
     }
 }
 
-/// Session variables that no server reports and no other connection can be given, or that the
-/// gateway itself relies on.
+/// Session variables that no server reports and no other connection can be given.
 fn is_unmovable(keyword: Keyword) -> bool {
     use Keyword as K;
     matches!(
@@ -545,7 +573,15 @@ fn is_unmovable(keyword: Keyword) -> bool {
             | K::Profiling
             | K::ProfilingHistorySize
             | K::Debug
-            | K::SessionTrackGtids
+    )
+}
+
+/// What a server tells of session state, which the gateway relies on.
+fn is_tracker(keyword: Keyword) -> bool {
+    use Keyword as K;
+    matches!(
+        keyword,
+        K::SessionTrackGtids
             | K::SessionTrackSchema
             | K::SessionTrackStateChange
             | K::SessionTrackSystemVariables

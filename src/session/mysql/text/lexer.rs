@@ -35,6 +35,9 @@ pub(super) enum Token {
 pub(super) trait Sink {
     /// Takes the next token.
     fn token(&mut self, token: Token, start: usize, end: usize);
+
+    /// A versioned comment begins or ends: a server takes all tokens between or none of them.
+    fn versioned(&mut self, _begins: bool) {}
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -319,11 +322,15 @@ impl Lexer {
             (State::Slash, _) => self.emit(Token::Punct(b'/'), sink),
             (State::Star, b'/') => {
                 self.in_version = false;
+                sink.versioned(false);
                 return self.go(State::Code);
             }
             (State::Star, _) => self.emit(Token::Punct(b'*'), sink),
             (State::CommentStart, b'M') => return self.go(State::CommentStartM),
             (State::CommentStart | State::CommentStartM, b'!') => {
+                if !self.in_version {
+                    sink.versioned(true);
+                }
                 self.in_version = true;
                 return self.go(State::Version(0));
             }

@@ -5,12 +5,17 @@
 //! prepared text, and it changes nothing but what [`substitute`] is asked to. What the server reports
 //! itself (status flags, session tracking) comes first; this covers what no server reports.
 
+mod account;
+mod counting;
 mod grammar;
 mod keyword;
 mod lexer;
 mod rewrite;
+mod set;
 
-pub use rewrite::{Kill, is_show_warnings, kill_target, substitute};
+pub use account::changes_account;
+pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, substitute};
+pub use set::{Collation, SetText, Trackers, look_at_set, trackers_set_by};
 
 use grammar::Grammar;
 use lexer::Lexer;
@@ -126,9 +131,11 @@ flags! {
     SET_ROLE = 9,
     /// SET STATEMENT … FOR (MariaDB): holds for this statement alone.
     SET_STATEMENT = 10,
+    /// A SET that names a session tracker.
+    SETS_TRACKERS = 11,
     /// `LAST_INSERT_ID()`.
     READS_LAST_INSERT_ID = 12,
-    /// `LAST_INSERT_ID(expression)`.
+    /// `LAST_INSERT_ID(expression)`, INSERT and REPLACE that answer with rows.
     SETS_LAST_INSERT_ID = 13,
     /// `FOUND_ROWS()`.
     READS_FOUND_ROWS = 14,
@@ -138,7 +145,8 @@ flags! {
     READS_DIAGNOSTICS = 16,
     /// `@@identity`, `@@last_insert_id`.
     READS_IDENTITY = 17,
-    /// LASTVAL, PREVIOUS VALUE, CURRVAL: what this session last took from a sequence.
+    /// NEXTVAL, which takes from a sequence, and LASTVAL, which says what this session last took: by
+    /// any of their names.
     SEQUENCE_STATE = 18,
     /// `SHOW [SESSION] STATUS`, `SHOW PROFILE`, profiling: figures of this very connection.
     SESSION_STATUS = 19,
@@ -233,6 +241,8 @@ pub struct Traits {
     pub is_read_only: bool,
     /// What becomes of FOUND_ROWS().
     pub found_rows: FoundRows,
+    /// Whether it is worth asking [`changes_account`].
+    pub may_change_account: bool,
 }
 
 /// A scan under way, for a statement that arrives in pieces. Allocates nothing.
@@ -288,6 +298,7 @@ mod tests {
             flags: union(flags),
             is_read_only,
             found_rows: scan(sql, mode).found_rows,
+            may_change_account: scan(sql, mode).may_change_account,
         };
         let name = String::from_utf8_lossy(sql);
         assert_eq!(scan(sql, mode), expect, "{name}");
@@ -359,8 +370,6 @@ mod tests {
                 false,
             ),
             ("select 1 into outfile 'x'", Kind::Select, &[], false),
-            ("select next value for s", Kind::Select, &[], false),
-            ("select nextval(s)", Kind::Select, &[], false),
             ("insert into t values (1)", Kind::Insert, &[], false),
             ("update t set a = 1", Kind::Update, &[], false),
             ("delete from t", Kind::Delete, &[], false),
@@ -533,6 +542,30 @@ mod tests {
         ),
         ("set role r", Kind::Set, &[F::SET_ROLE], false),
         (
+            "set statement max_statement_time=1 for set transaction read only",
+            Kind::Set,
+            &[F::SET_STATEMENT, F::SET_TRANSACTION],
+            false,
+        ),
+        (
+            "set statement max_statement_time=1 for create temporary table t (a int)",
+            Kind::Set,
+            &[F::SET_STATEMENT, F::TEMPORARY_TABLE],
+            false,
+        ),
+        (
+            "set statement max_statement_time=substring('123' from 1 for 2) for lock tables t read",
+            Kind::Set,
+            &[F::SET_STATEMENT, F::LOCK_TABLES],
+            false,
+        ),
+        (
+            "set statement max_statement_time=1 for set sql_notes=0",
+            Kind::Set,
+            &[F::SET_STATEMENT, F::SETS_UNMOVABLE],
+            false,
+        ),
+        (
             "set statement max_statement_time=1 for select 1",
             Kind::Set,
             &[F::SET_STATEMENT],
@@ -631,6 +664,50 @@ mod tests {
             "select last_insert_id(last_insert_id() + 1)",
             Kind::Select,
             &[F::SETS_LAST_INSERT_ID, F::READS_LAST_INSERT_ID],
+            false,
+        ),
+        (
+            "insert into t values (1) returning a",
+            Kind::Insert,
+            &[F::SETS_LAST_INSERT_ID],
+            false,
+        ),
+        (
+            "replace into t select 1 returning a",
+            Kind::Replace,
+            &[F::SETS_LAST_INSERT_ID],
+            false,
+        ),
+        ("delete from t returning a", Kind::Delete, &[], false),
+        (
+            "analyze format=json insert into t values (1)",
+            Kind::Ddl,
+            &[F::SETS_LAST_INSERT_ID],
+            false,
+        ),
+        ("analyze table t", Kind::Ddl, &[], false),
+        (
+            "select next value for s",
+            Kind::Select,
+            &[F::SEQUENCE_STATE],
+            false,
+        ),
+        (
+            "select nextval(s)",
+            Kind::Select,
+            &[F::SEQUENCE_STATE],
+            false,
+        ),
+        (
+            "select s.nextval",
+            Kind::Select,
+            &[F::SEQUENCE_STATE],
+            false,
+        ),
+        (
+            "insert into t values (next value for s)",
+            Kind::Insert,
+            &[F::SEQUENCE_STATE],
             false,
         ),
         (

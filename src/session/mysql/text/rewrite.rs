@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A token with its place in the text.
-type Placed = (Token, Range<usize>);
+pub(super) type Placed = (Token, Range<usize>);
 
 struct Tokens(Vec<Placed>);
 
@@ -21,7 +21,7 @@ impl Sink for Tokens {
 }
 
 /// The tokens of a text; `None` when servers may disagree on them.
-fn tokens(sql: &[u8], mode: LexMode) -> Option<Vec<Placed>> {
+pub(super) fn tokens(sql: &[u8], mode: LexMode) -> Option<Vec<Placed>> {
     let mut lexer = Lexer::new(mode);
     let mut tokens = Tokens(Vec::new());
     lexer.feed(sql, &mut tokens);
@@ -52,6 +52,26 @@ pub fn is_show_warnings(sql: &[u8]) -> bool {
     let (first, is_more) = first_statement(&tokens);
     let words: Vec<Token> = first.iter().map(|(token, _)| *token).collect();
     !is_more && words == [Token::Word(Keyword::Show), Token::Word(Keyword::Warnings)]
+}
+
+/// Whether the last statement of a text is COMMIT or ROLLBACK for every server that runs it without an
+/// error: no comment may hide any of it.
+pub fn ends_transaction(sql: &[u8]) -> bool {
+    let may_hide = |pair: &[u8]| matches!(pair, b"/*" | b"--");
+    if sql.contains(&b'#') || sql.windows(2).any(may_hide) {
+        return false;
+    }
+    let mut statements = sql.split(|byte| *byte == b';').rev();
+    let last = statements.find(|statement| !statement.trim_ascii().is_empty());
+    let words = last.unwrap_or_default().split(u8::is_ascii_whitespace);
+    let mut words = words.filter(|word| !word.is_empty());
+    let is_any = |word: &[u8], known: &[&str]| {
+        let mut known = known.iter();
+        known.any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
+    };
+    let verb = words.next().unwrap_or_default();
+    is_any(verb, &["commit", "rollback"])
+        && words.all(|word| is_any(word, &["work", "and", "chain", "no", "release"]))
 }
 
 /// Whom a KILL statement means.
@@ -366,6 +386,33 @@ fn has_alias(item: &[Placed]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_plain_last_words_end_a_transaction() {
+        for sql in [
+            "COMMIT",
+            " rollback work\n;",
+            "BEGIN; INSERT INTO t VALUES ('a;b'); Commit; ;",
+            "ROLLBACK AND NO CHAIN NO RELEASE",
+        ] {
+            assert!(ends_transaction(sql.as_bytes()), "{sql}");
+        }
+        for sql in [
+            "",
+            ";",
+            "SELECT 1",
+            "COMMIT; SELECT 1",
+            "/*!999999 COMMIT */",
+            "SELECT 1 -- ; COMMIT",
+            "SELECT 1 #; COMMIT",
+            "SELECT 1 /* ; */; COMMIT",
+            "ROLLBACK TO a",
+            "COMMITTED",
+            "BEGIN NOT ATOMIC SELECT 1; COMMIT; END",
+        ] {
+            assert!(!ends_transaction(sql.as_bytes()), "{sql}");
+        }
+    }
 
     #[test]
     fn kill_names_a_connection() {

@@ -1,0 +1,186 @@
+//! LAST_INSERT_ID() after statements whose answer does not tell it, and what a session last took from a
+//! sequence: on whatever connection it is asked for.
+
+use std::time::Duration;
+
+use crate::support::{Client, wait_for};
+use crate::{Form, Scene, ask, send};
+
+const TABLES: &str = "CREATE OR REPLACE TABLE test.t (id INT AUTO_INCREMENT PRIMARY KEY, v INT) AUTO_INCREMENT=100;\n\
+     CREATE OR REPLACE TABLE test.n (v INT);\n\
+     CREATE OR REPLACE SEQUENCE test.s START 10 INCREMENT 1;\n\
+     CREATE OR REPLACE SEQUENCE test.r START 70 INCREMENT 1;";
+
+/// Statements that leave an id, or that leave it alone.
+const STATEMENTS: &[&str] = &[
+    "INSERT INTO t (v) VALUES (1) RETURNING id",
+    "INSERT INTO t (v) VALUES (1), (2), (3) RETURNING id",
+    "REPLACE INTO t (v) VALUES (1) RETURNING v, id",
+    "INSERT INTO t (v) SELECT 1 RETURNING id",
+    "INSERT INTO t (id, v) VALUES (900, 1) ON DUPLICATE KEY UPDATE v = 2 RETURNING id",
+    "INSERT INTO t (id, v) VALUES (900, 1) ON DUPLICATE KEY UPDATE id = LAST_INSERT_ID(id) RETURNING id",
+    "INSERT IGNORE INTO t (id, v) VALUES (900, 1) RETURNING id",
+    "INSERT INTO n VALUES (1) RETURNING v",
+    "ANALYZE INSERT INTO t (v) VALUES (1)",
+    "ANALYZE FORMAT=JSON REPLACE INTO t (v) VALUES (1)",
+    "EXPLAIN INSERT INTO t (v) VALUES (1)",
+    "DELETE FROM t WHERE v = 5 RETURNING id",
+    "DELETE FROM n RETURNING LAST_INSERT_ID(99)",
+    "SELECT LAST_INSERT_ID(12345)",
+    "INSERT INTO t (id, v) VALUES (NULL, 1), (900, 1)",
+    "INSERT INTO t (v) VALUES (1), (2), (1 / (SELECT 1 UNION SELECT 2)) RETURNING id",
+    "INSERT INTO t (v) VALUES (1), (2), (1 / (SELECT 1 UNION SELECT 2))",
+    "SELECT LAST_INSERT_ID(3) FROM n WHERE v = 6",
+    "INSERT INTO nosuch VALUES (1) RETURNING id",
+    "INSERT INTO t (v) VALUES (1",
+    "/*!50000 INSERT */ INTO t (v) VALUES (1) /*M!100500 RETURNING id */",
+    "SET STATEMENT max_statement_time = 9 FOR INSERT INTO t (v) VALUES (1) RETURNING id",
+    "INSERT INTO t (v) VALUES (1)",
+];
+
+/// Those that fail.
+const FAIL: &[&str] = &[
+    "INSERT INTO t (v) VALUES (1), (2), (1 / (SELECT 1 UNION SELECT 2))",
+    "INSERT INTO t (id, v) VALUES (NULL, 1), (900, 1)",
+];
+
+/// The tables as they are before each statement.
+fn prepare(direct: &mut Client) {
+    for sql in [
+        "DELETE FROM n",
+        "INSERT INTO n VALUES (5)",
+        "TRUNCATE t",
+        "INSERT INTO t VALUES (900, 1)",
+    ] {
+        ask(direct, Form::Text, sql);
+    }
+}
+
+#[test]
+fn the_insert_id_is_that_of_a_direct_connection_after_any_answer() {
+    let scene = Scene::new(1, TABLES);
+    let mut direct = scene.direct();
+    let reads = ["SELECT LAST_INSERT_ID()", "SELECT @@identity"];
+    for deprecate_eof in [false, true] {
+        let (mut own, mut other) = (scene.client(deprecate_eof), scene.client(deprecate_eof));
+        for (index, sql) in STATEMENTS.iter().enumerate() {
+            for form in Form::ALL {
+                let reads = reads[(index + usize::from(deprecate_eof)) % 2];
+                prepare(&mut direct);
+                let expect = last_id(&mut direct, None, form, sql, reads);
+                prepare(&mut direct);
+                let seen = last_id(&mut own, Some(&mut other), form, sql, reads);
+                assert_eq!(seen, expect, "{form:?} {sql}; {reads}");
+                assert_eq!(ask(&mut other, form, reads), "7", "the other's: {sql}");
+            }
+        }
+    }
+}
+
+/// What a client reads as its last id after a statement, while another one has the connection in
+/// between.
+fn last_id(
+    client: &mut Client,
+    mut other: Option<&mut Client>,
+    form: Form,
+    sql: &str,
+    reads: &str,
+) -> String {
+    let mut take_turns = || {
+        if let Some(other) = &mut other {
+            ask(other, form, "SELECT LAST_INSERT_ID(7)");
+        }
+    };
+    ask(client, Form::Text, "SELECT LAST_INSERT_ID(42)");
+    // After a failure only a connection that had the id already can tell it.
+    if !FAIL.contains(&sql) {
+        take_turns();
+    }
+    // Some of them fail.
+    let _ = send(client, form, sql);
+    take_turns();
+    ask(client, form, reads)
+}
+
+#[test]
+fn an_id_that_was_returned_can_be_used_by_the_next_insert() {
+    let scene = Scene::new(1, TABLES);
+    let (mut own, mut other) = (scene.client(true), scene.client(false));
+    for form in Form::ALL {
+        let id = ask(&mut own, form, "INSERT INTO t (v) VALUES (1) RETURNING id");
+        ask(&mut other, form, "INSERT INTO t (v) VALUES (2)");
+        ask(
+            &mut own,
+            form,
+            "INSERT INTO t (v) VALUES (LAST_INSERT_ID())",
+        );
+        let last = "SELECT v FROM t ORDER BY id DESC LIMIT 1";
+        assert_eq!(ask(&mut other, form, last), id, "{form:?}");
+    }
+}
+
+#[test]
+fn what_was_taken_from_a_sequence_is_its_sessions() {
+    let scene = Scene::new(3, TABLES);
+    for (form, takes, reads) in [
+        (Form::Text, "SELECT NEXTVAL(s)", "SELECT LASTVAL(s)"),
+        (Form::Binary, "SELECT NEXT VALUE FOR s", "SELECT LASTVAL(s)"),
+        (
+            Form::Text,
+            "SELECT NEXT /* the */ VALUE FOR test.s",
+            "SELECT PREVIOUS VALUE FOR s",
+        ),
+        (
+            Form::Binary,
+            "DO NEXTVAL(`test`.`s`)",
+            "SELECT PREVIOUS VALUE FOR `s`",
+        ),
+        (
+            Form::Text,
+            "INSERT INTO n VALUES (NEXTVAL(s))",
+            "SELECT PREVIOUS VALUE FOR s",
+        ),
+        (
+            Form::Text,
+            "SELECT /*!50000 NEXTVAL(s) */",
+            "SELECT LASTVAL(s)",
+        ),
+        (
+            Form::Binary,
+            "SET STATEMENT max_statement_time = 9 FOR SELECT NEXTVAL(s)",
+            "SELECT LASTVAL(s)",
+        ),
+    ] {
+        let (mut own, mut other) = (scene.client(true), scene.client(true));
+        ask(&mut own, form, takes);
+        let (mine, theirs) = (next(&scene), ask(&mut other, form, "SELECT NEXTVAL(s)"));
+        assert_ne!(ask(&mut own, form, reads), theirs, "{takes}");
+        assert_eq!(
+            ask(&mut own, form, reads),
+            (mine - 1).to_string(),
+            "{takes}"
+        );
+        assert_eq!(ask(&mut other, form, reads), theirs, "{takes}");
+        assert_eq!(
+            ask(&mut own, form, "SELECT LASTVAL(r)"),
+            "",
+            "never taken from"
+        );
+        drop((own, other));
+        let is_free = || scene.pinned() < 0.5;
+        assert!(wait_for(Duration::from_secs(5), is_free), "{takes}");
+        let mut third = scene.client(true);
+        assert_eq!(
+            ask(&mut third, form, reads),
+            "",
+            "{takes}: of one that has left"
+        );
+    }
+}
+
+/// The value that the sequence gives next.
+fn next(scene: &Scene) -> u64 {
+    let sql = "SELECT NEXTVAL(test.s)";
+    let value = scene.server.sql(sql);
+    value.trim().parse().expect("a number")
+}

@@ -1,0 +1,115 @@
+//! Two sessions take turns on few pooled connections: what one has done is there for it in its next
+//! turn and never for the other, in text and in prepared form.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a test says what was wrong by the place where it ends"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod account;
+mod insert_id;
+mod next_transaction;
+mod settings;
+
+use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
+
+/// How a statement is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As COM_QUERY.
+    Text,
+    /// Prepared, executed and closed.
+    Binary,
+}
+
+impl Form {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Binary];
+}
+
+/// A server, and a gateway with so many connections to it.
+pub struct Scene {
+    /// The server.
+    pub server: MariaDb,
+    /// The gateway in front of it.
+    pub gateway: Gateway,
+}
+
+impl Scene {
+    /// `sql` is run on the server first, one statement a line, in a server that has a schema `test`.
+    pub fn new(budget: u32, sql: &str) -> Self {
+        Self::with(budget, sql, "")
+    }
+
+    /// Like [`Scene::new`], with more of a configuration.
+    pub fn with(budget: u32, sql: &str, extra: &str) -> Self {
+        let server = MariaDb::with_test_schema(sql);
+        let extra = format!("[deadlines]\npool_wait = \"1500ms\"\n{extra}");
+        let shape = Shape {
+            budget,
+            extra: &extra,
+            ..Shape::default()
+        };
+        let gateway = Gateway::in_shape(server.port(), &shape);
+        Self { server, gateway }
+    }
+
+    /// A client of the gateway's, in the schema `test`.
+    pub fn client(&self, deprecate_eof: bool) -> Client {
+        let login = Login {
+            schema: "test".to_owned(),
+            deprecate_eof,
+            ..self.gateway.login()
+        };
+        Client::connect(&login).unwrap_or_else(|error| panic!("{error}:\n{}", self.gateway.log()))
+    }
+
+    /// A client of the server itself, in the schema `test`.
+    pub fn direct(&self) -> Client {
+        let login = Login {
+            port: self.server.port(),
+            user: ACCOUNT.to_owned(),
+            password: PASSWORD.to_owned(),
+            schema: "test".to_owned(),
+            deprecate_eof: true,
+        };
+        Client::connect(&login).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Connections that sessions keep now.
+    pub fn pinned(&self) -> f64 {
+        self.gateway
+            .metric("ringgate_upstream_connections_leased", &[])
+    }
+}
+
+/// Sends one statement in this form; its answer.
+pub fn send(client: &mut Client, form: Form, sql: &str) -> Result<Answer, ClientError> {
+    match form {
+        Form::Text => client.query_one(sql),
+        Form::Binary => {
+            let statement = client.prepare(sql)?;
+            let answer = client.execute(statement, &[]);
+            client.close_statement(statement)?;
+            answer
+        }
+    }
+}
+
+/// Sends one statement that must succeed; its first value, empty if it has none.
+pub fn ask(client: &mut Client, form: Form, sql: &str) -> String {
+    let answer = send(client, form, sql);
+    let answer = answer.unwrap_or_else(|error| panic!("{form:?} {sql}: {error}"));
+    answer.text(0, 0).unwrap_or_default()
+}
+
+/// Sends one statement that must fail; the error's number.
+pub fn fails(client: &mut Client, form: Form, sql: &str) -> u16 {
+    let answer = send(client, form, sql);
+    let error = answer.expect_err("an error");
+    assert_ne!(error.errno(), 0, "{form:?} {sql}: {error}");
+    error.errno()
+}
