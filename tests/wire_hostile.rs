@@ -345,9 +345,9 @@ fn answers_of_another_thread_come_only_when_asked_for() {
 }
 
 #[test]
-fn collations_that_no_client_may_use_become_the_default() {
+fn unknown_collations_become_the_default_and_those_that_no_client_may_use_are_refused() {
     #[track_caller]
-    fn check(collation: u8, expect: u16) {
+    fn check(collation: u8, expect: Result<u16, u16>) {
         let answer = native_scramble(b"pw", &NONCE);
         let packet = response_with(
             DEFAULT_CAPS,
@@ -357,16 +357,18 @@ fn collations_that_no_client_may_use_become_the_default() {
             "mysql_native_password",
         );
         match play(AuthPlugin::Native, &[&packet]) {
-            Ok(LoginStep::Done(result)) => assert_eq!(result.collation, expect),
+            Ok(LoginStep::Done(result)) => assert_eq!(Ok(result.collation), expect),
+            Err(error) => assert_eq!(Err(error.errno), expect),
             other => panic!("{other:?}"),
         }
     }
-    check(33, 33);
-    check(255, 255);
-    check(0, 45); // None.
-    check(17, 45); // Unknown.
-    check(35, 45); // ucs2.
-    check(54, 45); // utf16.
+    check(33, Ok(33));
+    check(255, Ok(255));
+    check(0, Ok(45)); // None.
+    check(100, Ok(45)); // Unknown.
+    check(17, Err(1231)); // Of file names.
+    check(35, Err(1231)); // ucs2.
+    check(54, Err(1231)); // utf16.
 }
 
 #[test]

@@ -17,6 +17,7 @@ use ringgate::session::mysql::login::{
     DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, Users,
 };
 use ringgate::wire::mysql::auth::{self, native_stage2, sha2_stage2};
+use ringgate::wire::mysql::charset;
 use ringgate::wire::mysql::flags::{caps, status};
 use ringgate::wire::mysql::handshake::Attributes;
 use ringgate::wire::mysql::rsa::ServerKey;
@@ -383,4 +384,36 @@ fn a_wary_client_shows_no_password_to_an_unknown_key() {
     let error = connect.on_packet(sequence, &payload, &mut up).unwrap_err();
     assert_eq!(error.kind, ConnectErrorKind::Unsupported);
     assert!(up.is_empty());
+}
+
+/// A character set that is no superset of ASCII is none that a client may have; what is unknown is
+/// taken for the server's own.
+#[test]
+fn a_login_in_a_wide_character_set_is_refused_before_anything_else() {
+    let accounts = Accounts(verifiers("pw"), Verifier::Empty);
+    let mut refused = 0;
+    for collation in 0..=u8::MAX {
+        for (user, password) in [("native", "pw"), ("native", "wrong"), ("nobody", "pw")] {
+            let config = ConnectConfig {
+                collation,
+                ..client(user, password)
+            };
+            let outcome = login(server(AuthPlugin::Native, None), &accounts, None, config);
+            let known = charset::collation(u16::from(collation));
+            let wide = known.filter(|c| charset::is_refused_for_clients(c.charset));
+            let Some(wide) = wide else {
+                let errno = outcome.server.err().map(|error| error.errno);
+                let expect = (user != "native" || password != "pw").then_some(1045);
+                assert_eq!(errno, expect, "{collation}");
+                continue;
+            };
+            refused += 1;
+            let error = outcome.client.expect_err("refused").message;
+            let said = format!("can't be set to the value of '{}'", wide.charset);
+            assert!(error.ends_with(&said), "{collation}: {error}");
+            let error = outcome.server.expect_err("refused");
+            assert_eq!((error.errno, outcome.trace.len()), (1231, 3), "{collation}");
+        }
+    }
+    assert!(refused > 3 * 50, "{refused}");
 }

@@ -26,6 +26,8 @@ const PS_MULTI_RESULTS: u32 = 1 << 18;
 const PLUGIN_AUTH: u32 = 1 << 19;
 const DEPRECATE_EOF: u32 = 1 << 24;
 
+/// utf8mb4_general_ci.
+const COLLATION: u8 = 45;
 /// Payload bytes of a packet that another one continues.
 pub(super) const PACKET_MAX: usize = 0xff_ff_ff;
 const TYPE_BLOB: u8 = 0xfc;
@@ -143,17 +145,28 @@ impl Client {
     pub fn connect_with(login: &Login, capabilities: u32) -> Result<Self, ClientError> {
         let stream = TcpStream::connect(loopback(login.port))?;
         stream.set_nodelay(true)?;
-        Self::over(stream, login, capabilities)
+        Self::over(stream, login, capabilities, COLLATION)
+    }
+
+    /// Like [`Client::connect`], naming another collation than utf8mb4's own.
+    pub fn connect_in(login: &Login, collation: u8) -> Result<Self, ClientError> {
+        let stream = TcpStream::connect(loopback(login.port))?;
+        Self::over(stream, login, 0, collation)
     }
 
     /// Like [`Client::connect`], by the Unix socket at `path`.
     pub fn connect_unix(path: &Path, login: &Login) -> Result<Self, ClientError> {
         // Reading and writing are the same for the type of either.
         let stream = OwnedFd::from(UnixStream::connect(path)?);
-        Self::over(stream.into(), login, 0)
+        Self::over(stream.into(), login, 0, COLLATION)
     }
 
-    fn over(stream: TcpStream, login: &Login, capabilities: u32) -> Result<Self, ClientError> {
+    fn over(
+        stream: TcpStream,
+        login: &Login,
+        capabilities: u32,
+        collation: u8,
+    ) -> Result<Self, ClientError> {
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         stream.set_write_timeout(Some(Duration::from_secs(60)))?;
         let mut client = Self {
@@ -162,11 +175,11 @@ impl Client {
             capabilities,
             thread_id: 0,
         };
-        client.log_in(login)?;
+        client.log_in(login, collation)?;
         Ok(client)
     }
 
-    fn log_in(&mut self, login: &Login) -> Result<(), ClientError> {
+    fn log_in(&mut self, login: &Login, collation: u8) -> Result<(), ClientError> {
         let greeting = self.receive()?;
         let mut at = Cursor::new(&greeting);
         at.take(1)?;
@@ -192,7 +205,7 @@ impl Client {
         let proof = native(&nonce, &login.password);
         let mut reply = self.capabilities.to_le_bytes().to_vec();
         reply.extend_from_slice(&(1_u32 << 26).to_le_bytes());
-        reply.push(45);
+        reply.push(collation);
         reply.extend_from_slice(&[0; 23]);
         reply.extend_from_slice(login.user.as_bytes());
         reply.push(0);
@@ -325,13 +338,29 @@ impl Client {
 
     /// Sends a command as it is and reads its one result, EXECUTE's in the binary form.
     pub fn run_raw(&mut self, command: u8, body: &[u8]) -> Result<Answer, ClientError> {
+        one(self.run_all(command, body)?)
+    }
+
+    /// Like [`Client::run_raw`], with any number of results.
+    pub fn run_all(&mut self, command: u8, body: &[u8]) -> Result<Vec<Answer>, ClientError> {
         self.command(command, body)?;
-        one(self.read_answers(command == 0x17)?)
+        self.read_answers(command == 0x17)
     }
 
     /// Closes a prepared statement; the server says nothing.
     pub fn close_statement(&mut self, statement: Statement) -> Result<(), ClientError> {
         self.command(0x19, &statement.id.to_le_bytes())
+    }
+
+    /// COM_SET_OPTION; what ends the answer must be an EOF or an OK in its place.
+    pub fn set_option(&mut self, option: u16) -> Result<(), ClientError> {
+        self.command(0x1b, &option.to_le_bytes())?;
+        let packet = self.receive()?;
+        let eof = self.capabilities & DEPRECATE_EOF == 0;
+        match packet.first() {
+            Some(0xfe) if (packet.len() == 5) == eof => Ok(()),
+            _ => Err(ClientError::Protocol(format!("{packet:?}"))),
+        }
     }
 
     /// COM_RESET_CONNECTION.

@@ -227,11 +227,32 @@ impl Admitted {
                 self.pool = self.same_pool_at(&endpoint, &self.pool.key);
             }
         }
+        self.follow_option(session);
         let has_schema = session.vector().schema().is_some();
         Some(
             self.pool_for(has_schema)
                 .unwrap_or_else(|| Rc::clone(&self.pool)),
         )
+    }
+
+    /// Goes over to connections that take several statements in a text, or that take one, as the session
+    /// wants now.
+    fn follow_option(&mut self, session: &Session) {
+        let bit = u64::from(caps::MULTI_STATEMENTS);
+        let wanted = u64::from(session.capabilities()) & bit;
+        if self.pool.key.capabilities & bit == wanted {
+            return;
+        }
+        let mut key = self.pool.key.clone();
+        key.capabilities ^= bit;
+        self.pool = self.pool.endpoint.pool(&key, || {
+            let mut config = (*self.pool.login.config).clone();
+            config.caps_wanted ^= caps::MULTI_STATEMENTS;
+            Rc::new(UpstreamLogin {
+                config: Arc::new(config),
+                statements_max: self.pool.login.statements_max,
+            })
+        });
     }
 
     /// The pool for connections with or without a schema, if it is another than the current one.

@@ -195,8 +195,11 @@ impl<F: Front> Client<F> {
         };
         fault::point("exchange.return");
         let connection = lease.connection();
-        if connection.stream.is_disturbed() || !connection.session.is_idle() {
+        if connection.stream.is_disturbed() {
             return lease.end(Ending::Discard(CloseReason::UpstreamLost));
+        }
+        if !connection.session.fits_its_pool() {
+            return lease.end(Ending::Discard(CloseReason::StateLost));
         }
         let owner = self.conversation.session().owner();
         let is_left = connection.session.holds_for(owner);

@@ -401,11 +401,13 @@ impl Entry {
     }
 }
 
-/// Whether a server of this version knows the collation; the other family's newer ones are not
-/// known, and servers fall back to their default then.
+/// Whether a server of this version knows the collation; the other family's own are not known, and
+/// servers fall back to their default then.
 fn is_known_to(version: &str, collation: &str) -> bool {
     let is_mariadb = version.contains("MariaDB");
-    let is_new_mysql = collation.contains("_0900_");
+    let is_new_mysql = collation.contains("_0900_")
+        || collation.starts_with("gb18030_")
+        || collation == "utf8mb3_tolower_ci";
     let is_new_mariadb = collation.contains("uca1400") || collation.contains("_nopad_");
     if is_mariadb {
         !is_new_mysql

@@ -67,6 +67,8 @@ impl Session {
                 ..
             }) => {
                 self.note_status(status, warnings);
+                self.note_cursor(status, ends_rows);
+                self.note_option(upstream);
                 if ends_rows {
                     if self.op.effects.found_rows == FoundRows::Sent {
                         let rows = upstream.walker.rows();
@@ -125,10 +127,27 @@ impl Session {
         self.op.outcome.status_seen = true;
         self.op.warnings = warnings;
         self.op.outcome.had_warnings |= warnings > 0;
-        if matches!(self.op.command, com::STMT_EXECUTE | com::STMT_FETCH) {
-            let is_over = self.op.command == com::STMT_FETCH && status & status::LAST_ROW_SENT != 0;
-            let is_open = status & status::CURSOR_EXISTS != 0 && !is_over;
-            self.statements.set_cursor(self.op.statement, is_open);
+    }
+
+    /// Whether the statement has a cursor now. The flag alone does not say so: a procedure leaves it
+    /// that has fetched from a cursor of its own.
+    fn note_cursor(&mut self, status: u16, ends_rows: bool) {
+        let is_open = status & status::CURSOR_EXISTS != 0 && ends_rows;
+        let is_open = match self.op.command {
+            com::STMT_EXECUTE => {
+                is_open && self.op.wants_cursor && status & status::MORE_RESULTS_EXISTS == 0
+            }
+            com::STMT_FETCH => is_open && status & status::LAST_ROW_SENT == 0,
+            _ => return,
+        };
+        self.statements.set_cursor(self.op.statement, is_open);
+    }
+
+    /// COM_SET_OPTION has changed the pinned connection, which is no longer one of its pool's.
+    fn note_option(&mut self, upstream: &mut Upstream) {
+        if self.op.command == com::SET_OPTION {
+            self.capabilities ^= caps::MULTI_STATEMENTS;
+            upstream.has_other_option = !upstream.has_other_option;
         }
     }
 
@@ -144,6 +163,7 @@ impl Session {
         let ends_result = is_last && self.op.command != com::STMT_PREPARE;
         if ends_result {
             self.note_status(status, 0);
+            self.note_cursor(status, true);
         }
         if !self.drops_eof(upstream) {
             return pass(upstream, piece, out);

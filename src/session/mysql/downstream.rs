@@ -23,7 +23,9 @@ use crate::wire::mysql::cursor::{Reader, packet};
 use crate::wire::mysql::flags::{caps, com, status};
 use crate::wire::mysql::frame::HEADER_LEN;
 use crate::wire::mysql::reply::Expect;
-use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
+use crate::wire::mysql::response::{
+    ErrPacket, OkPacket, encode_end_of_rows, encode_err, encode_ok,
+};
 
 /// The longest PREPARE, header included, whose text is kept so that any connection can be given it:
 /// 65,535 parameters and as much again. A longer one keeps the connection that it was prepared on.
@@ -60,6 +62,8 @@ pub(super) struct Op {
     pub(super) effects: Effects,
     /// Downstream statement id of EXECUTE, FETCH, RESET and SEND_LONG_DATA.
     pub(super) statement: u32,
+    /// Of EXECUTE: it asks for a cursor.
+    pub(super) wants_cursor: bool,
     /// Of EXECUTE: what its body says of types.
     pub(super) types: Types,
     /// Of EXECUTE: the key of the text that is executed upstream.
@@ -287,6 +291,7 @@ impl Session {
             Ok(Command::Ping) => self.answer_ok(out),
             Ok(Command::ResetConnection) => Next::Reset,
             Ok(Command::InitDb(_)) => Next::Lease { prefer_last: false },
+            Ok(Command::SetOption(option)) => self.accept_set_option(option, held.is_some(), out),
             Ok(Command::Query(sql)) => self.accept_query(sql, out),
             Ok(Command::StmtPrepare(sql)) => self.accept_prepare(sql, true, out),
             Ok(Command::StmtExecute(execute)) => {
@@ -310,7 +315,6 @@ impl Session {
                 | Command::ProcessKill(_)
                 | Command::Debug
                 | Command::ChangeUser(_)
-                | Command::SetOption(_)
                 | Command::StmtBulkExecute(_)
                 | Command::Unknown(_),
             ) => self.refuse(Event::UnknownCommand, "", out),
@@ -352,6 +356,29 @@ impl Session {
             },
             _ => self.refuse(Event::MalformedCommand, "", out),
         }
+    }
+
+    /// COM_SET_OPTION. Whether a connection takes several statements in a text is settled when it
+    /// connects, so the session's next one comes from another pool; a pinned one is told.
+    fn accept_set_option(&mut self, option: u16, is_pinned: bool, out: &mut Output) -> Next {
+        let takes_several = match option {
+            0 => true,
+            1 => false,
+            _ => return self.refuse(Event::UnknownCommand, "", out),
+        };
+        if takes_several != self.has(caps::MULTI_STATEMENTS) {
+            if is_pinned {
+                return Next::Lease { prefer_last: true };
+            }
+            self.capabilities ^= caps::MULTI_STATEMENTS;
+        }
+        let end = OkPacket {
+            status: self.visible_status(),
+            ..OkPacket::default()
+        };
+        let capabilities = self.capabilities;
+        out.write(|own| packet(own, 1, |own| encode_end_of_rows(own, capabilities, &end)));
+        Next::Answered
     }
 
     fn accept_query(&mut self, sql: &[u8], out: &mut Output) -> Next {
@@ -451,7 +478,8 @@ impl Session {
         Some(Expected::Main(match self.op.command {
             com::STMT_PREPARE => Expect::Prepare,
             com::STMT_FETCH => Expect::Rows,
-            com::INIT_DB | com::STMT_RESET => Expect::Ok,
+            com::INIT_DB | com::STMT_RESET | com::SET_OPTION => Expect::Ok,
+            com::STMT_EXECUTE if self.op.wants_cursor => Expect::ResultsOrCursor,
             com::STMT_SEND_LONG_DATA => return None,
             _ => Expect::Results,
         }))

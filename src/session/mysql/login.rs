@@ -211,7 +211,11 @@ enum Failure {
     BadHandshake,
     OutOfOrder,
     OldClient,
-    Denied { with_password: bool },
+    /// The client's character set is none that a client may have.
+    WideCharset(&'static str),
+    Denied {
+        with_password: bool,
+    },
 }
 
 /// One client's login.
@@ -331,6 +335,11 @@ impl Login {
         let response = Response::decode(payload, self.config.caps_offered)
             .map_err(|_| self.error(Failure::BadHandshake, &[]))?;
         self.caps = response.caps;
+        let collation = charset::collation(u16::from(response.collation));
+        if let Some(wide) = collation.filter(|c| charset::is_refused_for_clients(c.charset)) {
+            // Before anything of who it is, as servers do.
+            return Err(self.error(Failure::WideCharset(wide.charset), response.user));
+        }
         let found = users.find(response.user);
         let verifier = match found {
             Some((_, verifier)) => verifier,
@@ -364,7 +373,6 @@ impl Login {
 
     fn result_of(&self, response: &Response<'_>, user: usize) -> LoginResult {
         let collation = charset::collation(u16::from(response.collation))
-            .filter(|c| !charset::is_refused_for_clients(c.charset))
             .map_or(self.config.default_collation, |c| c.id);
         LoginResult {
             user,
@@ -507,6 +515,12 @@ impl Login {
                 "Client does not support authentication protocol requested by server; consider \
                  upgrading MySQL client"
                     .to_owned(),
+            ),
+            Failure::WideCharset(charset) => (
+                1231,
+                "42000",
+                CloseReason::LoginDenied,
+                format!("Variable 'character_set_client' can't be set to the value of '{charset}'"),
             ),
             Failure::Denied { with_password } => (
                 1045,

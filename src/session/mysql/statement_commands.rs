@@ -9,6 +9,7 @@ use super::statements::Statement;
 use super::upstream::Upstream;
 use crate::base::codes::Event;
 use crate::base::pin::PinReason;
+use crate::wire::mysql::command::Execute;
 use crate::wire::mysql::frame::HEADER_LEN;
 
 impl Session {
@@ -44,6 +45,7 @@ impl Session {
         out: &mut Output,
         upstream_out: &mut Vec<u8>,
     ) -> Next {
+        self.op.wants_cursor = Execute::head(payload).is_ok_and(|execute| execute.flags != 0);
         let is_last_prepared = id == u32::MAX;
         let id = self.statements.resolve(id);
         if let Some(statement) = self.statements.get(id) {

@@ -66,6 +66,8 @@ pub struct Upstream {
     pub(super) expected: SmallVec<[Expected; 4]>,
     pub(super) is_walking: bool,
     pub(super) left: Leftovers,
+    /// It takes several statements in a text and did not when it connected, or the other way round.
+    pub(super) has_other_option: bool,
     /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
     /// of a right.
     pub(super) schemas_known: SmallVec<[u64; 4]>,
@@ -97,6 +99,7 @@ impl Upstream {
             expected: SmallVec::new(),
             is_walking: false,
             left: Leftovers::default(),
+            has_other_option: false,
             schemas_known: SmallVec::new(),
             tally: Tally::default(),
         }
@@ -105,6 +108,11 @@ impl Upstream {
     /// Whether no reply is awaited: only then may the connection be pooled.
     pub fn is_idle(&self) -> bool {
         self.expected.is_empty()
+    }
+
+    /// Whether the connection is as it was made, so that its pool's next user finds what it expects.
+    pub fn fits_its_pool(&self) -> bool {
+        self.is_idle() && !self.has_other_option
     }
 
     /// What was done since the last call, for metrics.

@@ -64,12 +64,12 @@ pub fn is_unsafe_to_lex(charset: &str) -> bool {
         .any(|unsafe_one| unsafe_one.eq_ignore_ascii_case(charset))
 }
 
-/// Whether text in this character set cannot be sent by a client at all (no ASCII superset):
-/// servers refuse `SET NAMES` with it.
+/// Whether text in this character set cannot be sent by a client at all (no ASCII superset, or the
+/// one of servers' file names): servers refuse `SET NAMES` with it, and a login.
 pub fn is_refused_for_clients(charset: &str) -> bool {
-    ["ucs2", "utf16", "utf16le", "utf32"]
+    ["filename", "ucs2", "utf16", "utf16le", "utf32"]
         .iter()
-        .any(|wide| wide.eq_ignore_ascii_case(charset))
+        .any(|refused| refused.eq_ignore_ascii_case(charset))
 }
 
 fn charset_of(name: &'static str) -> &'static str {
@@ -153,6 +153,7 @@ static COLLATIONS: &[(u16, &str)] = &[
     (5, "latin1_german1_ci"), (6, "hp8_english_ci"), (7, "koi8r_general_ci"), (8, "latin1_swedish_ci"),
     (9, "latin2_general_ci"), (10, "swe7_swedish_ci"), (11, "ascii_general_ci"), (12, "ujis_japanese_ci"),
     (13, "sjis_japanese_ci"), (14, "cp1251_bulgarian_ci"), (15, "latin1_danish_ci"), (16, "hebrew_general_ci"),
+    (17, "filename"),
     (18, "tis620_thai_ci"), (19, "euckr_korean_ci"), (20, "latin7_estonian_cs"), (21, "latin2_hungarian_ci"),
     (22, "koi8u_general_ci"), (23, "cp1251_ukrainian_ci"), (24, "gb2312_chinese_ci"), (25, "greek_general_ci"),
     (26, "cp1250_general_ci"), (27, "latin2_croatian_ci"), (28, "gbk_chinese_ci"),
@@ -283,6 +284,7 @@ mod tests {
         }
         check(1, "big5", "big5_chinese_ci");
         check(8, "latin1", "latin1_swedish_ci");
+        check(17, "filename", "filename");
         check(28, "gbk", "gbk_chinese_ci");
         check(33, "utf8mb3", "utf8mb3_general_ci");
         check(UTF8MB4_GENERAL_CI, "utf8mb4", "utf8mb4_general_ci");
@@ -294,7 +296,7 @@ mod tests {
         check(2048, "utf8mb3", "utf8mb3_uca1400_ai_ci");
         check(2304, "utf8mb4", "utf8mb4_uca1400_ai_ci");
         check(3271, "utf32", "utf32_uca1400_croatian_nopad_as_cs");
-        for unknown in [0, 17, 272, 2048 + 168, 3272, 5000, u16::MAX] {
+        for unknown in [0, 100, 272, 2048 + 168, 3272, 5000, u16::MAX] {
             assert_eq!(collation(unknown), None, "{unknown}");
         }
         assert_eq!(collation_by_name("UTF8_GENERAL_CI").map(|c| c.id), Some(33));

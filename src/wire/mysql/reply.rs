@@ -23,6 +23,8 @@ const CURSOR_EXISTS: u16 = 0x0040;
 pub enum Expect {
     /// OK, ERR, or result sets (COM_QUERY, COM_STMT_EXECUTE).
     Results,
+    /// The same of an EXECUTE that asks for a cursor: column definitions may be all.
+    ResultsOrCursor,
     /// OK or ERR only (COM_INIT_DB, COM_PING, COM_STMT_RESET …); a legacy EOF counts as OK.
     Ok,
     /// COM_STMT_PREPARE.
@@ -199,6 +201,10 @@ impl ReplyWalker {
     /// From the next packet on, adds `shift` (modulo 256) to the sequence ids that pass.
     pub fn shift_sequence(&mut self, shift: u8) {
         self.seq_shift = self.seq_shift.wrapping_add(shift);
+    }
+
+    fn has_results(&self) -> bool {
+        matches!(self.expect, Expect::Results | Expect::ResultsOrCursor)
     }
 
     /// The reply is over.
@@ -383,8 +389,8 @@ impl ReplyWalker {
         Ok(match self.phase {
             Phase::Head => match (self.expect, first) {
                 (_, 0x00 | 0xff) => true,
-                (Expect::Results, 0xfb) => return Err(ReplyError::LocalInfile),
-                (Expect::Results, _) => false,
+                (_, 0xfb) if self.has_results() => return Err(ReplyError::LocalInfile),
+                _ if self.has_results() => false,
                 (Expect::Ok, 0xfe) if len < 9 => true,
                 _ => return Err(ReplyError::Malformed),
             },
@@ -485,13 +491,17 @@ impl ReplyWalker {
                 Packet::Err { errno }
             }
             Phase::Head if self.expect == Expect::Prepare => self.take_prepared(payload)?,
-            Phase::Head if first != 0x00 && self.expect == Expect::Results => {
+            Phase::Head if first != 0x00 && self.has_results() => {
                 // A column count that was cut by the end of a chunk and is whole now.
                 return Err(ReplyError::Malformed);
             }
             Phase::ColumnsEof => {
                 let status = read_u16(payload.get(3..)).ok_or(ReplyError::Malformed)?;
-                let is_last = status & CURSOR_EXISTS != 0;
+                // A procedure that has fetched from a cursor of its own leaves the flag beside
+                // MORE_RESULTS, and rows follow.
+                let is_last = self.expect == Expect::ResultsOrCursor
+                    && status & CURSOR_EXISTS != 0
+                    && status & MORE_RESULTS == 0;
                 self.phase = if is_last { Phase::Done } else { Phase::Rows };
                 Packet::ColumnsEnd { status, is_last }
             }
@@ -552,7 +562,7 @@ impl ReplyWalker {
             status = reader.u16()?;
             warnings = reader.u16()?;
         }
-        let more = status & MORE_RESULTS != 0 && self.expect == Expect::Results;
+        let more = status & MORE_RESULTS != 0 && self.has_results();
         self.phase = if more { Phase::Head } else { Phase::Done };
         let has_tail = !reader.is_empty();
         let is_last = !more;
@@ -662,6 +672,7 @@ mod tests {
         let no_op: &[u8] = &[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let rows = vec![&[2], COLUMN, COLUMN, row, row, OK_ROWS];
         let cursor = vec![&[1], COLUMN, EOF_CURSOR];
+        let no_cursor = vec![&[1], COLUMN, EOF_CURSOR, row, EOF];
         let prepared = vec![prepare, COLUMN, COLUMN, COLUMN];
         let legacy_prepared = vec![legacy_prepare, COLUMN, EOF, COLUMN, EOF];
         let fetched = vec![&[0, 0, 1], &[0, 0, 2], OK_ROWS];
@@ -678,7 +689,8 @@ mod tests {
                 vec![&[1], COLUMN, EOF, row, EOF],
                 1,
             ),
-            ("cursor", results, false, cursor, 0),
+            ("cursor", Expect::ResultsOrCursor, false, cursor, 0),
+            ("a procedure's own cursor", results, false, no_cursor, 1),
             (
                 "mid-result error",
                 results,

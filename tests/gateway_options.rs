@@ -1,0 +1,254 @@
+//! What a client asks of its connection beside statements, as on a server: several statements in one
+//! text, the collation of its login, and cursors, whatever flags a procedure leaves.
+
+#![allow(clippy::expect_used, reason = "a test that prints its figures")]
+
+mod support;
+
+use std::io::Read;
+
+use support::{Answer, Client, ClientError, Gateway, Login, MariaDb, Shape, Statement};
+
+const SEVERAL: u16 = 0;
+const ONE: u16 = 1;
+const MULTI_STATEMENTS: u32 = 1 << 16;
+
+fn pair(budget: u32) -> (MariaDb, Gateway) {
+    let server = MariaDb::with_test_schema("CREATE OR REPLACE TABLE test.t (a INT);");
+    let shape = Shape {
+        budget,
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(server.port(), &shape);
+    (server, gateway)
+}
+
+fn direct(server: &MariaDb) -> Login {
+    Login {
+        port: server.port(),
+        user: support::ACCOUNT.to_owned(),
+        password: support::PASSWORD.to_owned(),
+        schema: "test".to_owned(),
+        deprecate_eof: true,
+    }
+}
+
+/// Whether two statements in one text are taken; if not, neither is run.
+fn takes_several(client: &mut Client, server: &MariaDb) -> bool {
+    let result = client.query("INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)");
+    let rows = server.sql("SELECT COUNT(*) FROM test.t");
+    client.query("DELETE FROM t").expect("done");
+    match result {
+        Ok(answers) => {
+            assert_eq!(answers.len(), 2);
+            true
+        }
+        Err(error) => {
+            assert_eq!((error.errno(), rows.trim()), (1064, "0"), "{error}");
+            false
+        }
+    }
+}
+
+#[test]
+fn several_statements_are_for_who_asked_for_them() {
+    let (server, gateway) = pair(1);
+    for deprecate_eof in [false, true] {
+        let login = Login {
+            deprecate_eof,
+            ..gateway.login()
+        };
+        let mut asks = Client::connect(&login).expect("a login");
+        let mut other = Client::connect(&login).expect("a login");
+        let mut born = Client::connect_with(&login, MULTI_STATEMENTS).expect("a login");
+        for _ in 0..2 {
+            assert!(!takes_several(&mut asks, &server));
+            asks.set_option(ONE).expect("as it is");
+            assert!(!takes_several(&mut asks, &server));
+            asks.set_option(SEVERAL).expect("on");
+            asks.set_option(SEVERAL).expect("as it is");
+            assert!(takes_several(&mut asks, &server));
+            // The only connection goes from one to the other and back.
+            assert!(!takes_several(&mut other, &server));
+            assert!(takes_several(&mut born, &server));
+            assert!(takes_several(&mut asks, &server));
+            asks.reset().expect("a reset");
+            assert!(takes_several(&mut asks, &server), "as on a server");
+            asks.set_option(ONE).expect("off");
+            assert!(!takes_several(&mut asks, &server));
+        }
+        born.set_option(ONE).expect("off");
+        assert!(!takes_several(&mut born, &server));
+    }
+}
+
+#[test]
+fn a_pinned_session_changes_its_own_connection_and_leaves_it_to_nobody() {
+    let (server, gateway) = pair(1);
+    for deprecate_eof in [false, true] {
+        let login = Login {
+            deprecate_eof,
+            ..gateway.login()
+        };
+        let mut client = Client::connect(&login).expect("a login");
+        client.query("BEGIN").expect("a transaction");
+        client.query("INSERT INTO t VALUES (5)").expect("a row");
+        client.set_option(SEVERAL).expect("on");
+        let answers = client.query("INSERT INTO t VALUES (6); SELECT COUNT(*) FROM t");
+        let answers = answers.expect("two statements of the transaction");
+        assert_eq!(answers[1].text(0, 0).as_deref(), Some("2"));
+        client.query("COMMIT").expect("done");
+        let mut other = Client::connect(&login).expect("a login");
+        let several = other.query("SELECT 1; DELETE FROM t");
+        assert_eq!(several.expect_err("one is allowed").errno(), 1064);
+        assert_eq!(server.sql("SELECT COUNT(*) FROM test.t").trim(), "2");
+        assert!(takes_several(&mut client, &server));
+        client.query("BEGIN").expect("a transaction");
+        client.set_option(ONE).expect("off");
+        client.set_option(SEVERAL).expect("on");
+        client.set_option(ONE).expect("off");
+        client.query("COMMIT").expect("done");
+        assert!(!takes_several(&mut client, &server));
+    }
+}
+
+#[test]
+fn an_option_that_there_is_none_of_is_refused_as_directly() {
+    let (server, gateway) = pair(1);
+    for login in [direct(&server), gateway.login()] {
+        let mut client = Client::connect(&login).expect("a login");
+        for option in [2, 5, 0xffff] {
+            let error = client.set_option(option).expect_err("no such option");
+            assert_eq!(error.errno(), 1047, "{option}");
+        }
+        assert!(!takes_several(&mut client, &server));
+    }
+}
+
+#[test]
+fn a_login_in_any_collation_is_as_directly() {
+    let (server, gateway) = pair(1);
+    let state = "SELECT @@character_set_client, @@character_set_connection, \
+                 @@character_set_results, @@collation_connection";
+    let seen = |login: &Login, collation| match Client::connect_in(login, collation) {
+        Ok(mut client) => Ok(client.query_one(state).expect("a row").rows),
+        Err(ClientError::Server { errno, state, text }) => Err((errno, state, text)),
+        // An ERR in place of the login's OK.
+        Err(error) => Err((0, String::new(), error.to_string())),
+    };
+    let direct = direct(&server);
+    for collation in 0..=u8::MAX {
+        let [expect, got] = [&direct, &gateway.login()].map(|login| seen(login, collation));
+        assert_eq!(got, expect, "{collation}");
+    }
+}
+
+/// Programs that leave CURSOR_EXISTS in the status, and a table for cursors.
+fn programs(server: &MariaDb) {
+    let walk = "DECLARE x INT; DECLARE c CURSOR FOR SELECT 1; OPEN c; FETCH c INTO x;";
+    server.run(&[
+        format!("CREATE PROCEDURE test.closed() BEGIN {walk} CLOSE c; SELECT x; END"),
+        format!("CREATE PROCEDURE test.open() BEGIN {walk} SELECT x; END"),
+        format!("CREATE PROCEDURE test.twice() BEGIN {walk} SELECT x; SELECT x + 1, 2; END"),
+        format!("CREATE PROCEDURE test.silent() BEGIN {walk} CLOSE c; END"),
+        format!("CREATE PROCEDURE test.nested() BEGIN {walk} CALL test.twice(); END"),
+        format!("CREATE FUNCTION test.f() RETURNS INT BEGIN {walk} CLOSE c; RETURN x; END"),
+        "INSERT INTO test.t VALUES (1), (2), (3)".to_owned(),
+    ]);
+}
+
+fn values(answers: &[Answer]) -> Vec<Option<String>> {
+    answers.iter().map(|answer| answer.text(0, 0)).collect()
+}
+
+#[test]
+fn a_procedure_that_fetches_from_its_own_cursor_harms_nobody() {
+    let (server, gateway) = pair(1);
+    programs(&server);
+    for deprecate_eof in [false, true] {
+        let logins = [direct(&server), gateway.login()].map(|login| Login {
+            deprecate_eof,
+            ..login
+        });
+        for sql in [
+            "CALL closed()",
+            "CALL open()",
+            "CALL twice()",
+            "CALL silent()",
+            "CALL nested()",
+            "SELECT f()",
+            "SELECT f() FROM t",
+        ] {
+            let [expect, got] = [0, 1].map(|at| {
+                let mut client = Client::connect(&logins[at]).expect("a login");
+                let text = values(&client.query(sql).expect(sql));
+                let after = values(&client.query("SELECT 7").expect("an answer"));
+                let statement = client.prepare(sql).expect(sql);
+                let body = [&statement.id.to_le_bytes()[..], &[0, 1, 0, 0, 0]].concat();
+                let binary = client.run_all(0x17, &body).expect(sql);
+                let binary = (binary.len(), values(&binary));
+                client.query("SELECT 8").expect("an answer");
+                client.close_statement(statement).expect("a write");
+                (text, after, binary)
+            });
+            assert_eq!(got, expect, "{sql} {deprecate_eof}");
+        }
+    }
+    let pins = gateway.metric("ringgate_pins_total", &["reason=\"cursor\""]);
+    assert!(pins < 0.5, "nobody asked for a cursor");
+}
+
+const CURSOR: u8 = 1;
+
+fn execute(client: &mut Client, statement: Statement, flags: u8) -> Answer {
+    let body = [&statement.id.to_le_bytes()[..], &[flags, 1, 0, 0, 0]].concat();
+    client.run_raw(0x17, &body).expect("an answer")
+}
+
+/// How many rows a FETCH of up to `count` gives, by their packets.
+fn fetch(client: &mut Client, statement: Statement, count: u32) -> usize {
+    let body = [
+        &[9, 0, 0, 0, 0x1c][..],
+        &statement.id.to_le_bytes(),
+        &count.to_le_bytes(),
+    ]
+    .concat();
+    client.send_raw(&body).expect("a write");
+    for rows in 0.. {
+        let mut header = [0; 4];
+        client.stream().read_exact(&mut header).expect("a header");
+        let mut payload = vec![0; usize::from(header[0])];
+        client.stream().read_exact(&mut payload).expect("a packet");
+        assert_ne!(payload.first(), Some(&0xff), "{payload:?}");
+        if payload.first() == Some(&0xfe) {
+            return rows;
+        }
+    }
+    unreachable!("an endless answer")
+}
+
+#[test]
+fn a_cursor_is_one_only_where_a_client_asks_for_it() {
+    let (server, gateway) = pair(2);
+    programs(&server);
+    let pinned = || gateway.metric("ringgate_pins_total", &["reason=\"cursor\""]);
+    let mut client = gateway.client();
+    for sql in ["SELECT a FROM t", "SELECT f() FROM t"] {
+        let before = pinned();
+        let statement = client.prepare(sql).expect(sql);
+        assert_eq!(execute(&mut client, statement, 0).rows.len(), 3);
+        assert!(pinned() - before < 0.5, "no cursor yet");
+        assert!(execute(&mut client, statement, CURSOR).rows.is_empty());
+        assert_eq!(fetch(&mut client, statement, 2), 2);
+        let mut crowd = gateway.client();
+        crowd.query("BEGIN").expect("the other connection");
+        assert_eq!(fetch(&mut client, statement, 2), 1);
+        assert!(pinned() - before > 0.5, "it was pinned");
+        client.close_statement(statement).expect("a write");
+    }
+    // What a procedure sends is no cursor, whoever asks for one.
+    let statement = client.prepare("CALL silent()").expect("prepared");
+    let before = pinned();
+    execute(&mut client, statement, CURSOR);
+    assert!(pinned() - before < 0.5);
+}
