@@ -49,6 +49,7 @@ pub struct Driver {
     pub lease: Option<Leased>,
     pub waiting: Option<Waiting>,
     is_closed: bool,
+    is_forgotten: bool,
     /// The client's end has come behind `pending`.
     pub sees_end: bool,
     pub knows_end: bool,
@@ -85,6 +86,7 @@ impl Driver {
             lease: None,
             waiting: None,
             is_closed: false,
+            is_forgotten: false,
             sees_end: false,
             knows_end: false,
             awaits: false,
@@ -360,6 +362,9 @@ impl Driver {
 
     /// Drops the session of a client that is gone.
     pub fn forget(&mut self) {
+        if std::mem::replace(&mut self.is_forgotten, true) {
+            return;
+        }
         let session = Session::new(SessionFacts {
             owner: self.client(),
             capabilities: 0,
