@@ -3,8 +3,9 @@
 //! must be, byte for byte, the one that the client would have got on a connection of its own; links
 //! die, clients vanish and deadlines pass at every wait.
 //!
-//! `SEEDS=100000` runs more worlds, `SEED=n` a single one with its trace, and `SEED=n WAIT=k` only
-//! those in which a client vanishes at its wait `k`.
+//! `SEEDS=100000` runs more worlds, from `FIRST=n` on, and `SEED=n` a single one with its trace. Of
+//! those in which a client vanishes, `SEED=n WAIT=k` runs only the ones for its wait `k`, and
+//! `WAITS=n` the ones for n of each seed's waits, which the seed chooses among each kind of wait.
 
 #![allow(
     clippy::unwrap_used,
@@ -114,18 +115,24 @@ fn a_schema_that_is_dropped_misleads_no_statement() {
     );
 }
 
-/// Runs a world of each seed for every wait of one client, which vanishes there.
+/// Runs a world of each seed for every wait of one client, which vanishes there, or for as many as
+/// are asked for.
 fn cancel_at_every_wait(seeds: &[u64], name: &str) {
-    let only = number("WAIT");
-    let mut failures = 0;
+    let (only, count) = (number("WAIT"), number("WAITS"));
+    let is_whole = only.is_none() && count.is_none() && seeds == CANCEL_SEEDS;
+    let count = count.map_or(usize::MAX, |count| usize::try_from(count).unwrap());
+    let (mut tried, mut failures) = (0_u64, 0);
     let (mut missed, mut leaves_waiting) = (cancel::KINDS.to_vec(), false);
     for &seed in seeds {
         let mut trace = Vec::new();
         let (client, waits) = cancel::waits(seed, &mut trace);
-        for (k, wait) in (0_u64..).zip(&waits) {
-            if only.is_some_and(|only| only != k) {
-                continue;
-            }
+        let chosen = match only {
+            Some(only) => vec![usize::try_from(only).unwrap()],
+            None => cancel::sample(&waits, count, seed),
+        };
+        for k in chosen {
+            let wait = &waits[k];
+            tried += 1;
             missed.retain(|kind| *kind != wait.kind);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 leaves_waiting |= cancel::run(seed, client, wait, &mut trace);
@@ -140,8 +147,9 @@ fn cancel_at_every_wait(seeds: &[u64], name: &str) {
             assert!(failures < FAILURES_MAX, "worlds failed; see above");
         }
     }
+    eprintln!("{tried} waits of {} seeds", seeds.len());
     assert_eq!(failures, 0, "worlds failed; seeds and waits are above");
-    if seeds == CANCEL_SEEDS {
+    if is_whole {
         assert!(missed.is_empty(), "nobody vanished waiting for {missed:?}");
         assert!(leaves_waiting, "nobody waited for one that vanished");
     }
@@ -158,4 +166,23 @@ fn a_client_may_vanish_at_every_wait() {
         (None, None) => CANCEL_SEEDS.to_vec(),
     };
     cancel_at_every_wait(&seeds, "a_client_may_vanish_at_every_wait");
+}
+
+#[test]
+fn a_sample_of_waits_has_every_kind() {
+    for &seed in CANCEL_SEEDS {
+        let (_, waits) = cancel::waits(seed, &mut Vec::new());
+        let has = |chosen: &[usize], kind| chosen.iter().any(|k| waits[*k].kind == kind);
+        let all: Vec<usize> = (0..waits.len()).collect();
+        assert_eq!(cancel::sample(&waits, usize::MAX, seed), all);
+        for count in 0..=waits.len() {
+            let chosen = cancel::sample(&waits, count, seed);
+            assert_eq!(chosen.len(), count);
+            assert!(chosen.is_sorted_by(|a, b| a < b), "a wait was chosen twice");
+            assert_eq!(chosen, cancel::sample(&waits, count, seed));
+            let mut there = cancel::KINDS.into_iter().filter(|kind| has(&all, *kind));
+            let is_large = count >= cancel::KINDS.len();
+            assert!(!is_large || there.all(|kind| has(&chosen, kind)));
+        }
+    }
 }

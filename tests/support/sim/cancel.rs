@@ -1,5 +1,7 @@
 //! A client that vanishes at every wait of its driver in turn, and what must hold for all others.
 
+use ringgate::base::prng::Prng;
+
 use super::world::{Faults, World};
 
 /// How a client leaves.
@@ -87,6 +89,26 @@ pub fn waits(seed: u64, trace: &mut Vec<String>) -> (usize, Vec<Wait>) {
             })
         });
     (client, waits.collect())
+}
+
+/// The numbers of `count` of a seed's waits, in their order: as many of each kind as of any other, as
+/// far as there are so many, and which of them by the seed. The kinds that the seed has fewest of
+/// come first, so that they are in a sample that is too small for all.
+pub fn sample(waits: &[Wait], count: usize, seed: u64) -> Vec<usize> {
+    let of_kind = |kind| (0..waits.len()).filter(move |k| waits[*k].kind == kind);
+    let mut kinds = KINDS.map(|kind| of_kind(kind).collect::<Vec<_>>());
+    kinds.sort_by_key(Vec::len);
+    let mut prng = Prng::new(seed);
+    let mut chosen = Vec::new();
+    while chosen.len() < count.min(waits.len()) {
+        for kind in kinds.iter_mut().filter(|kind| !kind.is_empty()) {
+            let at = prng.below(kind.len() as u64);
+            chosen.push(kind.swap_remove(usize::try_from(at).unwrap()));
+        }
+    }
+    chosen.truncate(count);
+    chosen.sort_unstable();
+    chosen
 }
 
 /// Runs the world of a seed again with a client that vanishes at one of its waits: at its begin
