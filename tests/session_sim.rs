@@ -1,11 +1,11 @@
 //! Sessions under a seeded simulation: simulated clients speak the protocol to the session layer,
 //! which shares a few upstream sessions with mock servers that keep real session state. Every reply
 //! must be, byte for byte, the one that the client would have got on a connection of its own; links
-//! die, clients vanish and deadlines pass at every wait.
+//! die, and at every wait clients vanish, stop or have a deadline pass.
 //!
 //! `SEEDS=100000` runs more worlds, from `FIRST=n` on, and `SEED=n` a single one with its trace. Of
-//! those in which a client vanishes, `SEED=n WAIT=k` runs only the ones for its wait `k`, and
-//! `WAITS=n` the ones for n of each seed's waits, which the seed chooses among each kind of wait.
+//! those in which a client's waits end otherwise, `SEED=n WAIT=k` runs only the ones for its wait `k`,
+//! and `WAITS=n` the ones for n of each seed's waits, which the seed chooses among each kind of wait.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,16 +19,19 @@
 #[path = "support/sim/mod.rs"]
 mod sim;
 
-use sim::cancel;
+use sim::cancel::{self, Ending, Seen};
+use sim::gateway;
 use sim::world::{Faults, run};
 
 /// Worlds per test and run.
 const SEEDS: u64 = 300;
 
-/// Seeds of worlds in which a client vanishes at every wait; they are run some hundred times each.
-/// The first ones are long commands, state that is read out for another, and waits for it: few have
-/// those.
-const CANCEL_SEEDS: &[u64] = &[93, 1511, 194, 272, 610, 843, 0, 1, 3, 4, 5, 6, 7, 9, 12, 13];
+/// Seeds of worlds in which every wait of a client ends otherwise; they are run some hundred times
+/// each. The first ones are long commands, one of them while another waits for its connection, state
+/// that is read out for another, and waits for it: few have those.
+const CANCEL_SEEDS: &[u64] = &[
+    93, 1511, 2886, 194, 272, 610, 843, 0, 1, 3, 4, 5, 6, 7, 9, 12, 13,
+];
 
 /// Failures after which a test stops.
 const FAILURES_MAX: u32 = 10;
@@ -115,15 +118,27 @@ fn a_schema_that_is_dropped_misleads_no_statement() {
     );
 }
 
-/// Runs a world of each seed for every wait of one client, which vanishes there, or for as many as
-/// are asked for.
-fn cancel_at_every_wait(seeds: &[u64], name: &str) {
-    let (only, count) = (number("WAIT"), number("WAITS"));
+/// The seeds of worlds in which a wait ends otherwise.
+fn cancel_seeds() -> Vec<u64> {
+    match (number("SEED"), number("SEEDS")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(count)) => {
+            let first = number("FIRST").unwrap_or(0);
+            (first..first + count).collect()
+        }
+        (None, None) => CANCEL_SEEDS.to_vec(),
+    }
+}
+
+/// Runs a world of each seed for every wait of one client, which ends in these ways, or for as many
+/// waits as are asked for. Gives what was seen if it is that of all waits of [`CANCEL_SEEDS`].
+fn cancel_at_every_wait(name: &str, endings: &[Ending]) -> Option<Seen> {
+    let (seeds, only, count) = (cancel_seeds(), number("WAIT"), number("WAITS"));
     let is_whole = only.is_none() && count.is_none() && seeds == CANCEL_SEEDS;
     let count = count.map_or(usize::MAX, |count| usize::try_from(count).unwrap());
     let (mut tried, mut failures) = (0_u64, 0);
-    let (mut missed, mut leaves_waiting) = (cancel::KINDS.to_vec(), false);
-    for &seed in seeds {
+    let (mut missed, mut seen) = (cancel::KINDS.to_vec(), Seen::default());
+    for &seed in &seeds {
         let mut trace = Vec::new();
         let (client, waits) = cancel::waits(seed, &mut trace);
         let chosen = match only {
@@ -135,37 +150,43 @@ fn cancel_at_every_wait(seeds: &[u64], name: &str) {
             tried += 1;
             missed.retain(|kind| *kind != wait.kind);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                leaves_waiting |= cancel::run(seed, client, wait, &mut trace);
+                cancel::run(seed, client, wait, endings, &mut seen, &mut trace);
             }));
             if result.is_err() {
                 failures += 1;
                 show_end(&trace, only.is_some());
                 let (client, kind) = (client + 1, wait.kind);
-                eprintln!("client {client} of seed {seed} left at wait {k}, for {kind}");
+                eprintln!("client {client} of seed {seed} at wait {k}, for {kind}");
                 eprintln!("SEED={seed} WAIT={k} cargo test --test session_sim -- {name}\n");
             }
             assert!(failures < FAILURES_MAX, "worlds failed; see above");
         }
     }
-    eprintln!("{tried} waits of {} seeds", seeds.len());
+    eprintln!(
+        "{tried} waits, {} seeds, told: {:?}",
+        seeds.len(),
+        seen.told
+    );
     assert_eq!(failures, 0, "worlds failed; seeds and waits are above");
     if is_whole {
-        assert!(missed.is_empty(), "nobody vanished waiting for {missed:?}");
-        assert!(leaves_waiting, "nobody waited for one that vanished");
+        assert!(missed.is_empty(), "nobody was waiting for {missed:?}");
+        assert!(seen.leaves_waiting, "nobody waited for one that was cut");
     }
+    is_whole.then_some(seen)
 }
 
 #[test]
 fn a_client_may_vanish_at_every_wait() {
-    let seeds = match (number("SEED"), number("SEEDS")) {
-        (Some(seed), _) => vec![seed],
-        (None, Some(count)) => {
-            let first = number("FIRST").unwrap_or(0);
-            (first..first + count).collect()
-        }
-        (None, None) => CANCEL_SEEDS.to_vec(),
-    };
-    cancel_at_every_wait(&seeds, "a_client_may_vanish_at_every_wait");
+    cancel_at_every_wait("a_client_may_vanish_at_every_wait", cancel::LEAVING);
+}
+
+#[test]
+fn time_may_end_every_wait() {
+    let seen = cancel_at_every_wait("time_may_end_every_wait", cancel::BY_TIME);
+    for reason in gateway::LATE {
+        let is_told = seen.as_ref().is_none_or(|seen| seen.told.contains(reason));
+        assert!(is_told, "nobody was told {reason}");
+    }
 }
 
 #[test]
