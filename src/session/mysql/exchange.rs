@@ -187,19 +187,24 @@ impl Session {
         begin
     }
 
-    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it; whether it had
-    /// to.
+    /// Gives the connection the session's LAST_INSERT_ID() if the command reads it, or may leave it
+    /// there; whether it had to.
     fn move_insert_id(
         &mut self,
         upstream: &mut Upstream,
         out: &mut Vec<u8>,
     ) -> Result<bool, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
-        if !runs || !self.op.effects.reads_insert_id || self.op.outcome.status_seen {
+        let effects = self.op.effects;
+        if !runs || !effects.needs_insert_id() || self.op.outcome.status_seen {
             return Ok(false);
         }
-        let Some(insert_id) = self.left.insert_id_to_set(&upstream.left)? else {
-            return Ok(false);
+        let insert_id = match self.left.insert_id_to_set(&upstream.left) {
+            Ok(None) => return Ok(false),
+            Ok(Some(insert_id)) => insert_id,
+            Err(lost) if effects.reads_insert_id => return Err(lost.into()),
+            // Nobody asks for it; but another session's must not stand in its place.
+            Err(_) => 0,
         };
         let set = format!("SET LAST_INSERT_ID={insert_id}");
         packet(out, 0, |out| {
