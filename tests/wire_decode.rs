@@ -136,7 +136,14 @@ fn told(event: &Event<'_>) -> String {
             Ok(found) => format!("row {}", values(found)),
             Err(error) => format!("row {error:?}"),
         },
-        Event::RowsEnd { ok, is_last } => format!("end {:x} {is_last}", ok.status),
+        Event::RowsEnd {
+            ok,
+            opens_cursor,
+            is_last,
+        } => {
+            let what = if *opens_cursor { "opened" } else { "end" };
+            format!("{what} {:x} {is_last}", ok.status)
+        }
         Event::Ok { ok, is_last } => {
             let info = String::from_utf8_lossy(ok.info);
             format!("ok {} {info} {:x} {is_last}", ok.affected_rows, ok.status)
@@ -274,7 +281,7 @@ fn rows_that_look_like_the_end_are_rows() {
 
 #[test]
 fn statements_are_prepared_executed_and_fetched_from() {
-    const EXECUTE: &[u8] = &[com::STMT_EXECUTE, 9, 0, 0, 0];
+    const EXECUTE: &[u8] = &[com::STMT_EXECUTE, 9, 0, 0, 0, 1];
     const FETCH: &[u8] = &[com::STMT_FETCH, 9, 0, 0, 0];
     const CLOSE: &[u8] = &[com::STMT_CLOSE, 9, 0, 0, 0];
     let types = [column_type::LONG, column_type::VARCHAR];
@@ -295,6 +302,11 @@ fn statements_are_prepared_executed_and_fetched_from() {
         if capabilities & caps::DEPRECATE_EOF != 0 {
             opened.end(open);
         }
+        // A procedure's own cursor leaves the flag on a result that none was asked for.
+        let mut own = Writer::new(capabilities);
+        own.columns(&types, open).binary(&row).end(open);
+        let expected = ["columns 2", "row Signed(-5),five", "end 40 true"];
+        check(&own, &[com::STMT_EXECUTE, 9, 0, 0, 0, 0], &expected);
         let mut rows = Writer::new(capabilities);
         rows.binary(&row)
             .binary(&row)
@@ -302,7 +314,7 @@ fn statements_are_prepared_executed_and_fetched_from() {
         let mut decoder = Decoder::new(capabilities, ROW_MAX);
         decoder.expect(EXECUTE, 0);
         let events = decode(&mut decoder, &opened.bytes, 11).unwrap();
-        assert_eq!(events, ["columns 2", "end 40 true"]);
+        assert_eq!(events, ["columns 2", "opened 40 true"]);
         decoder.expect(FETCH, 0);
         let events = decode(&mut decoder, &rows.bytes, 11).unwrap();
         let fetched = ["row Signed(-5),five", "row Signed(-5),five", "end c0 true"];

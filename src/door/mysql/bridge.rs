@@ -9,7 +9,7 @@ use super::memory::{Heard, Speaker};
 use crate::net::Stream;
 use crate::wire::mysql::cursor::{WireError, packet, put_lenenc};
 use crate::wire::mysql::decode::Event;
-use crate::wire::mysql::flags::{caps, status};
+use crate::wire::mysql::flags::caps;
 use crate::wire::mysql::response::{
     EofPacket, OkPacket, encode_end_of_rows, encode_eof, encode_err, encode_ok,
 };
@@ -99,7 +99,9 @@ impl Encoder {
         match event {
             Event::Columns(columns) => self.columns(columns),
             Event::Row(row) => self.row(row)?,
-            Event::RowsEnd { ok, is_last } => self.rows_end(ok, *is_last),
+            Event::RowsEnd {
+                ok, opens_cursor, ..
+            } => self.rows_end(ok, *opens_cursor),
             Event::Ok { ok, .. } => {
                 let capabilities = self.capabilities;
                 self.packet(|out| encode_ok(out, capabilities, ok));
@@ -167,8 +169,7 @@ impl Encoder {
         Ok(())
     }
 
-    fn rows_end(&mut self, ok: &OkPacket<'_>, is_last: bool) {
-        let opens_cursor = is_last && ok.status & status::CURSOR_EXISTS != 0;
+    fn rows_end(&mut self, ok: &OkPacket<'_>, opens_cursor: bool) {
         if !opens_cursor {
             self.pay_eof();
         }

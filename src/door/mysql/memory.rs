@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use super::front::{Failed, Front};
 use crate::net::Buf;
 use crate::session::mysql::output::{Output, Span};
-use crate::wire::mysql::decode::{Decoder, Event};
+use crate::wire::mysql::decode::{COMMAND_HEAD, Decoder, Event};
 use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
 use crate::wire::mysql::reply::ReplyError;
 
@@ -133,9 +133,6 @@ impl Speaker {
         })
     }
 }
-
-/// Bytes at a command's start that say what reply it has: the command, and a statement's id.
-const COMMAND_HEAD: usize = 5;
 
 /// Where the commands that are said begin and end.
 #[derive(Default)]
@@ -385,15 +382,15 @@ mod tests {
         bytes.resize(bytes.len() + PAYLOAD_MAX, b' ');
         finish_packet(&mut bytes, start, 0);
         for command in [com::STMT_CLOSE, com::STMT_SEND_LONG_DATA, com::PING] {
-            packet(&mut bytes, 0, |out| out.extend([command, 1, 0, 0, 0, 9]));
+            packet(&mut bytes, 0, |out| out.extend([command, 1, 0, 0, 0, 8, 9]));
         }
         for chunk in [1000, 4096, PAYLOAD_MAX + HEADER_LEN, usize::MAX] {
             let (mut commands, mut told) = (Commands::default(), Vec::new());
             for part in bytes.chunks(chunk.min(bytes.len())) {
                 commands.follow(part, |head, sequence| told.push((head.to_vec(), sequence)));
             }
-            let short = |command| (vec![command, 1, 0, 0, 0], 0);
-            let long = (vec![com::QUERY, b' ', b' ', b' ', b' '], 1);
+            let short = |command| (vec![command, 1, 0, 0, 0, 8], 0);
+            let long = (vec![com::QUERY, b' ', b' ', b' ', b' ', b' '], 1);
             let rest = [com::STMT_CLOSE, com::STMT_SEND_LONG_DATA, com::PING].map(short);
             assert_eq!(told, [vec![long], rest.to_vec()].concat(), "{chunk}");
         }

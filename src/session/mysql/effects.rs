@@ -93,9 +93,15 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Whether it reads anything that the statement before left behind.
+    /// Whether its connection must have the session's LAST_INSERT_ID(): it reads that, or may set it
+    /// and may as well leave it as it was, by an error or for want of rows.
+    pub fn needs_insert_id(&self) -> bool {
+        self.reads_insert_id || self.sets_insert_id
+    }
+
+    /// Whether it wants anything that the statement before left behind.
     pub fn reads_last_statement(&self) -> bool {
-        self.reads_insert_id
+        self.needs_insert_id()
             || self.reads_row_count
             || self.reads_found_rows
             || self.reads_conditions

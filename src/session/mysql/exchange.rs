@@ -197,8 +197,7 @@ impl Session {
     }
 
     /// Gives the connection the session's LAST_INSERT_ID() if the command reads it, or may leave another
-    /// one there or not; whether it does
-    /// so now.
+    /// one there or not; whether it does so now.
     fn move_insert_id(
         &mut self,
         upstream: &mut Upstream,
@@ -206,9 +205,8 @@ impl Session {
     ) -> Result<bool, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
         let effects = &self.op.effects;
-        let needs_id = effects.reads_insert_id || effects.sets_insert_id;
         let is_there = self.op.has_moved_id || self.op.outcome.status_seen;
-        if !runs || !needs_id || is_there {
+        if !runs || !effects.needs_insert_id() || is_there {
             return Ok(false);
         }
         let insert_id = match self.left.insert_id_to_set(&upstream.left) {

@@ -14,6 +14,9 @@ use super::response::{ErrPacket, OkPacket, decode_eof, decode_err, decode_ok, is
 use super::rows::{Columns, Row, RowForm};
 use super::value::PrepareOk;
 
+/// Bytes at a command's start that say what reply it has: the command, a statement's id, flags.
+pub const COMMAND_HEAD: usize = 6;
+
 /// Decoded bytes that are kept in front of those to come before the latter are moved.
 const SPENT_MAX: usize = 64 * 1024;
 
@@ -28,6 +31,8 @@ pub enum Event<'a> {
     RowsEnd {
         /// Status, warnings and, if the peer sent it, more.
         ok: OkPacket<'a>,
+        /// A cursor was opened, from which the rows can be fetched.
+        opens_cursor: bool,
         /// The reply is over.
         is_last: bool,
     },
@@ -146,8 +151,8 @@ impl Decoder {
         }
     }
 
-    /// A command was sent: `head` are the first bytes of its payload (five tell all), `sequence` is the
-    /// sequence id of its last packet.
+    /// A command was sent: `head` are the first bytes of its payload ([`COMMAND_HEAD`] of them tell all),
+    /// `sequence` is the sequence id of its last packet.
     pub fn expect(&mut self, head: &[u8], sequence: u8) {
         let id = head.get(1..).and_then(|rest| rest.first_chunk().copied());
         let statement = u32::from_le_bytes(id.unwrap_or_default());
@@ -162,7 +167,14 @@ impl Decoder {
                 (Expect::Ok, RowForm::Text)
             }
             Some(com::QUERY) => (Expect::Results, RowForm::Text),
-            Some(com::STMT_EXECUTE) => (Expect::Results, RowForm::Binary),
+            Some(com::STMT_EXECUTE) => {
+                let asks_for_none = matches!(head.get(COMMAND_HEAD - 1), None | Some(0));
+                let expect = match asks_for_none {
+                    true => Expect::Results,
+                    false => Expect::ResultsOrCursor,
+                };
+                (expect, RowForm::Binary)
+            }
             Some(com::STMT_FETCH) => (Expect::Rows, RowForm::Binary),
             Some(com::STMT_PREPARE) => (Expect::Prepare, RowForm::Text),
             _ => (Expect::Ok, RowForm::Text),
@@ -213,6 +225,8 @@ impl Decoder {
             Found::LongRow => Event::Row(self.row(&self.long_row)),
             Found::RowsEnd { at, is_last } => Event::RowsEnd {
                 ok: self.decode_end(payload(at))?,
+                opens_cursor: self.cursors.contains_key(&self.now.statement)
+                    && self.now.expect == Expect::ResultsOrCursor,
                 is_last: *is_last,
             },
             Found::CursorOpened { status } => Event::RowsEnd {
@@ -220,6 +234,7 @@ impl Decoder {
                     status: *status,
                     ..OkPacket::default()
                 },
+                opens_cursor: true,
                 is_last: true,
             },
             Found::Ok { at, is_last } => Event::Ok {
@@ -250,7 +265,7 @@ impl Decoder {
     fn row<'a>(&'a self, payload: &'a [u8]) -> Row<'a> {
         let cursor = match self.now.expect {
             Expect::Rows => self.cursors.get(&self.now.statement),
-            Expect::Results | Expect::Ok | Expect::Prepare => None,
+            Expect::Results | Expect::ResultsOrCursor | Expect::Ok | Expect::Prepare => None,
         };
         Row {
             payload,
@@ -389,7 +404,7 @@ impl Decoder {
                 Found::RowsEnd { at, is_last }
             }
             Packet::Ok { is_last, .. } => Found::Ok { at, is_last },
-            Packet::ColumnsEnd { status, is_last } if self.now.expect == Expect::Results => {
+            Packet::ColumnsEnd { status, is_last } if self.has_results() => {
                 if is_last {
                     self.follow_cursor(status);
                     self.opened = Some(status);
@@ -409,6 +424,10 @@ impl Decoder {
         }))
     }
 
+    fn has_results(&self) -> bool {
+        matches!(self.now.expect, Expect::Results | Expect::ResultsOrCursor)
+    }
+
     /// Keeps the columns of a cursor for those who fetch from it, as long as it is open.
     fn follow_cursor(&mut self, flags: u16) {
         if self.now.form == RowForm::Text {
@@ -420,7 +439,10 @@ impl Decoder {
                 // The rows that end with it were told of before.
                 self.cursors.remove(&id);
             }
-        } else if flags & status::CURSOR_EXISTS != 0 {
+        } else if self.now.expect == Expect::ResultsOrCursor
+            && flags & (status::CURSOR_EXISTS | status::MORE_RESULTS_EXISTS)
+                == status::CURSOR_EXISTS
+        {
             self.cursors.insert(id, self.columns.clone());
         } else {
             self.cursors.remove(&id);

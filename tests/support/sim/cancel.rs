@@ -1,17 +1,44 @@
-//! A client that vanishes at every wait of its driver in turn, and what must hold for all others.
+//! A client that vanishes at every wait of its driver in turn, or has a deadline pass there, and what
+//! must hold for all others.
+
+use std::collections::BTreeSet;
+
+use ringgate::base::prng::Prng;
 
 use super::world::{Faults, World};
 
-/// How a client leaves.
+/// How a wait ends. One that takes nothing for `write_stall` ends as by a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// It sends no more, and may still read: what it has sent is served as far as nobody waits.
     Fin,
     /// Its connection is gone at once.
     Reset,
+    /// The next of its deadlines passes, or all that there are, and the client stays.
+    Late,
+    /// It sends no more and does not close its side either: if that is in the middle of a command,
+    /// its deadlines pass until it is closed.
+    Stalled,
 }
 
-/// A moment at which one client leaves.
+/// The client is gone.
+pub const LEAVING: &[Ending] = &[Ending::Fin, Ending::Reset];
+/// The gateway waits no longer.
+pub const BY_TIME: &[Ending] = &[Ending::Late, Ending::Stalled];
+
+impl Ending {
+    /// Whether a wait can end so.
+    fn ends(self, kind: &str) -> bool {
+        let [command, skipped, .., rest, _] = KINDS;
+        match self {
+            Self::Fin | Self::Reset => true,
+            Self::Late => ![command, skipped].contains(&kind),
+            Self::Stalled => [command, skipped, rest].contains(&kind),
+        }
+    }
+}
+
+/// A moment at which something befalls one client.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     pub client: usize,
@@ -20,7 +47,14 @@ pub struct Cut {
     pub ending: Ending,
 }
 
-/// A wait of the client that is to vanish.
+impl Cut {
+    /// Whether it is a deadline of this client.
+    pub fn is_deadline_of(&self, client: usize) -> bool {
+        self.client == client && BY_TIME.contains(&self.ending)
+    }
+}
+
+/// A wait of the client whose waits are to end otherwise.
 #[derive(Clone, Debug)]
 pub struct Wait {
     pub kind: &'static str,
@@ -68,7 +102,7 @@ fn world(seed: u64) -> World {
     world
 }
 
-/// Runs the world of a seed as it is, and gives the client that is to vanish with its waits.
+/// Runs the world of a seed as it is, and gives the client whose waits are to end otherwise, and them.
 pub fn waits(seed: u64, trace: &mut Vec<String>) -> (usize, Vec<Wait>) {
     let mut world = world(seed);
     let client = world.watch(seed);
@@ -89,13 +123,47 @@ pub fn waits(seed: u64, trace: &mut Vec<String>) -> (usize, Vec<Wait>) {
     (client, waits.collect())
 }
 
-/// Runs the world of a seed again with a client that vanishes at one of its waits: at its begin
-/// and when it is over, with a FIN and with a reset. Returns whether another waited for what the
-/// client was reading out.
-pub fn run(seed: u64, client: usize, wait: &Wait, trace: &mut Vec<String>) -> bool {
-    let mut leaves_waiting = false;
+/// The numbers of `count` of a seed's waits, in their order: as many of each kind as of any other, as
+/// far as there are so many, and which of them by the seed. The kinds that the seed has fewest of
+/// come first, so that they are in a sample that is too small for all.
+pub fn sample(waits: &[Wait], count: usize, seed: u64) -> Vec<usize> {
+    let of_kind = |kind| (0..waits.len()).filter(move |k| waits[*k].kind == kind);
+    let mut kinds = KINDS.map(|kind| of_kind(kind).collect::<Vec<_>>());
+    kinds.sort_by_key(Vec::len);
+    let mut prng = Prng::new(seed);
+    let mut chosen = Vec::new();
+    while chosen.len() < count.min(waits.len()) {
+        for kind in kinds.iter_mut().filter(|kind| !kind.is_empty()) {
+            let at = prng.below(kind.len() as u64);
+            chosen.push(kind.swap_remove(usize::try_from(at).unwrap()));
+        }
+    }
+    chosen.truncate(count);
+    chosen.sort_unstable();
+    chosen
+}
+
+/// What the worlds of some waits came to.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Another waited for what the client was reading out.
+    pub leaves_waiting: bool,
+    /// Reasons of the errors of the gateway's own that clients got for their commands.
+    pub told: BTreeSet<&'static str>,
+}
+
+/// Runs the world of a seed again with one of a client's waits ended in each of these ways, at its
+/// begin and when it is over.
+pub fn run(
+    seed: u64,
+    client: usize,
+    wait: &Wait,
+    endings: &[Ending],
+    seen: &mut Seen,
+    trace: &mut Vec<String>,
+) {
     for step in [Some(wait.steps.0), wait.steps.1].into_iter().flatten() {
-        for ending in [Ending::Fin, Ending::Reset] {
+        for &ending in endings.iter().filter(|ending| ending.ends(wait.kind)) {
             let mut world = world(seed);
             world.cut = Some(Cut {
                 client,
@@ -103,8 +171,8 @@ pub fn run(seed: u64, client: usize, wait: &Wait, trace: &mut Vec<String>) -> bo
                 ending,
             });
             world.run_traced(trace);
-            leaves_waiting |= world.leaves_waiting;
+            seen.leaves_waiting |= world.leaves_waiting;
+            seen.told.append(&mut world.told);
         }
     }
-    leaves_waiting
 }

@@ -27,6 +27,8 @@ pub struct Client {
     pub wire: Vec<u8>,
     /// Its end comes behind what is on its way.
     pub is_leaving: bool,
+    /// It has stopped, and never sends these last bytes of what it was to send.
+    pub withheld: Option<usize>,
     pub depth: usize,
     /// What may be lost with a link and was not set anew since: the gateway may refuse to answer,
     /// but not say anything else.
@@ -66,6 +68,7 @@ impl Client {
             sent: VecDeque::new(),
             wire: Vec::new(),
             is_leaving: false,
+            withheld: None,
             depth: pick(prng, &[1, 1, 2, 5]),
             // FOUND_ROWS() before the first SELECT means nothing.
             lost: Reads {
@@ -81,6 +84,28 @@ impl Client {
 
     pub fn is_over(&self) -> bool {
         self.driver.is_closed()
+    }
+
+    /// It sends nothing from somewhere in what is on its way on.
+    pub fn stop(&mut self, prng: &mut Prng) {
+        let len = prng.below(self.wire.len() as u64 + 1);
+        let len = usize::try_from(len).unwrap();
+        self.withheld = Some(self.wire.len() - len);
+        self.wire.truncate(len);
+    }
+
+    /// Whether it has stopped, and all that it sent has come.
+    pub fn has_stopped(&self) -> bool {
+        self.withheld.is_some() && self.wire.is_empty() && self.driver.pending.is_empty()
+    }
+
+    /// Whether a part of its first request is there, and the rest never comes.
+    pub fn is_cut_short(&self) -> bool {
+        let withheld = self.withheld.unwrap_or_default();
+        let behind = self.sent.iter().skip(1).map(|request| request.raw.len());
+        let behind: usize = behind.sum();
+        let first = self.sent.front().map_or(0, |request| request.raw.len());
+        (behind + 1..behind + first).contains(&withheld)
     }
 
     /// A schema is dropped now.

@@ -15,9 +15,12 @@ use super::site::{Leased, Site, Waiting, login_vector};
 const LIMITS: Limits = Limits {
     pool_wait: std::time::Duration::from_secs(100_000),
     statement: Some(std::time::Duration::from_secs(200_000)),
-    write_stall: std::time::Duration::from_secs(300_000),
+    write_stall: std::time::Duration::from_secs(150_000),
     idle_client: None,
 };
+
+/// After this every limit is over.
+const LATE_NANOS: u64 = 250_000 * 1_000_000_000;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,15 @@ const FAILURES: &[&str] = &[
     "command_slow",
 ];
 
+/// Those that tell of a wait that was ended by time.
+pub const LATE: &[&str] = &[
+    "pool_wait",
+    "statement_deadline",
+    "deadline_unknown",
+    "command_stalled",
+    "command_slow",
+];
+
 /// One client's driver.
 pub struct Driver {
     pub number: usize,
@@ -49,6 +61,7 @@ pub struct Driver {
     pub lease: Option<Leased>,
     pub waiting: Option<Waiting>,
     is_closed: bool,
+    is_forgotten: bool,
     /// The client's end has come behind `pending`.
     pub sees_end: bool,
     pub knows_end: bool,
@@ -85,6 +98,7 @@ impl Driver {
             lease: None,
             waiting: None,
             is_closed: false,
+            is_forgotten: false,
             sees_end: false,
             knows_end: false,
             awaits: false,
@@ -261,7 +275,7 @@ impl Driver {
     }
 
     fn says_failure(&self) -> bool {
-        last_own_error(&self.reply).is_some_and(|reason| FAILURES.contains(&reason))
+        failure(&self.reply).is_some()
     }
 
     /// One step. Gives what to do next, and whether bytes of the client were used.
@@ -330,9 +344,12 @@ impl Driver {
         self.ended.push((reply, ended));
     }
 
-    /// A deadline passes, for this client alone.
-    pub fn pass_deadline(&mut self, site: &mut Site) {
-        let now = Now(self.conversation.deadline(&LIMITS).0);
+    /// The next deadline passes, for this client alone, or every one that there is.
+    pub fn pass_deadline(&mut self, site: &mut Site, is_last: bool) {
+        let now = match is_last {
+            true => Now(site.now.0 + LATE_NANOS),
+            false => Now(self.conversation.deadline(&LIMITS).0),
+        };
         if let Some(waiting) = self.waiting.take() {
             site.leave(waiting, self.client());
         }
@@ -360,6 +377,9 @@ impl Driver {
 
     /// Drops the session of a client that is gone.
     pub fn forget(&mut self) {
+        if std::mem::replace(&mut self.is_forgotten, true) {
+            return;
+        }
         let session = Session::new(SessionFacts {
             owner: self.client(),
             capabilities: 0,
@@ -379,6 +399,12 @@ fn gather(out: &Output, input: &[u8], to: &mut Vec<u8>) {
             Span::Input(range) => to.extend_from_slice(&input[range.clone()]),
         }
     }
+}
+
+/// Why the gateway has not answered a command, if a reply says so.
+pub fn failure(reply: &[u8]) -> Option<&'static str> {
+    let reason = last_own_error(reply)?;
+    FAILURES.iter().find(|known| **known == reason).copied()
 }
 
 /// The reason word of the gateway's own error at the end of a reply, if it ends in one.

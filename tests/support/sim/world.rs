@@ -1,5 +1,6 @@
 //! One simulated world: clients, gateway, server, faults, and the oracles that watch them.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use ringgate::base::prng::Prng;
@@ -8,12 +9,20 @@ use ringgate::wire::mysql::flags::caps;
 
 use super::cancel::{self, Cut, Ending};
 use super::client::{Client, show};
-use super::gateway::Ended;
+use super::gateway::{Ended, failure};
 use super::site::{Leased, Site};
 use super::workload::{Reads, pick};
 
 /// The time that a step takes.
 const STEP_NANOS: u64 = 20_000;
+
+/// Failures that say that nothing was changed for good.
+const UNDONE: &[&str] = &[
+    "pool_wait",
+    "statement_deadline",
+    "command_slow",
+    "command_stalled",
+];
 
 /// What goes wrong in a world.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +46,14 @@ pub struct World {
     watched: Option<usize>,
     /// Steps after which the watched client waited anew, and for what.
     pub waits: Vec<(u32, Option<&'static str>)>,
-    /// When a client leaves.
+    /// When a client's wait ends otherwise.
     pub cut: Option<Cut>,
-    /// The client that left was reading out what another waited for.
+    /// The client of the cut was reading out what another waited for.
     pub leaves_waiting: bool,
+    /// Reasons of the gateway's own why commands were not answered.
+    pub told: BTreeSet<&'static str>,
+    /// Commands whose clients were told that they have changed nothing.
+    undone: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// Runs one world to its end. `trace` keeps what happened, for the report of a failure.
@@ -95,6 +108,8 @@ impl World {
             waits: Vec::new(),
             cut: None,
             leaves_waiting: false,
+            told: BTreeSet::new(),
+            undone: Vec::new(),
         }
     }
 
@@ -153,23 +168,50 @@ impl World {
         for (tag, times) in &data.ran {
             assert!(*times == 1, "{tag} ran {times} times");
         }
+        self.check_undone();
         self.check_conserved();
         self.site.check_left();
     }
 
-    /// A client leaves.
+    /// What clients were told not to be done is not done. A statement that was ended may have run in
+    /// a transaction that was undone.
+    fn check_undone(&self) {
+        let data = &self.site.data;
+        let rows = data.tables.values().flat_map(|table| &table.rows);
+        for (reason, raw) in &self.undone {
+            let wrote = |value: &&String| writes(raw, value);
+            let done = match *reason {
+                "statement_deadline" => rows.clone().find(wrote),
+                _ => data.ran.keys().find(wrote),
+            };
+            assert_eq!(done, None, "{reason} was told of what is done");
+        }
+    }
+
+    /// A client's wait ends otherwise than it did.
     fn cut(&mut self, cut: Cut) {
-        let line = format!("client {} leaves with a {:?}", cut.client + 1, cut.ending);
+        let line = format!("client {}: {:?}", cut.client + 1, cut.ending);
         self.site.trace.push(line);
         self.leaves_waiting = self.reads_for_another(cut.client);
         let client = &mut self.clients[cut.client];
-        client.left = 0;
+        let mut prng = Prng::new(u64::from(cut.step));
+        let is_even = prng.below(2) == 0;
+        if cut.ending != Ending::Late {
+            client.left = 0;
+        }
         match cut.ending {
+            Ending::Late => {
+                self.pass_deadline(cut.client, is_even);
+                if self.clients[cut.client].driver.stage() == "streaming" {
+                    // The pace has been looked at, and nothing comes until it is again.
+                    self.pass_deadline(cut.client, false);
+                }
+            }
+            Ending::Stalled => client.stop(&mut prng),
             Ending::Fin => {
                 client.is_leaving = true;
                 // It may have come no further than the middle of a command.
-                let mut prng = Prng::new(u64::from(cut.step));
-                if prng.below(2) == 0 {
+                if is_even {
                     let len = prng.below(client.wire.len() as u64 + 1);
                     client.wire.truncate(usize::try_from(len).unwrap());
                 }
@@ -219,7 +261,8 @@ impl World {
             0..=3 => self.send(number),
             4..=6 => self.arrive(number, len),
             7..=10 => {
-                let moved = self.clients[number].driver.poll(&mut self.site, len);
+                let moved = self.clients[number].driver.poll(&mut self.site, len)
+                    || self.clients[number].has_stopped() && self.stall(number);
                 if moved && self.watched == Some(number) {
                     let driver = &self.clients[number].driver;
                     let kind = cancel::kind(driver.stage());
@@ -297,7 +340,7 @@ impl World {
             && self.prng.below(8) == 0
         {
             // The grace in which the reply was still of use is over.
-            driver.pass_deadline(&mut self.site);
+            driver.pass_deadline(&mut self.site, false);
             self.settle(number);
             return true;
         }
@@ -328,12 +371,29 @@ impl World {
                 client.driver.vanish(&mut self.site);
                 client.sent.clear();
             }
-            _ => self.pass_deadline(number),
+            _ => self.pass_deadline(number, false),
         }
         true
     }
 
-    fn pass_deadline(&mut self, number: usize) {
+    /// Time passes for a client that has stopped; whether it was waited for.
+    fn stall(&mut self, number: usize) -> bool {
+        let client = &mut self.clients[number];
+        match client.driver.stage() {
+            "streaming" | "skipping" => {}
+            "idle" if client.is_cut_short() => {}
+            "idle" => {
+                client.driver.vanish(&mut self.site);
+                return true;
+            }
+            _ => return false,
+        }
+        let is_last = self.prng.below(2) == 0;
+        client.driver.pass_deadline(&mut self.site, is_last);
+        true
+    }
+
+    fn pass_deadline(&mut self, number: usize, is_last: bool) {
         let client = &mut self.clients[number];
         // A PREPARE whose head has passed has given out an id that the reference would not know.
         let prepares = client
@@ -345,7 +405,7 @@ impl World {
             "ahead" | "replying" if !prepares || client.driver.reply.is_empty() => {}
             _ => return,
         }
-        client.driver.pass_deadline(&mut self.site);
+        client.driver.pass_deadline(&mut self.site, is_last);
         self.site
             .trace
             .push(format!("a deadline of client {} passes", number + 1));
@@ -356,8 +416,16 @@ impl World {
     fn settle(&mut self, number: usize) {
         let others = self.clients.len();
         let client = &mut self.clients[number];
+        let is_late = self.cut.is_some_and(|cut| cut.is_deadline_of(number));
         for (reply, ended) in std::mem::take(&mut client.driver.ended) {
+            let is_cut_short = client.is_cut_short();
             let request = client.sent.pop_front().expect("an answer to nothing");
+            if let Some(reason) = failure(&reply) {
+                self.told.insert(reason);
+                if UNDONE.contains(&reason) {
+                    self.undone.push((reason, request.raw.clone()));
+                }
+            }
             self.site.trace.push(format!(
                 "client {} has {ended:?}, {} bytes, to {}",
                 number + 1,
@@ -366,12 +434,17 @@ impl World {
             ));
             check_foreign(&reply, number + 1, others);
             // What a statement reads may be gone with a connection, and then a pinned session is.
-            let may_fail = self.faults.losses || request.reads != Reads::default();
+            let may_fail = self.faults.losses || is_late || request.reads != Reads::default();
             assert!(
                 may_fail || ended == Ended::Served,
                 "client {} suffers from what others did: {ended:?}",
                 number + 1
             );
+            if is_cut_short {
+                let is_refused = reply.is_empty() || ended == Ended::Failed;
+                assert!(is_refused, "an answer to a part of {}", request.text);
+                continue;
+            }
             client.check(&self.site, &request, &reply, ended);
         }
         if client.left == 0 && client.sent.is_empty() && !client.driver.is_closed() {
@@ -385,6 +458,15 @@ impl World {
             }
         }
     }
+}
+
+/// Whether a command writes this value: no two write the same one, and none of them is another's end.
+fn writes(raw: &[u8], value: &str) -> bool {
+    let goes_on = |next: Option<&u8>| {
+        next.is_some_and(|next| matches!(next, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'-'))
+    };
+    let mut found = raw.windows(value.len()).enumerate();
+    found.any(|(at, text)| text == value.as_bytes() && !goes_on(raw.get(at + value.len())))
 }
 
 /// No byte of another client's.

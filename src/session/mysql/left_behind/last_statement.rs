@@ -362,6 +362,30 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_that_may_set_the_insert_id_or_not_finds_its_own() {
+        for (sql, reply) in [
+            (
+                "UPDATE t SET a = LAST_INSERT_ID(a + 1) WHERE a = 9",
+                ok(0, 0, 2),
+            ),
+            ("SELECT LAST_INSERT_ID(7) FROM nosuch", err(1146)),
+            (
+                "INSERT INTO nosuch VALUES (1); SELECT LAST_INSERT_ID(7)",
+                err(1146),
+            ),
+            ("CALL adds_nothing()", ok(0, 0, 2)),
+        ] {
+            let (mut client, mut a) = (Client::new(), upstream());
+            let sent = client.run(&mut a, &text(sql), &[ok(0, 0, 2), reply]);
+            let sent = String::from_utf8_lossy(&sent).into_owned();
+            assert!(sent.contains("SET LAST_INSERT_ID=0"), "{sql}: {sent}");
+            let sent = client.run(&mut a, &text("SELECT LAST_INSERT_ID()"), &[rows(1)]);
+            let sent = String::from_utf8_lossy(&sent).into_owned();
+            assert!(!sent.contains("SET LAST"), "{sql}: {sent}");
+        }
+    }
+
+    #[test]
     fn a_ping_that_runs_upstream_leaves_the_conditions_readable() {
         let (mut client, mut a) = (Client::new(), upstream());
         client.query(&mut a, "SELEC", err(1064));

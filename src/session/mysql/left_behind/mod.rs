@@ -122,13 +122,14 @@ impl LeftBehind {
             let residue = residue.as_ref().filter(|_| reads);
             residue.map(|residue| residue.place())
         };
-        let insert_id = place(effects.reads_insert_id, &self.insert_id_residue);
+        let insert_id = place(effects.needs_insert_id(), &self.insert_id_residue);
         let found_rows = place(effects.reads_found_rows, &self.found_rows_residue);
         let conditions = place(effects.reads_conditions, &self.conditions);
         if [&insert_id, &found_rows, &conditions].contains(&&Some(Place::Leaving)) {
             return Look::OnItsWay;
         }
-        let is_lost_id = !self.insert_id_is_known && insert_id == Some(Place::Lost);
+        let is_read = effects.reads_insert_id && !self.insert_id_is_known;
+        let is_lost_id = is_read && insert_id == Some(Place::Lost);
         if is_lost_id || found_rows == Some(Place::Lost) {
             return Look::Lost;
         }
@@ -342,12 +343,25 @@ impl LeftBehind {
         let may_have_set =
             effects.sets_insert_id || outcome.errno.is_some() && effects.may_insert && has_own;
         if outcome.insert_id != 0 || may_have_set {
+            let has_failed = outcome.errno.is_some() && outcome.insert_id == 0;
+            if has_failed && !self.knows_insert_id(there) {
+                // It is as lost as before.
+                return;
+            }
             self.insert_id_is_known = outcome.insert_id != 0 && !may_have_set;
             if outcome.insert_id != 0 {
                 self.insert_id = outcome.insert_id;
             }
             there.put(Kind::InsertId, &mut self.insert_id_residue, self.owner);
         }
+    }
+
+    /// Whether LAST_INSERT_ID() is known, or this connection has it.
+    fn knows_insert_id(&self, there: &Leftovers) -> bool {
+        let is_known = |mine: &Rc<Residue>| {
+            there.has(mine) || self.insert_id_is_known || matches!(mine.place(), Place::Kept(_))
+        };
+        self.insert_id_residue.as_ref().is_none_or(is_known)
     }
 
     /// What ROW_COUNT() is from now on, and where the server would know it.
