@@ -13,7 +13,7 @@ use super::left_behind::{LeftBehind, Look, Outcome, Settled, reframe};
 use super::output::Output;
 use super::regrown::Regrown;
 use super::state::Vector;
-use super::statements::{Statement, Statements};
+use super::statements::Statements;
 use super::text::{self, Collation, LexMode, Trackers};
 use super::upstream::{Expected, Upstream};
 use crate::base::codes::{self, Event};
@@ -297,9 +297,7 @@ impl Session {
             Ok(Command::StmtExecute(execute)) => {
                 self.accept_execute(execute.statement, payload, true, held, out, upstream_out)
             }
-            Ok(Command::StmtFetch { statement, .. }) => {
-                self.accept_statement(statement, out, Statement::has_cursor)
-            }
+            Ok(Command::StmtFetch { statement, .. }) => self.accept_fetch(statement, out),
             Ok(Command::StmtSendLongData(chunk)) => {
                 self.accept_long_data(chunk.statement, chunk.parameter)
             }

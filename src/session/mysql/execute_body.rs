@@ -26,6 +26,11 @@ pub(super) enum Types {
     AllNull(usize),
 }
 
+/// Whether the EXECUTE asks for a cursor of any kind: the byte behind the statement's id.
+pub(super) fn wants_cursor(payload: &[u8]) -> bool {
+    payload.get(5).is_some_and(|flags| *flags != 0)
+}
+
 /// How much of the payload must be there for [`check`]: more than is here, perhaps.
 pub(super) fn needed(payload: &[u8], statement: &Statement) -> usize {
     let flag_at = flag_at(statement);

@@ -5,11 +5,9 @@ use super::downstream::{Next, Session, write_close};
 use super::effects;
 use super::execute_body;
 use super::output::Output;
-use super::statements::Statement;
 use super::upstream::Upstream;
 use crate::base::codes::Event;
 use crate::base::pin::PinReason;
-use crate::wire::mysql::command::Execute;
 use crate::wire::mysql::frame::HEADER_LEN;
 
 impl Session {
@@ -45,23 +43,54 @@ impl Session {
         out: &mut Output,
         upstream_out: &mut Vec<u8>,
     ) -> Next {
-        self.op.wants_cursor = Execute::head(payload).is_ok_and(|execute| execute.flags != 0);
         let is_last_prepared = id == u32::MAX;
         let id = self.statements.resolve(id);
-        if let Some(statement) = self.statements.get(id) {
+        self.op.statement = id;
+        let Some(statement) = self.statements.get(id) else {
+            return self.refuse(Event::UnknownStatement, "", out);
+        };
+        if !is_whole {
             let needed = execute_body::needed(payload, statement);
-            if !is_whole && payload.len() < needed {
+            if payload.len() < needed {
                 return Next::More(needed.saturating_add(HEADER_LEN));
             }
-            match execute_body::check(payload, is_whole, is_last_prepared, statement) {
-                Ok(types) => self.op.types = types,
-                Err(event) => {
-                    self.forget_long_data(id, held, upstream_out);
-                    return self.refuse(event, "", out);
-                }
+        }
+        match execute_body::check(payload, is_whole, is_last_prepared, statement) {
+            Ok(types) => self.op.types = types,
+            Err(event) => {
+                self.forget_long_data(id, held, upstream_out);
+                return self.refuse(event, "", out);
             }
         }
-        self.accept_statement(id, out, |_| true)
+        self.op.wants_cursor = execute_body::wants_cursor(payload);
+        self.op.effects = statement.effects;
+        self.accept_known(out)
+    }
+
+    /// FETCH.
+    pub(super) fn accept_fetch(&mut self, id: u32, out: &mut Output) -> Next {
+        let id = self.statements.resolve(id);
+        self.op.statement = id;
+        match self.statements.get(id).filter(|s| s.has_cursor()) {
+            Some(statement) => self.op.effects = statement.effects,
+            None => return self.refuse(Event::UnknownStatement, "", out),
+        }
+        self.accept_known(out)
+    }
+
+    /// A statement that may be a SET, or read what the one before left behind.
+    fn accept_known(&mut self, out: &mut Output) -> Next {
+        let effects = &self.op.effects;
+        if !effects.is_set && !effects.reads_last_statement() {
+            return Next::Lease { prefer_last: false };
+        }
+        let statement = self.statements.get(self.op.statement);
+        let text = statement.map(|statement| statement.text.clone());
+        let sql = text.as_ref().map_or(&[][..], |text| &text.sql);
+        self.look_at_set(sql);
+        // Where one was to be sent in its place, that was prepared.
+        self.op.instead = None;
+        self.accept_reading(sql, out)
     }
 
     /// An EXECUTE is refused, and the long data that it would have used is gone, as on a server.
@@ -82,29 +111,6 @@ impl Session {
         }
         self.statements.set_long_data(id, false);
         self.statements.set_cursor(id, false);
-    }
-
-    pub(super) fn accept_statement(
-        &mut self,
-        id: u32,
-        out: &mut Output,
-        may: impl FnOnce(&Statement) -> bool,
-    ) -> Next {
-        let id = self.statements.resolve(id);
-        self.op.statement = id;
-        let Some(statement) = self.statements.find(id).filter(|statement| may(statement)) else {
-            return self.refuse(Event::UnknownStatement, "", out);
-        };
-        self.op.effects = statement.effects;
-        let effects = &self.op.effects;
-        if !effects.is_set && !effects.reads_last_statement() {
-            return Next::Lease { prefer_last: false };
-        }
-        let text = statement.text.clone();
-        self.look_at_set(&text.sql);
-        // Where one was to be sent in its place, that was prepared.
-        self.op.instead = None;
-        self.accept_reading(&text.sql, out)
     }
 
     /// SEND_LONG_DATA has no reply: what is wrong with it shows at the EXECUTE (trap 10).
