@@ -13,6 +13,7 @@ mod account;
 mod insert_id;
 mod next_transaction;
 mod settings;
+mod variables;
 
 use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
 

@@ -229,6 +229,8 @@ impl Session {
         // Variables come in any order, and the collation counts after its character set.
         let mut collation: Option<&[u8]> = None;
         let mut sets_charset = false;
+        // The schema's character set follows the schema; set on its own, it cannot be moved.
+        let (mut sets_derived, mut enters_schema) = (false, false);
         for change in Changes::new(changes) {
             match change.map_err(|_| ReplyError::Malformed)? {
                 Change::SystemVariable { name, value } => {
@@ -249,12 +251,15 @@ impl Session {
                     }
                     sets_charset |= name == b"character_set_connection";
                     let current = vector.get_or_insert_with(|| (*self.vector).clone());
-                    if current.set(name, value) == Noted::Pins {
-                        self.pins.add(PinReason::Variable);
+                    match current.set(name, value) {
+                        Noted::Moved => {}
+                        Noted::Derived => sets_derived = true,
+                        Noted::Pins => self.pins.add(PinReason::Variable),
                     }
                 }
                 Change::Schema(name) => {
                     self.op.state_explained = true;
+                    enters_schema = true;
                     upstream.knows_schema(name);
                     let current = vector.get_or_insert_with(|| (*self.vector).clone());
                     *current = current.with_schema(name);
@@ -265,6 +270,9 @@ impl Session {
                 | Change::TransactionState(_)
                 | Change::Other { .. } => {}
             }
+        }
+        if sets_derived && !enters_schema {
+            self.pins.add(PinReason::Variable);
         }
         if sets_charset && collation.is_none() {
             match &self.op.collation {

@@ -287,7 +287,8 @@ fn is_bound(number: u8) -> bool {
     name.is_some_and(|name| BOUND_AT_PREPARE.contains(&name))
 }
 
-fn number_of(name: &[u8]) -> Option<u8> {
+/// The number of a movable variable.
+pub(super) fn number_of(name: &[u8]) -> Option<u8> {
     let at = MOVABLE
         .binary_search_by(|(known, _)| known.bytes().cmp(name.iter().map(u8::to_ascii_lowercase)))
         .ok()?;

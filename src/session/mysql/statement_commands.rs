@@ -95,7 +95,7 @@ impl Session {
         };
         self.op.effects = statement.effects;
         let effects = &self.op.effects;
-        if !effects.is_set && !effects.reads_last_statement() {
+        if !effects.is_set && !effects.sets_trackers && !effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
         let text = statement.text.clone();
