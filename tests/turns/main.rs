@@ -10,6 +10,7 @@
 mod support;
 
 mod account;
+mod baseline;
 mod insert_id;
 mod next_transaction;
 mod settings;

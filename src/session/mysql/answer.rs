@@ -356,6 +356,10 @@ impl Session {
                 }
                 Ok(())
             }
+            Some(Expected::Globals(_)) => {
+                take_globals(upstream, bytes, piece);
+                Ok(())
+            }
             Some(Expected::Prepared(text)) => {
                 if let Some(Packet::Prepared { id, params, .. }) = packet {
                     let text = text.clone();
@@ -470,6 +474,20 @@ impl Session {
         self.pins = self.pins.and(effects.pins);
         if self.op.state_changed && !self.op.state_explained && effects.pins.is_empty() {
             self.pins.add(PinReason::Unknown);
+        }
+    }
+}
+
+/// A piece of what the server says about its globals. If it says nothing, what was known holds.
+fn take_globals(upstream: &mut Upstream, bytes: &[u8], piece: Piece) {
+    let raw = match piece {
+        Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
+        Piece::Carried => upstream.walker.carried(),
+    };
+    if let Some(Expected::Globals(reply)) = upstream.expected.first_mut() {
+        reply.extend_from_slice(raw);
+        if upstream.walker.is_done() {
+            upstream.baselines.looked(reply, upstream.deprecates_eof);
         }
     }
 }
