@@ -82,6 +82,7 @@ fn world(command: Vec<u8>, reply: Vec<u8>) -> World {
         deprecates_eof: true,
         vector: vector(),
         statements_max: 100,
+        baselines: Rc::default(),
     }));
     assert!(matches!(
         pool.connected(connection, NOW, &mut Prng::new(1)),

@@ -10,9 +10,11 @@
 mod support;
 
 mod account;
+mod baseline;
 mod insert_id;
 mod next_transaction;
 mod settings;
+mod variables;
 
 use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
 

@@ -131,6 +131,7 @@ impl Place {
             Rc::new(UpstreamLogin {
                 config: config(),
                 statements_max: usize::try_from(pools.statements_max).unwrap_or(usize::MAX),
+                realms: Rc::clone(&world.upstreams.shared.realms),
             })
         };
         let target = primary_of(self.placement);
@@ -251,6 +252,7 @@ impl Admitted {
             Rc::new(UpstreamLogin {
                 config: Arc::new(config),
                 statements_max: self.pool.login.statements_max,
+                realms: Rc::clone(&self.pool.login.realms),
             })
         });
     }
@@ -311,6 +313,7 @@ impl Admitted {
             Rc::new(UpstreamLogin {
                 config: Arc::new(config),
                 statements_max: self.pool.login.statements_max,
+                realms: Rc::clone(&self.pool.login.realms),
             })
         });
         self.metrics = world.metrics.exchanges(&self.door.name, &name);

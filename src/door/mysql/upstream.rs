@@ -3,13 +3,17 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use foldhash::fast::FixedState;
+
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
+use crate::session::mysql::baseline::{Answer, Base, Realms, Scope, question};
 use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
 use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::packed::PackedUpstream;
@@ -44,6 +48,8 @@ pub struct UpstreamLogin {
     pub(super) config: Arc<ConnectConfig>,
     /// Bound of statements kept prepared on each.
     pub(super) statements_max: usize,
+    /// What this core knows of logins.
+    pub(super) realms: Rc<Realms>,
 }
 
 /// What the MySQL sessions of one core share.
@@ -51,6 +57,8 @@ pub struct UpstreamLogin {
 pub struct Shared {
     /// Texts of prepared statements.
     pub(super) texts: RefCell<Texts>,
+    /// What logins give.
+    pub(super) realms: Rc<Realms>,
     /// Sessions for which the wait for another one's lease is over.
     pub(super) settled: Rc<Settled>,
 }
@@ -147,7 +155,7 @@ impl Protocol for Mysql {
     }
 
     fn unpack(packed: PackedUpstream, shared: &Shared) -> Upstream {
-        Upstream::unpack(packed, &mut shared.texts.borrow_mut())
+        Upstream::unpack(packed, &mut shared.texts.borrow_mut(), &shared.realms)
     }
 }
 
@@ -175,9 +183,12 @@ async fn log_in(
             break facts;
         }
     };
-    packet(&mut out, 0, |out| {
-        encode_text_command(out, com::QUERY, TRACK_EVERYTHING);
-    });
+    let (own, globals) = (question(Scope::Session), question(Scope::Global));
+    for sql in [TRACK_EVERYTHING, &own, &globals] {
+        packet(&mut out, 0, |out| {
+            encode_text_command(out, com::QUERY, sql);
+        });
+    }
     packets.stream.send_bytes(&out);
     let (_, reply) = packets.next(timer).await?;
     if reply.first() != Some(&0) {
@@ -185,12 +196,27 @@ async fn log_in(
         let text = "the server cannot report session state (MySQL 5.7 or MariaDB 10.2 can)";
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
+    let deprecates_eof = facts.caps & caps::DEPRECATE_EOF != 0;
+    let own = packets.values(deprecates_eof, timer).await?;
+    let globals = packets.values(deprecates_eof, timer).await?;
     if packets.buf.is_some() || !packets.partial.is_empty() {
         let text = "the server sent more than the login's end";
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
-    let session = Upstream::new(login_facts(login, &facts));
-    Ok((packets.stream, session))
+    let realm = realm_of(&packets.stream, &login.config);
+    let mut facts = login_facts(login, &facts, realm);
+    if let Some(own) = own {
+        let base = facts.baselines.logged_in(own, globals);
+        facts.vector = Rc::new(facts.vector.with_base(base));
+    }
+    Ok((packets.stream, Upstream::new(facts)))
+}
+
+/// Logins with the same number get the same variables at the same time.
+fn realm_of(stream: &Stream, config: &ConnectConfig) -> u64 {
+    let server = stream.peer_addr().map(|address| address.to_string());
+    let key = (server.unwrap_or_default(), &config.user, config.caps_wanted);
+    FixedState::default().hash_one(key)
 }
 
 /// What to log in with on this connection. Nobody listens in on a Unix socket: servers take the password
@@ -205,7 +231,7 @@ fn config_for(stream: &Stream, config: &Arc<ConnectConfig>) -> Arc<ConnectConfig
     })
 }
 
-fn login_facts(login: &UpstreamLogin, facts: &ServerFacts) -> LoginFacts {
+fn login_facts(login: &UpstreamLogin, facts: &ServerFacts, realm: u64) -> LoginFacts {
     let collation = charset::collation(u16::from(login.config.collation));
     let vector = collation.map_or_else(Vector::default, |collation| {
         Vector::at_login(collation.charset, collation.name)
@@ -215,6 +241,7 @@ fn login_facts(login: &UpstreamLogin, facts: &ServerFacts) -> LoginFacts {
         deprecates_eof: facts.caps & caps::DEPRECATE_EOF != 0,
         vector: Rc::new(vector),
         statements_max: login.statements_max,
+        baselines: login.realms.of(realm),
     }
 }
 
@@ -226,6 +253,22 @@ struct Packets {
 }
 
 impl Packets {
+    /// The answer to a question for variables. A server may refuse it: what is not set then goes back
+    /// to its `DEFAULT`.
+    async fn values(
+        &mut self,
+        deprecates_eof: bool,
+        timer: &mut Timer,
+    ) -> Result<Option<Base>, DialError> {
+        let mut answer = Answer::new(deprecates_eof);
+        loop {
+            let (_, payload) = self.next(timer).await?;
+            if answer.take(&payload) {
+                return Ok(answer.end());
+            }
+        }
+    }
+
     async fn next(&mut self, timer: &mut Timer) -> Result<(u8, Vec<u8>), DialError> {
         loop {
             if let Some(packet) = self.take()? {

@@ -249,6 +249,8 @@ impl Session {
         // Variables come in any order, and the collation counts after its character set.
         let mut collation: Option<&[u8]> = None;
         let mut sets_charset = false;
+        // The schema's character set follows the schema; set on its own, it cannot be moved.
+        let (mut sets_derived, mut enters_schema) = (false, false);
         for change in Changes::new(changes) {
             match change.map_err(|_| ReplyError::Malformed)? {
                 Change::SystemVariable { name, value } => {
@@ -269,12 +271,15 @@ impl Session {
                     }
                     sets_charset |= name == b"character_set_connection";
                     let current = vector.get_or_insert_with(|| (*self.vector).clone());
-                    if current.set(name, value) == Noted::Pins {
-                        self.pins.add(PinReason::Variable);
+                    match current.set(name, value) {
+                        Noted::Moved => {}
+                        Noted::Derived => sets_derived = true,
+                        Noted::Pins => self.pins.add(PinReason::Variable),
                     }
                 }
                 Change::Schema(name) => {
                     self.op.state_explained = true;
+                    enters_schema = true;
                     upstream.knows_schema(name);
                     let current = vector.get_or_insert_with(|| (*self.vector).clone());
                     *current = current.with_schema(name);
@@ -285,6 +290,9 @@ impl Session {
                 | Change::TransactionState(_)
                 | Change::Other { .. } => {}
             }
+        }
+        if sets_derived && !enters_schema {
+            self.pins.add(PinReason::Variable);
         }
         if sets_charset && collation.is_none() {
             match &self.op.collation {
@@ -366,6 +374,10 @@ impl Session {
                 if upstream.walker.is_done() {
                     residue.end_reading(!is_err);
                 }
+                Ok(())
+            }
+            Some(Expected::Globals(_)) => {
+                take_globals(upstream, bytes, piece);
                 Ok(())
             }
             Some(Expected::Prepared(text)) => {
@@ -482,6 +494,20 @@ impl Session {
         self.pins = self.pins.and(effects.pins);
         if self.op.state_changed && !self.op.state_explained && effects.pins.is_empty() {
             self.pins.add(PinReason::Unknown);
+        }
+    }
+}
+
+/// A piece of what the server says about its globals. If it says nothing, what was known holds.
+fn take_globals(upstream: &mut Upstream, bytes: &[u8], piece: Piece) {
+    let raw = match piece {
+        Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
+        Piece::Carried => upstream.walker.carried(),
+    };
+    if let Some(Expected::Globals(reply)) = upstream.expected.first_mut() {
+        reply.extend_from_slice(raw);
+        if upstream.walker.is_done() {
+            upstream.baselines.looked(reply, upstream.deprecates_eof);
         }
     }
 }

@@ -16,6 +16,7 @@ use super::state::Vector;
 use super::statements::Statements;
 use super::text::{self, Collation, LexMode, Trackers};
 use super::upstream::{Expected, Upstream};
+use crate::base::clock::Now;
 use crate::base::codes::{self, Event};
 use crate::base::pin::PinReason;
 use crate::wire::mysql::command::Command;
@@ -133,6 +134,8 @@ pub struct Session {
     pub(super) trackers: Option<Box<Trackers>>,
     /// The upstream account, if other clients use it too.
     pub(super) shared_account: Option<Arc<str>>,
+    /// When the command in progress came to its connection, while the session has no baseline.
+    pub(super) began_at: Option<Now>,
 }
 
 impl Session {
@@ -154,6 +157,7 @@ impl Session {
             left: LeftBehind::new(facts.owner, facts.settled),
             trackers: None,
             shared_account: None,
+            began_at: None,
         }
     }
 
@@ -217,6 +221,11 @@ impl Session {
     /// How long this client may be idle by its own `wait_timeout`, if it has set one.
     pub fn wait_timeout(&self) -> Option<std::time::Duration> {
         self.wait_timeout
+    }
+
+    /// Tells the time of an attempt that is about to begin.
+    pub fn begins_at(&mut self, now: Now) {
+        self.began_at = (!self.vector.has_base()).then_some(now);
     }
 
     /// Takes over another state, and what it means for reading SQL text.

@@ -75,6 +75,8 @@ pub struct Effects {
     pub is_set: bool,
     /// Sets session trackers. A reason to keep the connection, unless all of them are set back.
     pub sets_trackers: bool,
+    /// May set variables in a form that is not reported.
+    pub sets_unreported: bool,
     /// Is a statement behind SET STATEMENT … FOR: the variables that the server reports are those that
     /// hold for it alone.
     pub sets_in_passing: bool,
@@ -159,6 +161,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
         effects.pins.add(*reason);
     }
     effects.sets_trackers = flags.has(Flags::SETS_TRACKERS);
+    effects.sets_unreported = flags.has_any(Flags::SETS_UNSCOPED.and(Flags::SETS_LIST));
     effects.sets_in_passing = flags.has(Flags::SET_STATEMENT) && !flags.has(Flags::MULTI);
     effects.may_insert |= flags.has(Flags::MULTI);
     effects.ends_transaction |= flags.has(Flags::MULTI) && ends_transaction(sql);

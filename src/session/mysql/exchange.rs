@@ -6,6 +6,7 @@
 //! untouched but for the few packets that carry state. [`Session::end`] says what becomes of the
 //! lease.
 
+use super::baseline::{Scope, question};
 use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
 use super::left_behind::Lost;
@@ -97,6 +98,9 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
+        if !self.vector.has_base() && self.take_baseline(upstream, upstream_out) == Begin::Wait {
+            return Ok(Begin::Wait);
+        }
         let mut moved = self.move_state(upstream, upstream_out);
         moved.insert_id = self.move_insert_id(upstream, upstream_out)?;
         if !self.may_go_behind(moved, command, is_whole) {
@@ -155,6 +159,25 @@ impl Session {
         if let Some(taken) = self.left.take_over(&mut upstream.left) {
             upstream.read_out_others(taken, out);
         }
+    }
+
+    /// The session's first statement: what it has not set is from now on what a login gives now.
+    fn take_baseline(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
+        if self
+            .began_at
+            .is_some_and(|now| upstream.baselines.is_due(now))
+        {
+            upstream.left.note_foreign();
+            packet(out, 0, |out| {
+                encode_text_command(out, com::QUERY, &question(Scope::Global));
+            });
+            upstream.expected.push(Expected::Globals(Vec::new()));
+            return Begin::Wait;
+        }
+        if let Some(vector) = upstream.baselines.adopt(&self.vector) {
+            self.set_vector(vector);
+        }
+        Begin::Send
     }
 
     /// Brings the connection into the session's state.

@@ -73,6 +73,7 @@ mod tests {
             deprecates_eof: true,
             vector: Rc::new(Vector::default()),
             statements_max: 4,
+            baselines: Rc::default(),
         })
     }
 

@@ -1,6 +1,7 @@
 //! MySQL sessions, both roles.
 
 pub mod answer;
+pub mod baseline;
 pub mod connect;
 pub mod conversation;
 pub mod downstream;

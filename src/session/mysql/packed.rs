@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::baseline::Realms;
 use super::left_behind::Leftovers;
 use super::state::Vector;
 use super::statements::{PackedStatement, PreparedSet, Texts};
@@ -20,6 +21,7 @@ pub struct PackedUpstream {
     statements_max: usize,
     has_conditions: bool,
     schemas_known: SmallVec<[u64; 4]>,
+    realm: u64,
 }
 
 impl Upstream {
@@ -42,16 +44,18 @@ impl Upstream {
             statements_max: self.prepared.len_max(),
             has_conditions: self.left.has_conditions(),
             schemas_known: self.schemas_known.clone(),
+            realm: self.baselines.realm(),
         })
     }
 
-    /// The session that another core has packed, among this core's texts.
-    pub fn unpack(packed: PackedUpstream, texts: &mut Texts) -> Self {
+    /// The session that another core has packed, among this core's texts and baselines.
+    pub fn unpack(packed: PackedUpstream, texts: &mut Texts, realms: &Realms) -> Self {
         let mut upstream = Self::new(LoginFacts {
             thread_id: packed.thread_id,
             deprecates_eof: packed.deprecates_eof,
             vector: Rc::new(packed.vector),
             statements_max: packed.statements_max,
+            baselines: realms.of(packed.realm),
         });
         upstream.prepared = PreparedSet::unpack(packed.statements, packed.statements_max, texts);
         upstream.left = Leftovers::lent(packed.has_conditions);
@@ -71,6 +75,7 @@ mod tests {
             deprecates_eof: true,
             vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_bin").with_schema(b"test")),
             statements_max: 5,
+            baselines: Rc::default(),
         })
     }
 
@@ -84,7 +89,7 @@ mod tests {
         assert!(!first.knows_schema(b"test"));
         let packed = first.pack().expect("idle");
         is_send(&packed);
-        let mut second = Upstream::unpack(packed, &mut Texts::default());
+        let mut second = Upstream::unpack(packed, &mut Texts::default(), &Realms::default());
         assert_eq!(second.thread_id, 7);
         assert!(second.deprecates_eof && second.left.has_conditions() && second.is_idle());
         assert_eq!(second.vector(), first.vector());

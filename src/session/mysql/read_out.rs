@@ -105,6 +105,7 @@ mod tests {
             deprecates_eof: true,
             vector: Rc::new(Vector::default()),
             statements_max: 1,
+            baselines: Rc::default(),
         });
         let left = [Kind::InsertId, Kind::Diagnostics, Kind::FoundRows]
             .map(|kind| upstream.left.leave(kind, 7));

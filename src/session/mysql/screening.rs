@@ -25,13 +25,13 @@ impl Session {
     /// Looks at a text that may be a SET.
     pub(super) fn look_at_set(&mut self, sql: &[u8]) {
         let effects = &mut self.op.effects;
-        if !effects.is_set && !effects.sets_trackers {
+        if !effects.is_set && !effects.sets_trackers && !effects.sets_unreported {
             return;
         }
         let mode = self.lex_mode();
         let look = text::look_at_set(sql, mode);
         let effects = &mut self.op.effects;
-        if effects.sets_trackers && !look.keeps_trackers {
+        if look.is_unreported || effects.sets_trackers && !look.keeps_trackers {
             effects.pins.add(PinReason::Variable);
         }
         if look.keeps_trackers {
@@ -48,7 +48,7 @@ impl Session {
         self.op.collation = Collation::Unclear;
         self.op.instead = None;
         self.op.trackers = None;
-        if self.op.effects.sets_trackers {
+        if self.op.effects.sets_trackers || self.op.effects.sets_unreported {
             self.op.effects.pins.add(PinReason::Variable);
         }
     }

@@ -7,12 +7,13 @@
 
 use std::rc::Rc;
 
+use super::baseline::Base;
 use super::text::LexMode;
 
 /// How a variable is moved to another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Restored by `SET name = DEFAULT` where the wanted vector does not name it.
+    /// Goes back to the wanted vector's baseline where that does not name it.
     Plain,
     /// Part of the character-set group: always explicit, never DEFAULT.
     Charset,
@@ -113,6 +114,14 @@ pub struct Vector {
     schema: Option<Box<[u8]>>,
     /// (position in [`MOVABLE`], value as the server reports it), sorted by position.
     variables: Vec<(u8, Box<[u8]>)>,
+    /// What variables are that are not in `variables`; `None` before that is known.
+    base: Option<Base>,
+}
+
+/// Names of the variables that are restored to a baseline.
+pub fn moved_by_value() -> impl Iterator<Item = &'static str> {
+    let plain = MOVABLE.iter().filter(|(_, kind)| *kind == Kind::Plain);
+    plain.map(|(name, _)| *name)
 }
 
 impl Vector {
@@ -137,11 +146,11 @@ impl Vector {
 
     /// Whether the vector says `autocommit=0`.
     pub fn is_autocommit_off(&self) -> bool {
-        self.value_of(AUTOCOMMIT)
+        self.effective_of(AUTOCOMMIT)
             .is_some_and(|value| value == b"OFF" || value == b"0")
     }
 
-    /// A variable's value, if it differs from a fresh session's.
+    /// A variable's value, if it was set or belongs to a character set.
     pub fn value(&self, name: &str) -> Option<&[u8]> {
         self.value_of(number_of(name.as_bytes())?)
     }
@@ -155,6 +164,37 @@ impl Vector {
         self.variables.get(at).map(|(_, value)| &**value)
     }
 
+    /// A variable's value, as far as it is known.
+    pub fn effective(&self, name: &str) -> Option<&[u8]> {
+        self.effective_of(number_of(name.as_bytes())?)
+    }
+
+    fn effective_of(&self, number: u8) -> Option<&[u8]> {
+        let base = || self.base.as_ref()?.value_of(number);
+        self.value_of(number).or_else(base)
+    }
+
+    /// Whether it is known what variables are that were not set.
+    pub fn has_base(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// The same vector on this baseline.
+    pub fn with_base(&self, base: Base) -> Self {
+        Self {
+            base: Some(base),
+            ..self.clone()
+        }
+    }
+
+    /// The same vector on the baseline of `other`, if it has none.
+    pub fn with_base_of(&self, other: &Self) -> Self {
+        Self {
+            base: self.base.clone().or_else(|| other.base.clone()),
+            ..self.clone()
+        }
+    }
+
     /// How long a client in this state may be idle, if it has set that.
     pub fn wait_timeout(&self) -> Option<std::time::Duration> {
         let seconds = std::str::from_utf8(self.value("wait_timeout")?).ok()?;
@@ -165,7 +205,7 @@ impl Vector {
     pub fn lex_mode(&self) -> LexMode {
         let charset = self.value("character_set_client").unwrap_or_default();
         let charset = std::str::from_utf8(charset).unwrap_or_default();
-        let mode = self.value("sql_mode").unwrap_or_default();
+        let mode = self.effective("sql_mode").unwrap_or_default();
         LexMode {
             ansi_quotes: has_word(mode, b"ANSI_QUOTES"),
             no_backslash_escapes: has_word(mode, b"NO_BACKSLASH_ESCAPES"),
@@ -178,7 +218,7 @@ impl Vector {
         let schema = (!schema.is_empty()).then(|| schema.into());
         Self {
             schema,
-            variables: self.variables.clone(),
+            ..self.clone()
         }
     }
 
@@ -186,20 +226,30 @@ impl Vector {
     /// PREPARE.
     pub fn with_settings_of(&self, other: &Self) -> Self {
         let mine = self.variables.iter().filter(|(n, _)| !is_bound(*n));
-        let theirs = other.variables.iter().filter(|(n, _)| is_bound(*n));
-        let mut variables: Vec<_> = mine.chain(theirs).cloned().collect();
+        let theirs = other.settings().map(|(n, value)| (n, value.into()));
+        let mut variables: Vec<_> = mine.cloned().chain(theirs).collect();
         variables.sort_unstable_by_key(|(n, _)| *n);
         Self {
             schema: other.schema.clone().or_else(|| self.schema.clone()),
             variables,
+            base: self.base.clone(),
         }
     }
 
     /// Whether [`Self::with_settings_of`] would change nothing.
     pub fn has_settings_of(&self, other: &Self) -> bool {
-        let mine = self.variables.iter().filter(|(n, _)| is_bound(*n));
-        let theirs = other.variables.iter().filter(|(n, _)| is_bound(*n));
-        (other.schema.is_none() || other.schema == self.schema) && mine.eq(theirs)
+        let is_there = other.schema.is_none() || other.schema == self.schema;
+        is_there && self.settings().eq(other.settings())
+    }
+
+    /// What a server takes at PREPARE, set or not.
+    fn settings(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let numbers = BOUND_AT_PREPARE
+            .iter()
+            .map(|name| number_of(name.as_bytes()));
+        numbers
+            .flatten()
+            .filter_map(|n| Some((n, self.effective_of(n)?)))
     }
 
     /// Takes over a variable's new value as the server reported it.
@@ -254,17 +304,32 @@ impl Vector {
             let is_collation = *name == "collation_connection";
             // Setting the character set resets the collation, so that one must follow.
             let forced = is_charset && collation_falls_back || is_collation && charset_changed;
-            if forced || from.value_of(number) != Some(value) {
+            if forced || from.effective_of(number) != Some(value) {
                 item(name, Some(value));
                 charset_changed |= is_charset;
             }
         }
-        for &(number, _) in &from.variables {
+        let base = self.base.as_ref().or(from.base.as_ref());
+        for &(number, ref value) in &from.variables {
             let Some((name, kind)) = MOVABLE.get(usize::from(number)) else {
                 continue;
             };
-            if *kind == Kind::Plain && self.value_of(number).is_none() {
-                item(name, None);
+            let wanted = base.and_then(|base| base.value_of(number));
+            if *kind == Kind::Plain && self.value_of(number).is_none() && wanted != Some(value) {
+                item(name, wanted);
+            }
+        }
+        if let (Some(mine), Some(theirs)) = (&self.base, &from.base)
+            && !mine.is_shared_with(theirs)
+        {
+            for (number, value) in mine.values() {
+                let is_set = self.value_of(number).is_some() || from.value_of(number).is_some();
+                if !is_set
+                    && theirs.value_of(number) != Some(value)
+                    && let Some((name, _)) = MOVABLE.get(usize::from(number))
+                {
+                    item(name, Some(value));
+                }
             }
         }
         out.len() > before
@@ -287,7 +352,8 @@ fn is_bound(number: u8) -> bool {
     name.is_some_and(|name| BOUND_AT_PREPARE.contains(&name))
 }
 
-fn number_of(name: &[u8]) -> Option<u8> {
+/// The number of a movable variable.
+pub(super) fn number_of(name: &[u8]) -> Option<u8> {
     let at = MOVABLE
         .binary_search_by(|(known, _)| known.bytes().cmp(name.iter().map(u8::to_ascii_lowercase)))
         .ok()?;

@@ -81,7 +81,7 @@ impl Session {
     /// A statement that may be a SET, or read what the one before left behind.
     fn accept_known(&mut self, out: &mut Output) -> Next {
         let effects = &self.op.effects;
-        if !effects.is_set && !effects.reads_last_statement() {
+        if !effects.is_set && !effects.sets_trackers && !effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
         let statement = self.statements.get(self.op.statement);

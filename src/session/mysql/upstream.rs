@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::baseline::Baselines;
 use super::left_behind::{Leftovers, Residue};
 use super::state::{Vector, is_same};
 use super::statements::{PreparedSet, StatementText};
@@ -21,6 +22,8 @@ pub(super) enum Expected {
     Prepared(Rc<StatementText>),
     /// To the statement that reads another session's state out.
     ReadOut(Rc<Residue>),
+    /// To the question for the server's globals: what has come of it.
+    Globals(Vec<u8>),
     /// To the client's command.
     Main(Expect),
 }
@@ -72,6 +75,7 @@ pub struct Upstream {
     /// of a right.
     pub(super) schemas_known: SmallVec<[u64; 4]>,
     pub(super) tally: Tally,
+    pub(super) baselines: Rc<Baselines>,
 }
 
 /// What a connection's login settled.
@@ -85,6 +89,8 @@ pub struct LoginFacts {
     pub vector: Rc<Vector>,
     /// Bound of statements kept prepared.
     pub statements_max: usize,
+    /// What is known of logins like this one.
+    pub baselines: Rc<Baselines>,
 }
 
 impl Upstream {
@@ -102,6 +108,7 @@ impl Upstream {
             has_other_option: false,
             schemas_known: SmallVec::new(),
             tally: Tally::default(),
+            baselines: facts.baselines,
         }
     }
 
@@ -183,7 +190,7 @@ impl Upstream {
             None => return,
             Some(Expected::Moved) => (Expect::Ok, 0),
             Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
-            Some(Expected::ReadOut(_)) => (Expect::Results, 0),
+            Some(Expected::ReadOut(_) | Expected::Globals(_)) => (Expect::Results, 0),
             Some(Expected::Main(expect)) => {
                 let sent = main_sequence.wrapping_add(packets_more);
                 self.walker.start(*expect, sent);
@@ -219,7 +226,10 @@ impl Upstream {
             self.expected.push(Expected::Moved);
             moved.variables = true;
         }
-        self.vector = to.clone();
+        self.vector = match to.has_base() || !self.vector.has_base() {
+            true => to.clone(),
+            false => Rc::new(to.with_base_of(&self.vector)),
+        };
         moved
     }
 

@@ -310,6 +310,7 @@ impl Site {
             deprecates_eof: self.capabilities & caps::DEPRECATE_EOF != 0,
             vector: login_vector(None),
             statements_max: STATEMENTS_MAX,
+            baselines: Rc::default(),
         };
         let mut conn = Conn::new(self.capabilities, true, None);
         conn.next_statement = u32::try_from(self.next_link * 1000).unwrap();

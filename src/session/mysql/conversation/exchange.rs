@@ -68,6 +68,7 @@ impl Conversation {
         let rest = io.unread.get_mut(io.used..).unwrap_or_default();
         let command = self.kept.bytes(&mut self.intake, &mut self.again, rest);
         let (session, texts) = (&mut self.session, &mut *io.texts);
+        session.begins_at(io.now);
         let begun = io
             .up
             .write(|own| session.begin(held, texts, command, is_whole, own));

@@ -172,6 +172,7 @@ fn upstream() -> Upstream {
         deprecates_eof: true,
         vector: Rc::new(Vector::default()),
         statements_max: 2,
+        baselines: Rc::default(),
     })
 }
 

@@ -47,6 +47,7 @@ mod tests {
             deprecates_eof: true,
             vector: Rc::new(Vector::default()),
             statements_max: 2,
+            baselines: Rc::default(),
         })
     }
 

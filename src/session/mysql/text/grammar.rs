@@ -224,6 +224,9 @@ impl Grammar {
             }
             b',' if statement.depth == 0 => {
                 statement.counting.has_join |= !statement.counting.has_set;
+                if statement.kind == Kind::Set && statement.prefix == Prefix::None {
+                    self.flags.add(Flags::SETS_LIST);
+                }
             }
             // A label before a compound statement.
             b':' if statement.words == 1 => self.spoil(Flags::CALL),
@@ -267,6 +270,19 @@ impl Grammar {
 
     fn system_variable(&mut self, name: Keyword, is_bare: bool) {
         use Keyword as K;
+        let has_own_meaning = matches!(
+            name,
+            K::Session
+                | K::Local
+                | K::Global
+                | K::TransactionIsolation
+                | K::TxIsolation
+                | K::TransactionReadOnly
+                | K::TxReadOnly
+        );
+        if is_bare && self.statement.kind == Kind::Set && !has_own_meaning {
+            self.add(Flags::SETS_UNSCOPED);
+        }
         match name {
             K::Session | K::Local | K::Global if is_bare => self.pending = Pending::VariableScope,
             K::Identity | K::LastInsertId => self.add(Flags::READS_IDENTITY),
@@ -318,10 +334,10 @@ impl Grammar {
             _ => {}
         }
         if self.statement.kind == Kind::Set {
-            if is_unmovable(keyword) {
+            if keyword.is_unmovable() {
                 self.add(Flags::SETS_UNMOVABLE);
             }
-            if is_tracker(keyword) {
+            if keyword.is_tracker() {
                 self.add(Flags::SETS_TRACKERS);
             }
         }
@@ -546,45 +562,4 @@ fn verb(keyword: Keyword) -> Option<Kind> {
         Keyword::Replace => Some(Kind::Replace),
         _ => None,
     }
-}
-
-/// Session variables that no server reports and no other connection can be given.
-fn is_unmovable(keyword: Keyword) -> bool {
-    use Keyword as K;
-    matches!(
-        keyword,
-        K::SqlLogBin
-            | K::SqlLogOff
-            | K::GtidNext
-            | K::GtidDomainId
-            | K::GtidSeqNo
-            | K::ServerId
-            | K::SkipReplication
-            | K::WsrepOn
-            | K::PseudoThreadId
-            | K::PseudoSlaveMode
-            | K::PseudoReplicaMode
-            | K::InsertId
-            | K::LastInsertId
-            | K::Identity
-            | K::Timestamp
-            | K::RandSeed1
-            | K::RandSeed2
-            | K::Profiling
-            | K::ProfilingHistorySize
-            | K::Debug
-    )
-}
-
-/// What a server tells of session state, which the gateway relies on.
-fn is_tracker(keyword: Keyword) -> bool {
-    use Keyword as K;
-    matches!(
-        keyword,
-        K::SessionTrackGtids
-            | K::SessionTrackSchema
-            | K::SessionTrackStateChange
-            | K::SessionTrackSystemVariables
-            | K::SessionTrackTransactionInfo
-    )
 }

@@ -132,6 +132,49 @@ pub(super) fn lookup(word: &[u8]) -> Keyword {
     Keyword::Other
 }
 
+impl Keyword {
+    /// Session variables that no server reports and no other connection can be given.
+    pub(super) fn is_unmovable(self) -> bool {
+        use Keyword as K;
+        matches!(
+            self,
+            K::SqlLogBin
+                | K::SqlLogOff
+                | K::GtidNext
+                | K::GtidDomainId
+                | K::GtidSeqNo
+                | K::ServerId
+                | K::SkipReplication
+                | K::WsrepOn
+                | K::PseudoThreadId
+                | K::PseudoSlaveMode
+                | K::PseudoReplicaMode
+                | K::InsertId
+                | K::LastInsertId
+                | K::Identity
+                | K::Timestamp
+                | K::RandSeed1
+                | K::RandSeed2
+                | K::Profiling
+                | K::ProfilingHistorySize
+                | K::Debug
+        )
+    }
+
+    /// What a server tells of session state, which the gateway relies on.
+    pub(super) fn is_tracker(self) -> bool {
+        use Keyword as K;
+        matches!(
+            self,
+            K::SessionTrackGtids
+                | K::SessionTrackSchema
+                | K::SessionTrackStateChange
+                | K::SessionTrackSystemVariables
+                | K::SessionTrackTransactionInfo
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -164,6 +164,10 @@ flags! {
     SETS_UNMOVABLE = 25,
     /// Servers may disagree on where the words are: assume anything.
     UNCERTAIN = 26,
+    /// A SET that names `@@x` without a scope: servers do not report what it sets.
+    SETS_UNSCOPED = 27,
+    /// A SET of several items: some of what these set is not reported.
+    SETS_LIST = 28,
 }
 
 impl Flags {
@@ -595,7 +599,7 @@ mod tests {
         (
             "set timestamp = 1, names utf8",
             Kind::Set,
-            &[F::SETS_UNMOVABLE],
+            &[F::SETS_UNMOVABLE, F::SETS_LIST],
             false,
         ),
         ("select timestamp from t", Kind::Select, &[], true),
@@ -628,7 +632,7 @@ mod tests {
             (
                 "set a = 1, @@tx_read_only = 1",
                 Kind::Set,
-                &[F::SET_TRANSACTION],
+                &[F::SET_TRANSACTION, F::SETS_LIST],
                 false,
             ),
             ("select @@transaction_isolation", Kind::Select, &[], true),

@@ -48,6 +48,8 @@ pub struct SetText {
     /// The text to send in its place: what it sets comes to be reported, and trackers go back to what
     /// they were.
     pub instead: Option<Vec<u8>>,
+    /// It sets, or may set, what servers do not report.
+    pub is_unreported: bool,
     /// All its trackers are among those that `instead` sets back.
     pub keeps_trackers: bool,
 }
@@ -67,13 +69,29 @@ enum Item<'a> {
 
 /// Looks at a text of one or more SET statements; others among them are passed over.
 pub fn look_at_set(sql: &[u8], mode: LexMode) -> SetText {
+    let Some(placed) = tokens(sql, mode) else {
+        return SetText::default();
+    };
+    let Some(scoped) = with_scopes(sql, &placed) else {
+        return look_at_tokens(sql, &placed);
+    };
+    let placed = tokens(&scoped, mode).unwrap_or_default();
+    let mut look = look_at_tokens(&scoped, &placed);
+    look.instead.get_or_insert(scoped);
+    look
+}
+
+fn look_at_tokens(sql: &[u8], tokens: &[Placed]) -> SetText {
     let is_versioned = [&b"/*!"[..], b"/*M!"]
         .into_iter()
         .any(|mark| memchr::memmem::find(sql, mark).is_some());
-    let tokens = (!is_versioned).then(|| tokens(sql, mode)).flatten();
-    let Some(tokens) = tokens else {
-        return SetText::default();
-    };
+    if is_versioned {
+        let assigns = |(token, _): &&Placed| matches!(token, Token::Assign | Token::Punct(b'='));
+        return SetText {
+            is_unreported: tokens.iter().filter(assigns).count() > 1,
+            ..SetText::default()
+        };
+    }
     let statements: Vec<&[Placed]> = tokens
         .split(|(token, _)| *token == Token::Punct(b';'))
         .filter(|statement| !statement.is_empty())
@@ -82,12 +100,63 @@ pub fn look_at_set(sql: &[u8], mode: LexMode) -> SetText {
     let (trackers, others) = (trackers_to_front(sql, &items), statements.len());
     SetText {
         collation: collation_of(sql, &items),
+        is_unreported: items.iter().any(|items| is_unreported(sql, items)),
         keeps_trackers: trackers.is_some(),
         instead: match trackers {
             Some(text) if others == 1 => Some(text),
             _ => with_reports(sql, &items),
         },
     }
+}
+
+/// Variables of which `@@x` without a scope is another one: that of the next transaction.
+const OF_NEXT_TRANSACTION: &[&str] = &[
+    "transaction_isolation",
+    "transaction_read_only",
+    "tx_isolation",
+    "tx_read_only",
+];
+
+/// The text with `@@session.x` where it assigns `@@x`, which means the same and is reported; `None` if it
+/// does so nowhere. In a versioned comment too: there a server takes both words or none.
+fn with_scopes(sql: &[u8], tokens: &[Placed]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let (mut from, mut depth) = (0, 0_u32);
+    let mut begins_item = false;
+    for (at, (token, range)) in tokens.iter().enumerate() {
+        let text = sql.get(range.clone())?;
+        let name = tokens.get(at.saturating_add(1));
+        if *token == Token::AtAt
+            && begins_item
+            && let Some((Token::Word(_) | Token::Quoted(_), name)) = name
+            && name.start == range.end
+        {
+            let next = tokens.get(at.saturating_add(2)).map(|(token, _)| *token);
+            let is_assigned = matches!(next, Some(Token::Assign | Token::Punct(b'=')));
+            let known = literal(sql.get(name.clone())?).to_ascii_lowercase();
+            if is_assigned && !OF_NEXT_TRANSACTION.iter().any(|n| n.as_bytes() == known) {
+                out.extend_from_slice(sql.get(from..name.start)?);
+                out.extend_from_slice(b"session.");
+                from = name.start;
+            }
+        }
+        match token {
+            Token::Punct(b'(') => depth = depth.saturating_add(1),
+            Token::Punct(b')') => depth = depth.saturating_sub(1),
+            Token::Punct(b';') => depth = 0,
+            _ => {}
+        }
+        begins_item = match token {
+            Token::Word(_) => text.eq_ignore_ascii_case(b"set"),
+            Token::Punct(b',') => depth == 0,
+            _ => false,
+        };
+    }
+    if from == 0 {
+        return None;
+    }
+    out.extend_from_slice(sql.get(from..)?);
+    Some(out)
 }
 
 /// What a prepared text of [`SetText::instead`] makes of what its client wants to be told of.
@@ -228,6 +297,20 @@ fn with_reports(sql: &[u8], statements: &[Vec<&[Placed]>]) -> Option<Vec<u8>> {
     }
     out.extend_from_slice(sql.get(from..)?);
     Some(out)
+}
+
+/// Whether a list sets a variable of a plugin: MariaDB 10.11 reports it only where it is set alone.
+fn is_unreported(sql: &[u8], items: &[&[Placed]]) -> bool {
+    let may_be = |item: &&[Placed]| match read(sql, item) {
+        Item::Variable(name, _) => !name.starts_with(b"session_track_") && !is_core(&name),
+        _ => false,
+    };
+    items.len() > 1 && items.iter().any(may_be)
+}
+
+/// Whether this is a movable variable of the server itself. Others keep the connection anyway.
+fn is_core(name: &[u8]) -> bool {
+    !name.starts_with(b"innodb_") && crate::session::mysql::state::number_of(name).is_some()
 }
 
 /// What a text says about the collation. Where a collation is assigned the server reports it.
@@ -456,6 +539,70 @@ mod tests {
     }
 
     #[test]
+    fn what_is_assigned_without_a_scope_gets_one() {
+        for (sql, expect) in [
+            ("SET @@x=1", "SET @@session.x=1"),
+            (
+                "set sql_notes=0, @@`x` := 1,@@Y=@@z;",
+                "set sql_notes=0, @@session.`x` := 1,@@session.Y=@@z;",
+            ),
+            (
+                "SET @@session.a=1, @@local.b=2, @@global.c=3, @@d=4",
+                "SET @@session.a=1, @@local.b=2, @@global.c=3, @@session.d=4",
+            ),
+            (
+                "SET @a=IF(1,@@x=1,2), @@y=3",
+                "SET @a=IF(1,@@x=1,2), @@session.y=3",
+            ),
+            ("SELECT 1; SET @@x=1", "SELECT 1; SET @@session.x=1"),
+            ("/*!40101 SET @@x=1 */", "/*!40101 SET @@session.x=1 */"),
+            (
+                "SET @@tx_isolation='SERIALIZABLE',@@x=1",
+                "SET @@tx_isolation='SERIALIZABLE',@@session.x=1",
+            ),
+            (
+                "SET @@session_track_schema=0, @@x=1",
+                "SET @@session.session_track_schema=0,session_track_schema=1,@@session.x=1",
+            ),
+            (
+                "SET @@character_set_connection=latin1, CHARACTER SET latin1",
+                "SET @@session.character_set_connection=latin1, CHARACTER SET latin1,\
+                 collation_connection=@@collation_database",
+            ),
+        ] {
+            assert_eq!(instead(sql).as_deref(), Some(expect));
+        }
+        for sql in [
+            "SET x=@@y",
+            "SET @@hot.key_buffer_size=1",
+            "SELECT @@x=1",
+            "SET @a=(SELECT 1,@@x=2)",
+            "SET @@transaction_read_only = 1",
+            "SET @b=@@x=1",
+            "SET /*M!100000 @@ */ x = 1",
+        ] {
+            assert_eq!(instead(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_list_with_a_plugins_variable_is_not_reported_whole() {
+        for (sql, expect) in [
+            ("SET innodb_lock_wait_timeout=5", false),
+            ("SET sql_notes=1, @@innodb_lock_wait_timeout=5", true),
+            ("SET aria_repair_threads=2, time_zone='+01:00'", true),
+            ("SET sql_mode='', time_zone='+01:00', NAMES utf8mb4", false),
+            ("SET @a=1, session_track_schema=0", false),
+            ("SET sql_notes=1; SET aria_repair_threads=2", false),
+            ("SELECT 1; SET sql_notes=1, aria_repair_threads=2", true),
+            ("/*!50000 SET sql_notes=1, aria_repair_threads=2 */", true),
+            ("/*!50000 SET sql_notes=1 */", false),
+        ] {
+            assert_eq!(look(sql).is_unreported, expect, "{sql}");
+        }
+    }
+
+    #[test]
     fn trackers_go_to_the_front_and_back_to_what_they_were() {
         let sql = "set autocommit=1, session_track_schema=1, \
                    session_track_system_variables='auto_increment_increment', \
@@ -491,6 +638,7 @@ mod tests {
             "SET session_track_schema = 0; SELECT 1",
             "SET sql_notes = 0",
             "/*!50000 SET session_track_schema = 0 */",
+            "/*!50000 SET @@session_track_schema = 0 */",
             "SET STATEMENT session_track_schema = 0 FOR SELECT 1",
         ] {
             assert!(!look(sql).keeps_trackers, "{sql}");
