@@ -111,6 +111,8 @@ impl Parts {
             kept.map(|kept| kept.ok_or_else(panicked))
         })
         .await?;
+        // What is sent here from now on is refused, so that nobody waits for an answer.
+        self.messages.cancel();
         self.net.stop();
         net::ring_end(self.driving.await)
     }

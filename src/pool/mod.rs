@@ -1,8 +1,8 @@
 //! Pools of upstream connections: pure bookkeeping of idle lists, waiters and permits.
 //!
 //! No sockets and no clock: `C` is whatever the driver calls a connection, time comes in as
-//! [`Now`]. One [`Pool`] per core, endpoint and [`Key`]; one [`Permits`] and one [`Backoff`] per
-//! core and endpoint. Invariants: every open connection (connecting, leased or idle) holds one
+//! [`Now`]. One [`Pool`] per core, endpoint and [`Key`]; one [`Permits`], one [`NodePlace`]
+//! and one [`Backoff`] per core and endpoint. Invariants: every open connection (connecting, leased or idle) holds one
 //! permit of its core; a lease ends exactly once; no queue without a bound.
 
 mod backoff;
@@ -12,6 +12,7 @@ mod idle;
 mod key;
 mod lease;
 mod permits;
+mod place;
 mod waiters;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use idle::IdleId;
 pub use key::Key;
 pub use lease::{Lease, LeaseEnd};
 pub use permits::{Demand, Patience, Permits, split};
+pub use place::{NodePlace, PlaceBody, PlaceMessage, Whereabouts};
 pub use waiters::{Full, Waiter, WaiterId};
 
 use crate::base::{

@@ -14,7 +14,7 @@ use crate::base::clock::Now;
 use crate::base::codes::Event;
 use crate::base::ident::EndpointName;
 use crate::net::SocketOptions;
-use crate::pool::{Backoff, Counts, Demand, Effect, Key, Patience, Permits, PoolLimits};
+use crate::pool::{Backoff, Counts, Demand, Effect, Key, NodePlace, Patience, Permits, PoolLimits};
 use crate::telemetry::metrics::EndpointSeries;
 
 /// The first and the longest pause after failed connects: a server that is back is used again
@@ -40,8 +40,8 @@ pub struct Endpoint<P: Protocol> {
     pub(super) leased: Cell<u32>,
     /// Whether the current configuration has it.
     pub(super) is_current: Cell<bool>,
-    /// A connection is open in the place of one that is being killed.
-    pub(super) place_taken: Cell<bool>,
+    /// The node's place for a connection beyond the budget.
+    pub(super) place: RefCell<NodePlace>,
     /// What the permits have decided and is not carried out yet.
     pub(super) effects: RefCell<Vec<Effect>>,
 }
@@ -80,7 +80,7 @@ impl<P: Protocol> Endpoint<P> {
             budget: Cell::new(seed.budget),
             leased: Cell::new(0),
             is_current: Cell::new(true),
-            place_taken: Cell::new(false),
+            place: RefCell::new(NodePlace::new(core)),
             effects: RefCell::default(),
         })
     }

@@ -9,7 +9,8 @@
 //! The pools of one account share a reaper, which kills one after the other. It takes an idle connection
 //! of any of them, or opens one with a spare permit, or takes the next one that is returned, before all who
 //! wait. Should none come, because everything is busy or dead alike, a connection is opened in the place of
-//! one that is to be killed, if no other was: the server counts one connection more than the budget then.
+//! one that is to be killed, if no other was on any core: the server counts one connection more than the
+//! budget then.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,7 +22,8 @@ use std::time::Duration;
 
 use super::dial;
 use super::lease::{Connection, Ending, Leased};
-use super::permit::{Counted, Permit, Place};
+use super::permit::{Counted, Permit};
+use super::place::{Place, Wish};
 use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
@@ -196,10 +198,13 @@ impl<P: Protocol> Running<P> {
         if let Some(permit) = Permit::take(&self.pool.endpoint) {
             return self.open(Rc::clone(&self.pool), permit).await.map(Some);
         }
-        if let Some(leased) = self.wait_for_return().await {
+        let mut wish = None;
+        if let Some(leased) = self.wait_for_return(&mut wish).await {
             return Ok(Some(Hand::Leased(leased)));
         }
-        match self.take_place() {
+        let taken = self.take_place();
+        drop(wish);
+        match taken {
             Some((pool, permit)) => self.open(pool, permit).await.map(Some),
             None => Ok(None),
         }
@@ -246,8 +251,9 @@ impl<P: Protocol> Running<P> {
     }
 
     /// The next connection of the account that is returned, before all who wait there; `None` if there was
-    /// none in time and the place of one that is to be killed is free, or if all have ended.
-    async fn wait_for_return(&self) -> Option<Leased<P>> {
+    /// none in time and the place of one that is to be killed is free, or if all have ended. The `wish`
+    /// holds that place for the caller, who drops it when he has it or wants it no more.
+    async fn wait_for_return(&self, wish: &mut Option<Wish<P>>) -> Option<Leased<P>> {
         let (reaper, endpoint) = (&self.pool.reaper, &self.pool.endpoint);
         let net = &endpoint.site.core.net;
         let mut timer = net.timer();
@@ -265,10 +271,11 @@ impl<P: Protocol> Running<P> {
                 return Poll::Ready(None);
             }
             has_waited = has_waited || timer.poll(cx).is_ready();
-            match has_waited && !endpoint.place_taken.get() {
-                true => Poll::Ready(None),
-                false => Poll::Pending,
+            if !has_waited {
+                return Poll::Pending;
             }
+            let wish = wish.get_or_insert_with(|| Wish::new(endpoint));
+            wish.poll(cx).map(|()| None)
         });
         let leased = leased.await;
         reaper.wants.set(false);

@@ -16,20 +16,23 @@ use super::dial;
 use super::endpoint::{Endpoint, demand};
 use super::lease::{Connection, PooledLease};
 use super::permit::{Counted, Permit, Travelling};
+use super::place;
 use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::ident::{CoreId, EndpointName};
-use crate::core::fault;
+use crate::core::{Drain, fault};
 use crate::net::{self, Stream, Timer};
-use crate::pool::{Effect, Key, Lease, OnReturn, PermitBody, PermitMessage};
+use crate::pool::{Effect, Key, Lease, OnReturn, PermitBody, PermitMessage, PlaceMessage};
 
 /// What the endpoints of two cores say to each other.
 pub enum PeerMessage<P: Protocol> {
     /// Another core asks for permits, or gives some.
     Permit(PermitMessage),
+    /// Another core asks for the node's place beyond the budget, or gives it.
+    Place(PlaceMessage),
     /// Another core hands over an idle connection, with its permit.
     Lent(Box<Lent<P>>),
 }
@@ -240,11 +243,12 @@ pub(super) fn take_over<P: Protocol>(endpoint: Rc<Endpoint<P>>, lent: Lent<P>) {
     .detach();
 }
 
-/// Gives back the permits of a message about an endpoint that this core has never known: it has not
-/// asked for them.
+/// Gives back what a message about an endpoint that this core has never known brings: it has not asked
+/// for it.
 pub(super) fn send_back<P: Protocol>(site: &Upstreams<P>, message: PeerMessage<P>) {
     let (endpoint, to, count) = match message {
         PeerMessage::Lent(lent) => (lent.endpoint, lent.from, 1),
+        PeerMessage::Place(message) => return place::send_back(site, &message),
         PeerMessage::Permit(message) => match message.body {
             PermitBody::Grant { count } => (message.endpoint, message.from, count),
             PermitBody::Want { .. } | PermitBody::Deny | PermitBody::Withdraw => return,
@@ -313,8 +317,11 @@ impl<P: Protocol> Endpoint<P> {
         let Err(refused) = (self.site.post)(to, PeerMessage::Permit(message)) else {
             return;
         };
-        let reason = refused.reason;
-        crate::log!(Warn, "permit message refused", core = to.0, reason = reason);
+        // Cores that a drain has emptied are gone.
+        if self.site.core.drain() == Drain::Serving {
+            let reason = refused.reason;
+            crate::log!(Warn, "permit message refused", core = to.0, reason = reason);
+        }
         if let Some(PeerMessage::Permit(message)) = refused.message {
             self.permits.borrow_mut().not_sent(to, &message.body);
         }

@@ -10,6 +10,7 @@ mod kill;
 mod lease;
 mod lend;
 mod permit;
+mod place;
 mod pool;
 mod protocol;
 mod retire;

@@ -6,6 +6,7 @@
 use std::rc::Rc;
 
 use super::endpoint::Endpoint;
+use super::place::Place;
 use super::protocol::Protocol;
 use crate::base::ident::CoreId;
 use crate::net;
@@ -62,33 +63,6 @@ impl<P: Protocol> Drop for Permit<P> {
         // What a panic has interrupted may still be borrowed here, and is not in the next turn.
         let endpoint = Rc::clone(&self.endpoint);
         net::spawn("permit", async move { endpoint.released() }).detach();
-    }
-}
-
-/// The right to have the server count one connection more than the budget, until a connection is killed
-/// that another was opened in the place of; free again when this is dropped. An endpoint has one on each
-/// core.
-#[must_use = "dropped, it is free again"]
-pub(super) struct Place<P: Protocol>(Rc<Endpoint<P>>);
-
-impl<P: Protocol> Place<P> {
-    /// Takes it if it is free.
-    pub(super) fn take(endpoint: &Rc<Endpoint<P>>) -> Option<Self> {
-        let is_free = !endpoint.place_taken.replace(true);
-        is_free.then(|| Self(Rc::clone(endpoint)))
-    }
-}
-
-impl<P: Protocol> Drop for Place<P> {
-    fn drop(&mut self) {
-        self.0.place_taken.set(false);
-        if self.0.site.core.is_over() {
-            return;
-        }
-        // What a panic has interrupted may still be borrowed here: then they look when their time is up.
-        if let Ok(pools) = self.0.pools.try_borrow() {
-            pools.iter().for_each(|pool| pool.reaper.wake());
-        }
     }
 }
 

@@ -71,8 +71,8 @@ pub struct Upstreams<P: Protocol> {
     pub(super) limits: RefCell<DialLimits>,
     /// Of the current configuration, in its order.
     pub(super) current: RefCell<Vec<Rc<Endpoint<P>>>>,
-    /// Endpoints that a reload took away: clients may still be on them, and their permits stay what they
-    /// are until they come back.
+    /// Endpoints that a reload took away: clients may still be on them, and their permits and their
+    /// places stay what they are until they come back.
     pub(super) former: RefCell<Vec<Rc<Endpoint<P>>>>,
 }
 
@@ -192,6 +192,7 @@ impl<P: Protocol> Upstreams<P> {
     pub fn on_message(self: &Rc<Self>, message: PeerMessage<P>) {
         let name = match &message {
             PeerMessage::Permit(message) => &message.endpoint,
+            PeerMessage::Place(message) => &message.endpoint,
             PeerMessage::Lent(lent) => &lent.endpoint,
         };
         let Some(endpoint) = self.known(name) else {
@@ -199,6 +200,7 @@ impl<P: Protocol> Upstreams<P> {
         };
         match message {
             PeerMessage::Permit(message) => endpoint.on_permit(message),
+            PeerMessage::Place(message) => endpoint.on_place(&message),
             PeerMessage::Lent(lent) => lend::take_over(endpoint, *lent),
         }
     }

@@ -103,7 +103,14 @@ impl Gateway {
     /// A client of user `a` whose session is on this core: it is in the highest byte of the
     /// connection's id. The kernel spreads clients over cores, so that some are let go again.
     pub fn client_on(&self, core: u32) -> Client {
-        let mut clients = (0..500).map(|_| self.client());
+        self.client_of(&self.login(), core)
+    }
+
+    /// As [`Self::client_on`], of another user or kind.
+    pub fn client_of(&self, login: &Login, core: u32) -> Client {
+        let connect =
+            |_| Client::connect(login).unwrap_or_else(|error| panic!("{error}:\n{}", self.log()));
+        let mut clients = (0..500).map(connect);
         let found = clients.find(|client| client.thread_id >> 24 == core);
         found.unwrap_or_else(|| panic!("no client on core {core}"))
     }
