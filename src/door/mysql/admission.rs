@@ -227,7 +227,7 @@ impl Admitted {
                 self.pool = self.same_pool_at(&endpoint, &self.pool.key);
             }
         }
-        let has_schema = session.vector().schema().is_some();
+        let has_schema = session.wants_schema();
         Some(
             self.pool_for(has_schema)
                 .unwrap_or_else(|| Rc::clone(&self.pool)),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::downstream::{Op, Session, write_close};
 use super::exchange::{After, Fault, Piece};
 use super::output::Output;
+use super::schema_gone::Gone;
 use super::state::{Noted, Vector};
 use super::statements::{Statement, StatementText};
 use super::text::{Collation, FoundRows, Trackers};
@@ -87,7 +88,10 @@ impl Session {
             Some(Packet::Err { errno }) => {
                 self.op.outcome.errno = Some(errno);
                 self.status_is_stale |= self.vector.is_autocommit_off();
-                pass(upstream, piece, out);
+                let sequence = upstream.walker.next_sequence().wrapping_sub(1);
+                if !self.explain_no_schema(errno, sequence, out) {
+                    pass(upstream, piece, out);
+                }
             }
             Some(Packet::Prepared {
                 id,
@@ -257,6 +261,8 @@ impl Session {
                 }
                 Change::Schema(name) => {
                     self.op.state_explained = true;
+                    self.op.refusal = None;
+                    self.schema_is_gone = false;
                     upstream.knows_schema(name);
                     let current = vector.get_or_insert_with(|| (*self.vector).clone());
                     *current = current.with_schema(name);
@@ -280,9 +286,8 @@ impl Session {
             current.set(b"collation_connection", collation);
         }
         if let Some(vector) = vector.filter(|vector| *vector != *self.vector) {
-            let vector = Rc::new(vector);
-            upstream.vector = vector.clone();
-            self.set_vector(vector);
+            self.set_vector(Rc::new(vector));
+            upstream.vector = self.wanted_vector();
         }
         Ok(())
     }
@@ -365,14 +370,19 @@ impl Session {
                     // The client was told other metadata: executing could misread its parameters.
                     return if same { Ok(()) } else { Err(Fault::Unmovable) };
                 }
-                if is_err {
-                    self.refuse_ahead(upstream, bytes, piece, out)
-                } else {
-                    Ok(())
+                match packet {
+                    Some(Packet::Err { errno }) => {
+                        self.refuse_ahead(upstream, errno, bytes, piece, out)
+                    }
+                    _ => Ok(()),
                 }
             }
-            _ if is_err => self.refuse_ahead(upstream, bytes, piece, out),
-            _ => Ok(()),
+            _ => match packet {
+                Some(Packet::Err { errno }) => {
+                    self.refuse_ahead(upstream, errno, bytes, piece, out)
+                }
+                _ => Ok(()),
+            },
         }
     }
 
@@ -380,7 +390,8 @@ impl Session {
     /// server's own error in place of an answer; if not, its outcome is unknown.
     fn refuse_ahead(
         &mut self,
-        upstream: &Upstream,
+        upstream: &mut Upstream,
+        errno: u16,
         bytes: &[u8],
         piece: Piece,
         out: &mut Output,
@@ -393,11 +404,16 @@ impl Session {
             return Err(Fault::StateLost);
         }
         let raw = match piece {
-            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
-            Piece::Carried => upstream.walker.carried(),
+            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default().to_vec(),
+            Piece::Carried => upstream.walker.carried().to_vec(),
         };
+        match self.lose_schema(upstream, errno, &raw) {
+            Gone::Here => return Ok(()),
+            Gone::Elsewhere => return Err(Fault::SchemaGone),
+            Gone::No => {}
+        }
         self.op.outcome.errno = Some(0);
-        out.bytes(raw);
+        out.bytes(&raw);
         self.left.refused();
         Err(Fault::Refused)
     }
@@ -418,6 +434,7 @@ impl Session {
         {
             self.trackers = Some(wanted);
         }
+        self.end_explanation();
         self.end_pins();
         if self
             .op

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use super::downstream::{Op, Session, payload_of};
 use super::left_behind::Lost;
 use super::output::Output;
+use super::schema_gone::Asked;
 use super::state::is_same;
 use super::statements::{Prepared, Statement, StatementText, Texts};
 use super::text;
@@ -56,6 +57,9 @@ pub enum Fault {
     /// What the command reads of the statement before was lost with its connection. Nothing of the
     /// command was sent.
     LastStatementLost,
+    /// The session's schema has gone away. Nothing of the command was sent: it can run on a connection
+    /// that is in no schema.
+    SchemaGone,
     /// The server refused the session's state before the command was sent. The client has been
     /// given the server's own error.
     Refused,
@@ -100,9 +104,20 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
-        if self.move_state(upstream, upstream_out) == Begin::Wait {
+        if std::mem::take(&mut self.op.clears_conditions) {
+            upstream.clear_conditions(upstream_out);
+        }
+        self.keep_what_is_left(upstream);
+        let asked = match upstream.vector.schema() {
+            Some(_) => Asked::InSchema,
+            None => Asked::InNone,
+        };
+        let begin = self.move_state(upstream, upstream_out);
+        self.op.asks_for_schema = (begin == Begin::Wait).then_some(asked);
+        if begin == Begin::Wait {
             return Ok(Begin::Wait);
         }
+        self.schema_is_gone &= self.op.refusal.is_some();
         let has_moved_id = self.move_insert_id(upstream, upstream_out)?;
         let counts_are_here =
             self.left
@@ -164,24 +179,29 @@ impl Session {
             upstream.vector = self.vector.clone();
             return Begin::Send;
         }
+        let vector = self.wanted_vector();
         let mut begin = Begin::Send;
         let before = upstream.expected.len();
-        if let Some(schema) = self.vector.schema()
+        if let Some(schema) = vector.schema()
             && upstream.vector.schema() != Some(schema)
         {
             packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
             upstream.expected.push(Expected::Moved);
-            if !upstream.knows_schema(schema) {
+            if !upstream.knows_schema(schema) || self.schema_is_gone {
                 // Should the server refuse it, the command must not run in the wrong schema.
                 begin = Begin::Wait;
             }
         }
         let mut set = Vec::new();
-        if self.vector.write_set(&upstream.vector, &mut set) {
+        if vector.write_set(&upstream.vector, &mut set) {
             packet(out, 0, |out| encode_text_command(out, com::QUERY, &set));
             upstream.expected.push(Expected::Moved);
         }
-        upstream.vector = self.vector.clone();
+        upstream.vector = match upstream.vector.schema() {
+            // There is no way back out of a schema.
+            Some(schema) if vector.schema().is_none() => Rc::new(vector.with_schema(schema)),
+            _ => vector,
+        };
         let is_restore = upstream.expected.len() > before;
         upstream.tally.restores = upstream.tally.restores.wrapping_add(u32::from(is_restore));
         begin
@@ -236,7 +256,10 @@ impl Session {
             replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows)
                 .map_err(|_| Fault::LastStatementLost)?;
         }
-        match replaced.as_deref().or(self.op.instead.as_deref()) {
+        let sql = replaced.as_deref().or(self.op.instead.as_deref());
+        let own = payload_of(command).get(1..).unwrap_or_default();
+        let named = is_whole.then(|| self.text_with_schema(sql.unwrap_or(own)));
+        match named.flatten().as_deref().or(sql) {
             Some(sql) => {
                 packet(out, 0, |out| encode_text_command(out, com::QUERY, sql));
                 Ok(Begin::Replaced)
@@ -246,26 +269,40 @@ impl Session {
     }
 
     /// The text to execute in place of a prepared statement that reads counts of the statement
-    /// before it, which ran on another connection: the counts stand in it as literals.
+    /// before it, which ran on another connection: the counts stand in it as literals. So does the
+    /// name of a schema that is not there.
     fn text_with_counts(
         &mut self,
         counts_are_here: bool,
         texts: &mut Texts,
     ) -> Result<Option<Rc<StatementText>>, Fault> {
         let effects = self.op.effects;
-        if !(effects.reads_row_count || effects.reads_found_rows) || counts_are_here {
+        let needs_counts =
+            (effects.reads_row_count || effects.reads_found_rows) && !counts_are_here;
+        let statement = self.statements.find(self.op.statement);
+        let is_elsewhere = self.op.refusal.is_some();
+        // Data that was sent for a statement is nowhere else.
+        let is_free = statement.is_some_and(|statement| !statement.has_long_data());
+        if !(needs_counts || is_elsewhere && is_free) {
             return Ok(None);
         }
-        let (row_count, found_rows) = self.left.counts(&effects)?;
         let mode = self.lex_mode();
-        let instead = self
-            .statements
-            .find(self.op.statement)
-            .and_then(|statement| {
-                let text = &statement.text;
-                let sql = text::substitute(&text.sql, mode, row_count, found_rows).ok()??;
-                Some(texts.intern(&sql, text.schema.as_deref()))
-            });
+        let own = self.statements.find(self.op.statement);
+        let Some(own) = own.map(|statement| statement.text.clone()) else {
+            return Ok(None);
+        };
+        let mut sql = None;
+        if needs_counts {
+            let (row_count, found_rows) = self.left.counts(&effects)?;
+            sql = text::substitute(&own.sql, mode, row_count, found_rows).unwrap_or_default();
+        }
+        let instead = if is_elsewhere {
+            let named = self.text_with_schema(sql.as_deref().unwrap_or(&own.sql));
+            let sql = named.or(sql);
+            Some(texts.intern(sql.as_deref().unwrap_or(&own.sql), None))
+        } else {
+            sql.map(|sql| texts.intern(&sql, own.schema.as_deref()))
+        };
         // Held until the command is over: a text that nobody holds gets another key, and would be
         // prepared again and again.
         self.op.text = instead.clone();
@@ -449,8 +486,10 @@ fn prepare(text: &Rc<StatementText>, upstream: &mut Upstream, out: &mut Vec<u8>)
     });
     upstream.expected.push(Expected::Prepared(text.clone()));
     upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-    if moves && let Some(current) = current {
-        go(&current, upstream, out);
+    match (current, own) {
+        (Some(current), _) if moves => go(&current, upstream, out),
+        (None, Some(own)) => upstream.vector = Rc::new(upstream.vector.with_schema(own)),
+        _ => {}
     }
     Begin::Wait
 }

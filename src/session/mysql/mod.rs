@@ -14,6 +14,7 @@ pub mod login;
 pub mod output;
 pub mod packed;
 pub mod read_out;
+mod schema_gone;
 mod screening;
 pub mod state;
 pub mod statements;

@@ -158,6 +158,12 @@ impl Upstream {
         self.is_walking = true;
     }
 
+    /// The server does not let this connection into the schema any more.
+    pub(super) fn forget_schema(&mut self, schema: &[u8]) {
+        let hash = xxhash_rust::xxh3::xxh3_64(schema);
+        self.schemas_known.retain(|known| *known != hash);
+    }
+
     /// Whether the connection has been in this schema; remembers it.
     pub(super) fn knows_schema(&mut self, schema: &[u8]) -> bool {
         let hash = xxhash_rust::xxh3::xxh3_64(schema);
