@@ -104,10 +104,12 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
-        if std::mem::take(&mut self.op.clears_conditions) {
-            upstream.clear_conditions(upstream_out);
+        if self.schema_is_gone {
+            if std::mem::take(&mut self.op.clears_conditions) {
+                upstream.clear_conditions(upstream_out);
+            }
+            self.keep_what_is_left(upstream);
         }
-        self.keep_what_is_left(upstream);
         let asked = match upstream.vector.schema() {
             Some(_) => Asked::InSchema,
             None => Asked::InNone,
@@ -117,7 +119,9 @@ impl Session {
         if begin == Begin::Wait {
             return Ok(Begin::Wait);
         }
-        self.schema_is_gone &= self.op.refusal.is_some();
+        if self.schema_is_gone {
+            self.schema_is_gone = self.op.refusal.is_some();
+        }
         let has_moved_id = self.move_insert_id(upstream, upstream_out)?;
         let counts_are_here =
             self.left

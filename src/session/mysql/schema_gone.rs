@@ -57,7 +57,7 @@ impl Session {
         // If what is read is the refusal itself, the server is to list it.
         let reads_refusal = self.op.effects.reads_conditions && self.has_explained;
         let reads = self.op.effects.reads_last_statement() && !reads_refusal;
-        if is_there && self.schema_is_gone && reads {
+        if is_there && reads {
             self.op.refusal = self.schema_refusal.clone();
         }
     }
@@ -119,6 +119,9 @@ impl Session {
 
     /// The reply is complete.
     pub(super) fn end_explanation(&mut self) {
+        if !self.op.explains && !self.has_explained {
+            return;
+        }
         let leaves = self.op.effects.reads_conditions
             || matches!(
                 self.op.command,
