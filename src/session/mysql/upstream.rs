@@ -219,8 +219,18 @@ impl Upstream {
             self.expected.push(Expected::Moved);
             moved.variables = true;
         }
-        self.vector = to.clone();
+        self.vector = match self.vector.schema() {
+            // There is no way back out of a schema.
+            Some(schema) if to.schema().is_none() => Rc::new(to.with_schema(schema)),
+            _ => to.clone(),
+        };
         moved
+    }
+
+    /// The server does not let this connection into the schema any more.
+    pub(super) fn forget_schema(&mut self, schema: &[u8]) {
+        let hash = xxhash_rust::xxh3::xxh3_64(schema);
+        self.schemas_known.retain(|known| *known != hash);
     }
 
     /// Whether the connection has been in this schema; remembers it.
