@@ -65,6 +65,11 @@ fn in_what_is_gone(
     client
 }
 
+/// What a text gets in a schema that is gone: servers look for a function nowhere else and do not find it.
+fn errno_of(sql: &str) -> u16 {
+    if sql.ends_with(" f()") { 1305 } else { 1049 }
+}
+
 #[test]
 fn a_text_never_runs_in_another_schema_than_its_sessions() {
     let (server, gateway) = single();
@@ -85,7 +90,7 @@ fn a_text_never_runs_in_another_schema_than_its_sessions() {
     ] {
         let mut client = in_what_is_gone(&server, &gateway, |_| {});
         let error = client.query(sql).expect_err(sql);
-        assert_eq!(error.errno(), 1049, "{sql}: {error}");
+        assert_eq!(error.errno(), errno_of(sql), "{sql}: {error}");
         assert_eq!(rows(&server, "test"), "1", "{sql}");
         assert_eq!(server.sql("SHOW TABLES FROM test LIKE 'made'"), "", "{sql}");
         again(&server);
@@ -95,20 +100,37 @@ fn a_text_never_runs_in_another_schema_than_its_sessions() {
 #[test]
 fn a_transaction_does_not_begin_in_another_schema() {
     let (server, gateway) = single();
-    let mut client = in_what_is_gone(&server, &gateway, |_| {});
-    for sql in [
-        "BEGIN",
-        "START TRANSACTION",
-        "SELECT 1",
-        "SELECT DATABASE()",
-    ] {
+    for sql in ["BEGIN", "START TRANSACTION"] {
+        let mut client = in_what_is_gone(&server, &gateway, |_| {});
         let error = client.query(sql).expect_err(sql);
         assert_eq!(error.errno(), 1049, "{sql}: {error}");
+        // Nobody got the connection on which it may have begun.
+        let mut other = gateway.client();
+        other.query("INSERT INTO t VALUES (4)").expect("a row");
+        assert_eq!(rows(&server, "test"), "2");
+        // From now on it is known, and one begins in no schema at all.
+        client.query(sql).expect(sql);
+        let error = client.query("DELETE FROM t").expect_err("no schema");
+        assert_eq!(error.errno(), 1049, "{sql}: {error}");
+        client.query("DELETE FROM test.t").expect("a row");
+        assert_eq!(rows(&server, "test"), "2", "it is not committed");
+        client.query("ROLLBACK").expect("its end");
+        assert_eq!(rows(&server, "test"), "2");
+        again(&server);
     }
-    // Nobody got the connection on which it may have begun.
-    let mut other = gateway.client();
-    other.query("INSERT INTO t VALUES (4)").expect("a row");
-    assert_eq!(rows(&server, "test"), "2");
+}
+
+#[test]
+fn what_was_sent_behind_a_schema_that_is_gone_is_sent_once_more() {
+    let (server, gateway) = single();
+    for (sql, value) in [("SELECT 1", "1"), ("SELECT DATABASE()", "gone")] {
+        let mut client = in_what_is_gone(&server, &gateway, |_| {});
+        for _ in 0..2 {
+            let answer = client.query_one(sql).expect(sql);
+            assert_eq!(answer.text(0, 0).as_deref(), Some(value), "{sql}");
+        }
+        again(&server);
+    }
 }
 
 #[test]
@@ -127,8 +149,10 @@ fn a_prepared_statement_never_runs_in_another_schema() {
             client.execute(statement, &[]).expect_err(sql);
             assert_eq!(rows(&server, "test"), "1", "{sql}");
         }
+        let error = client.execute(statement, &[]).expect_err(sql);
+        assert_eq!(error.errno(), errno_of(sql), "{sql}: {error}");
         let error = client.prepare(sql).expect_err(sql);
-        assert_eq!(error.errno(), 1049, "{sql}: {error}");
+        assert_eq!(error.errno(), errno_of(sql), "{sql}: {error}");
         again(&server);
     }
 }

@@ -11,6 +11,7 @@ mod support;
 
 mod account;
 mod baseline;
+mod dropped_schema;
 mod insert_id;
 mod next_transaction;
 mod settings;
@@ -49,7 +50,7 @@ impl Scene {
     /// Like [`Scene::new`], with more of a configuration.
     pub fn with(budget: u32, sql: &str, extra: &str) -> Self {
         let server = MariaDb::with_test_schema(sql);
-        let extra = format!("[deadlines]\npool_wait = \"1500ms\"\n{extra}");
+        let extra = format!("[deadlines]\npool_wait = \"5s\"\n{extra}");
         let shape = Shape {
             budget,
             extra: &extra,

@@ -229,7 +229,7 @@ impl Admitted {
             }
         }
         self.follow_option(session);
-        let has_schema = session.vector().schema().is_some();
+        let has_schema = session.wants_schema();
         Some(
             self.pool_for(has_schema)
                 .unwrap_or_else(|| Rc::clone(&self.pool)),

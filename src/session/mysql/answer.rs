@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::downstream::{Op, Session, write_close};
 use super::exchange::{After, Fault, Piece};
 use super::output::Output;
+use super::schema_gone::Gone;
 use super::state::{Noted, Vector};
 use super::statements::{Statement, StatementText};
 use super::text::{Collation, FoundRows, Trackers};
@@ -92,7 +93,10 @@ impl Session {
                 if self.op.command == com::STMT_EXECUTE {
                     upstream.prepared.forget_types(self.op.executed);
                 }
-                pass(upstream, piece, out);
+                let sequence = upstream.walker.next_sequence().wrapping_sub(1);
+                if !self.explain_no_schema(errno, sequence, out) {
+                    pass(upstream, piece, out);
+                }
             }
             Some(Packet::Prepared { id, params, .. }) => {
                 self.take_prepared(upstream, id, params, upstream_out);
@@ -280,6 +284,8 @@ impl Session {
                 Change::Schema(name) => {
                     self.op.state_explained = true;
                     enters_schema = true;
+                    self.op.refusal = None;
+                    self.schema_is_gone = false;
                     upstream.knows_schema(name);
                     let current = vector.get_or_insert_with(|| (*self.vector).clone());
                     *current = current.with_schema(name);
@@ -306,9 +312,8 @@ impl Session {
             current.set(b"collation_connection", collation);
         }
         if let Some(vector) = vector.filter(|vector| *vector != *self.vector) {
-            let vector = Rc::new(vector);
-            upstream.vector = vector.clone();
-            self.set_vector(vector);
+            self.set_vector(Rc::new(vector));
+            upstream.vector = self.wanted_vector();
         }
         Ok(())
     }
@@ -390,14 +395,19 @@ impl Session {
                     let same = statement.is_none_or(|s| s.params == params);
                     return if same { Ok(()) } else { Err(Fault::Unmovable) };
                 }
-                if is_err {
-                    self.refuse_ahead(upstream, bytes, piece, out)
-                } else {
-                    Ok(())
+                match packet {
+                    Some(Packet::Err { errno }) => {
+                        self.refuse_ahead(upstream, errno, bytes, piece, out)
+                    }
+                    _ => Ok(()),
                 }
             }
-            _ if is_err => self.refuse_ahead(upstream, bytes, piece, out),
-            _ => Ok(()),
+            _ => match packet {
+                Some(Packet::Err { errno }) => {
+                    self.refuse_ahead(upstream, errno, bytes, piece, out)
+                }
+                _ => Ok(()),
+            },
         }
     }
 
@@ -406,22 +416,43 @@ impl Session {
     /// unknown then.
     fn refuse_ahead(
         &mut self,
-        upstream: &Upstream,
+        upstream: &mut Upstream,
+        errno: u16,
         bytes: &[u8],
         piece: Piece,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        if self.op.is_sent && !self.runs_nothing(&[]) && self.op.command == com::STMT_EXECUTE {
+        let raw = match piece {
+            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default().to_vec(),
+            Piece::Carried => upstream.walker.carried().to_vec(),
+        };
+        let gone = self.lose_schema(upstream, errno, &raw);
+        let is_sent = self.op.is_sent;
+        if is_sent && !self.runs_nothing(&[]) && self.op.command == com::STMT_EXECUTE {
             return Err(Fault::StateLost);
         }
-        let raw = match piece {
-            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
-            Piece::Carried => upstream.walker.carried(),
-        };
-        self.op.outcome.errno = Some(0);
-        out.bytes(raw);
-        self.left.refused();
+        match gone {
+            Gone::Here => return Ok(()),
+            Gone::Elsewhere => {
+                if is_sent {
+                    out.bytes(&raw);
+                }
+                return Err(Fault::SchemaGone);
+            }
+            Gone::No => {}
+        }
+        let sequence = raw.get(3).copied().unwrap_or_default();
+        if !self.explain_no_schema(errno, sequence, out) {
+            out.bytes(&raw);
+        }
+        self.note_refused();
         Err(Fault::Refused)
+    }
+
+    /// The server's refusal of the session's state is the command's answer.
+    pub(super) fn note_refused(&mut self) {
+        self.op.outcome.errno = Some(0);
+        self.left.refused();
     }
 
     /// After [`super::exchange::Progress::Done`], or after a command without a reply was sent.
@@ -441,6 +472,7 @@ impl Session {
             self.trackers = Some(wanted);
         }
         self.end_long_data(upstream, upstream_out);
+        self.end_explanation();
         self.end_pins();
         if self
             .op

@@ -12,6 +12,7 @@ use super::execute_body::Types;
 use super::left_behind::{LeftBehind, Look, Outcome, Settled, reframe};
 use super::output::Output;
 use super::regrown::Regrown;
+use super::schema_gone::Asked;
 use super::state::Vector;
 use super::statements::Statements;
 use super::text::{self, Collation, LexMode, Trackers};
@@ -88,6 +89,15 @@ pub(super) struct Op {
     pub(super) has_moved_id: bool,
     /// What the text says about the connection's collation.
     pub(super) collation: Collation,
+    /// The server is asked for the session's schema, on a connection that may be in another one.
+    pub(super) asks_for_schema: Option<Asked>,
+    /// The server's refusal of the session's schema, an ERR packet's payload: the command runs on a
+    /// connection without a schema.
+    pub(super) refusal: Option<Rc<[u8]>>,
+    /// That refusal is on the connection's list of conditions.
+    pub(super) clears_conditions: bool,
+    /// It was told in the place of the server's error.
+    pub(super) explains: bool,
     /// The text to send in place of the client's.
     pub(super) instead: Option<Vec<u8>>,
     /// What the client wants to be told of, once the command has succeeded.
@@ -130,6 +140,12 @@ pub struct Session {
     pub(super) command_sequence: u8,
     pub(super) op: Op,
     pub(super) left: LeftBehind,
+    /// The session's schema has gone away on the server. Each command looks whether it is back.
+    pub(super) schema_is_gone: bool,
+    /// The last statement's error was told to be that.
+    pub(super) has_explained: bool,
+    /// The server's last word on that: an ERR packet's payload.
+    pub(super) schema_refusal: Option<Rc<[u8]>>,
     /// What the client has asked to be told of, if that is not a server's default.
     pub(super) trackers: Option<Box<Trackers>>,
     /// The upstream account, if other clients use it too.
@@ -155,6 +171,9 @@ impl Session {
             command_sequence: 0,
             op: Op::default(),
             left: LeftBehind::new(facts.owner, facts.settled),
+            schema_is_gone: false,
+            has_explained: false,
+            schema_refusal: None,
             trackers: None,
             shared_account: None,
             began_at: None,
@@ -449,6 +468,7 @@ impl Session {
         self.statements.clear();
         self.left.reset();
         self.trackers = None;
+        self.schema_is_gone = false;
         self.answer_ok(out);
     }
 

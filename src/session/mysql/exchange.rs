@@ -11,6 +11,7 @@ use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
 use super::left_behind::Lost;
 use super::output::Output;
+use super::schema_gone::Asked;
 use super::statements::Texts;
 use super::text;
 use super::upstream::{Expected, Moved, Upstream};
@@ -54,6 +55,10 @@ pub enum Fault {
     /// What the command reads of the statement before was lost with its connection. Nothing of the
     /// command was sent.
     LastStatementLost,
+    /// The session's schema has gone away. The command can run on a connection that is in no schema if
+    /// it may be sent once more, or was not sent; if it may not, the client has been given the server's
+    /// own error.
+    SchemaGone,
     /// The server refused the session's state before the command was sent. The client has been
     /// given the server's own error.
     Refused,
@@ -101,11 +106,25 @@ impl Session {
         if !self.vector.has_base() && self.take_baseline(upstream, upstream_out) == Begin::Wait {
             return Ok(Begin::Wait);
         }
+        if self.schema_is_gone {
+            if std::mem::take(&mut self.op.clears_conditions) {
+                upstream.clear_conditions(upstream_out);
+            }
+            self.keep_what_is_left(upstream);
+        }
+        let asked = Asked::from(upstream);
         let mut moved = self.move_state(upstream, upstream_out);
+        self.ask_for_schema(asked, &mut moved, command);
         moved.insert_id = self.move_insert_id(upstream, upstream_out)?;
         if !self.may_go_behind(moved, command, is_whole) {
-            self.prepare_ahead(upstream, upstream_out)?;
+            // Where the connection may stay in no schema, nothing is prepared before that is known.
+            if self.op.asks_for_schema != Some(Asked::InNone) {
+                self.prepare_ahead(upstream, upstream_out)?;
+            }
             return Ok(Begin::Wait);
+        }
+        if self.schema_is_gone {
+            self.schema_is_gone = self.op.refusal.is_some();
         }
         let has_moved_id = self.op.has_moved_id;
         let counts_are_here =
@@ -182,7 +201,10 @@ impl Session {
 
     /// Brings the connection into the session's state.
     fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Moved {
-        let moved = upstream.change_state(&self.vector, out);
+        let moved = match self.op.refusal {
+            Some(_) => upstream.change_state(&self.wanted_vector(), out),
+            None => upstream.change_state(&self.vector, out),
+        };
         let is_restore = moved != Moved::default();
         upstream.tally.restores = upstream.tally.restores.wrapping_add(u32::from(is_restore));
         moved
@@ -193,6 +215,12 @@ impl Session {
     fn may_go_behind(&self, moved: Moved, command: &[u8], is_whole: bool) -> bool {
         match self.op.command {
             _ if moved == Moved::default() => true,
+            // Should the server refuse that, the command can be begun anew without it.
+            com::QUERY if moved.schema => {
+                let may_be_again = !self.schema_is_gone && self.op.effects.is_read_only;
+                may_be_again && is_whole && self.runs_nothing(command)
+            }
+            _ if moved.schema => false,
             // It runs in the schema of its PREPARE, whatever the connection's is; but a schema that
             // the server may not even know is not worth an unknown outcome.
             com::STMT_EXECUTE if moved == Moved::TO_KNOWN_SCHEMA => true,
@@ -269,7 +297,10 @@ impl Session {
             replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows)
                 .map_err(|_| Fault::LastStatementLost)?;
         }
-        match replaced.as_deref().or(self.op.instead.as_deref()) {
+        let sql = replaced.as_deref().or(self.op.instead.as_deref());
+        let own = payload_of(command).get(1..).unwrap_or_default();
+        let named = is_whole.then(|| self.text_with_schema(sql.unwrap_or(own), self.lex_mode()));
+        match named.flatten().as_deref().or(sql) {
             Some(sql) => {
                 packet(out, 0, |out| encode_text_command(out, com::QUERY, sql));
                 Ok(Begin::Replaced)

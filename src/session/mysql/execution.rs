@@ -17,22 +17,44 @@ use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
 
 impl Session {
     /// The text to execute in place of a prepared statement that reads counts of the statement
-    /// before it, which ran on another connection: the counts stand in it as literals.
+    /// before it, which ran on another connection: the counts stand in it as literals. So does the
+    /// name of a schema that is not there.
     pub(super) fn text_with_counts(
         &mut self,
         counts_are_here: bool,
         texts: &mut Texts,
     ) -> Result<Option<Rc<StatementText>>, Fault> {
         let effects = self.op.effects;
-        if !(effects.reads_row_count || effects.reads_found_rows) || counts_are_here {
+        let needs_counts =
+            (effects.reads_row_count || effects.reads_found_rows) && !counts_are_here;
+        let is_elsewhere = self.op.refusal.is_some();
+        if !needs_counts && !is_elsewhere {
             return Ok(None);
         }
-        let (row_count, found_rows) = self.left.counts(&effects)?;
-        let statement = self.statements.get(self.op.statement);
-        let instead = statement.and_then(|Statement { text, mode, .. }| {
-            let sql = text::substitute(&text.sql, *mode, row_count, found_rows).ok()??;
-            Some(texts.intern(&sql, &text.settings))
+        let counts = match needs_counts {
+            true => Some(self.left.counts(&effects)?),
+            false => None,
+        };
+        let Some(statement) = self.statements.get(self.op.statement) else {
+            return Ok(None);
+        };
+        let (own, mode) = (&statement.text, statement.mode);
+        let mut sql = counts.and_then(|(row_count, found_rows)| {
+            text::substitute(&own.sql, mode, row_count, found_rows).unwrap_or_default()
         });
+        // Data that was sent for a statement is nowhere else, nor is a text that was not kept; and one of
+        // another schema runs in that.
+        let is_free = own.is_kept && !statement.has_long_data();
+        let is_of_gone = own.settings.schema() == self.vector.schema();
+        let instead = if is_elsewhere && is_free && is_of_gone {
+            let named = self.text_with_schema(sql.as_deref().unwrap_or(&own.sql), mode);
+            sql = named.or(sql);
+            let vector = Rc::new(own.settings.vector().with_schema(b""));
+            let settings = texts.settings_of(&vector);
+            Some(texts.intern(sql.as_deref().unwrap_or(&own.sql), &settings))
+        } else {
+            sql.map(|sql| texts.intern(&sql, &own.settings))
+        };
         // Held until the command is over: a text that nobody holds gets another key, and would be
         // prepared again and again.
         self.op.text = instead.clone();
@@ -50,6 +72,8 @@ impl Session {
         let sql = self.op.instead.as_deref().unwrap_or(own);
         let settings = texts.settings_of(&self.vector);
         let mut text = match is_whole {
+            // It is prepared in no schema here, which must not become another session's statement.
+            true if self.op.refusal.is_some() => texts.unshared(sql, &settings),
             true => texts.intern(sql, &settings),
             false => texts.unkept(&settings),
         };

@@ -19,6 +19,7 @@ pub mod output;
 pub mod packed;
 pub mod read_out;
 mod regrown;
+mod schema_gone;
 mod screening;
 pub mod state;
 mod statement_commands;

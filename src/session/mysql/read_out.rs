@@ -39,11 +39,16 @@ impl Upstream {
             self.read_out(residue, out);
         }
         if taken.clears_conditions {
-            packet(out, 0, |out| {
-                encode_text_command(out, com::QUERY, CLEAR_CONDITIONS);
-            });
-            self.expected.push(Expected::Moved);
+            self.clear_conditions(out);
         }
+    }
+
+    /// Writes what empties the list of conditions.
+    pub(super) fn clear_conditions(&mut self, out: &mut Vec<u8>) {
+        packet(out, 0, |out| {
+            encode_text_command(out, com::QUERY, CLEAR_CONDITIONS);
+        });
+        self.expected.push(Expected::Moved);
     }
 
     fn read_out(&mut self, residue: Rc<Residue>, out: &mut Vec<u8>) {

@@ -226,11 +226,22 @@ impl Upstream {
             self.expected.push(Expected::Moved);
             moved.variables = true;
         }
-        self.vector = match to.has_base() || !self.vector.has_base() {
+        let vector = match to.has_base() || !self.vector.has_base() {
             true => to.clone(),
             false => Rc::new(to.with_base_of(&self.vector)),
         };
+        self.vector = match self.vector.schema() {
+            // There is no way back out of a schema.
+            Some(schema) if vector.schema().is_none() => Rc::new(vector.with_schema(schema)),
+            _ => vector,
+        };
         moved
+    }
+
+    /// The server does not let this connection into the schema any more.
+    pub(super) fn forget_schema(&mut self, schema: &[u8]) {
+        let hash = xxhash_rust::xxh3::xxh3_64(schema);
+        self.schemas_known.retain(|known| *known != hash);
     }
 
     /// Whether the connection has been in this schema; remembers it.

@@ -45,12 +45,14 @@ pub struct State {
 }
 
 impl State {
-    /// All of it in one line.
-    pub fn digest(&self) -> String {
+    /// All of it in one line. A schema that is gone can be told from none by DATABASE() alone.
+    pub fn digest(&self, data: &Data) -> String {
         let variables: Vec<_> = self.variables.changed().collect();
+        let is_there = |schema: &&String| !data.dropped_schemas.contains(*schema);
+        let schema = self.schema.as_ref().filter(is_there);
         format!(
             "{:?} {variables:?} {:?} {:?} {:?} {}",
-            self.schema, self.user_variables, self.temporary, self.locks, self.in_transaction
+            schema, self.user_variables, self.temporary, self.locks, self.in_transaction
         )
     }
 }
@@ -484,10 +486,9 @@ impl Conn {
                 self.conditions.clear();
             }
             if name.starts_with("tmp") && !self.state.temporary.contains_key(name) {
-                return Err(no_table(&self.state, name));
+                return Err(no_table(&self.state, data, name));
             }
         }
-        let _ = data;
         Ok(())
     }
 
@@ -553,8 +554,16 @@ impl Conn {
     }
 }
 
-pub(super) fn no_table(state: &State, name: &str) -> Refusal {
-    let schema = state.schema.as_deref().unwrap_or_default();
+/// In a schema that is gone servers say this or that it is unknown, by the statement; the mock always
+/// the latter, as the gateway does.
+pub(super) fn no_table(state: &State, data: &Data, name: &str) -> Refusal {
+    let Some(schema) = state.schema.as_deref() else {
+        return Refusal(1046, "3D000", "No database selected".to_owned());
+    };
+    if data.dropped_schemas.contains(schema) {
+        let text = format!("Unknown database '{schema}'");
+        return Refusal(1049, "42000", text);
+    }
     let text = format!("Table '{schema}.{name}' doesn't exist");
     Refusal(1146, "42S02", text)
 }

@@ -139,7 +139,7 @@ impl Site {
 
     /// A link for a session, or a place in the queue.
     pub fn acquire(&mut self, session: &Session, prefers_last: bool) -> Result<Leased, Waiting> {
-        let pool = pool_of(session.vector().schema().is_some());
+        let pool = pool_of(session.wants_schema());
         let wanted = if prefers_last { session.owner() } else { 0 };
         while let Some(lease) = self.pools[pool].take(wanted) {
             let link = self.links.get_mut(&lease.connection).expect("it lives");

@@ -201,7 +201,7 @@ impl Exec<'_> {
             self.touch_table(false);
             match self.conn.state.temporary.get(name) {
                 Some(table) => table.rows.clone(),
-                None => return Err(no_table(&self.conn.state, name)),
+                None => return Err(no_table(&self.conn.state, self.data, name)),
             }
         } else {
             self.touch_table(true);
@@ -310,7 +310,7 @@ impl Exec<'_> {
             "i" => source.index.to_string(),
             "v" => source.value.clone(),
             "database()" => return Ok(self.conn.state.schema.clone()),
-            "state()" => self.conn.state.digest(),
+            "state()" => self.conn.state.digest(self.data),
             "@@identity" => self.conn.insert_id.to_string(),
             "row_count()" => before.0.to_string(),
             "found_rows()" => before.1.to_string(),
@@ -353,7 +353,7 @@ impl Exec<'_> {
         };
         let is_temporary = table.starts_with("tmp");
         if is_temporary && !self.conn.state.temporary.contains_key(table) {
-            return Err(no_table(&self.conn.state, table));
+            return Err(no_table(&self.conn.state, self.data, table));
         }
         self.touch_table(!is_temporary);
         let mut rows = Vec::new();
@@ -425,7 +425,7 @@ impl Exec<'_> {
         if word == "create" {
             tables.entry(name).or_default();
         } else if tables.remove(&name).is_none() {
-            return Err(no_table(&self.conn.state, &name));
+            return Err(no_table(&self.conn.state, self.data, &name));
         }
         self.conn.report_state_change();
         Ok(OK)

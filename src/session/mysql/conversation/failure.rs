@@ -283,6 +283,7 @@ impl Conversation {
         io.notes.fault = Some(fault);
         match fault {
             Fault::Refused => self.refused_state(io),
+            Fault::SchemaGone => self.leave_schema(io),
             Fault::Unmovable | Fault::LastStatementLost => {
                 let event = match fault {
                     _ if self.was_pinned => Event::SessionLost,
@@ -303,6 +304,23 @@ impl Conversation {
                 self.fail(failure, io)
             }
         }
+    }
+
+    /// The session's schema has gone away: its command is begun anew on a connection without one.
+    fn leave_schema(&mut self, io: &mut Io<'_>) -> Action {
+        if !matches!(self.stage, Stage::Ahead) {
+            if !self.may_repeat() {
+                self.session.note_refused();
+                return self.refused_state(io);
+            }
+            io.down.clear();
+            self.kept = Kept::Again;
+            self.is_repeated = true;
+        }
+        io.notes.doubts_schema = true;
+        self.discard(CloseReason::StateLost, io);
+        self.enter(Stage::Leasing { is_asked: false }, io.now);
+        Action::Go
     }
 
     /// The server has refused the session's state, and its own error stands for the answer.

@@ -14,7 +14,7 @@ mod rewrite;
 mod set;
 
 pub use account::changes_account;
-pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, substitute};
+pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, name_schema, substitute};
 pub use set::{Collation, SetText, Trackers, look_at_set, trackers_set_by};
 
 use grammar::Grammar;

@@ -136,7 +136,50 @@ pub fn substitute(
         return Ok(None);
     };
     let (calls, aliases) = replaceable(sql, &tokens, mode)?;
-    Ok(replace(sql, &calls, &aliases, row_count, found_rows))
+    Ok(replace(sql, &calls, &aliases, |name| {
+        let value = match name {
+            Keyword::RowCount => i128::from(row_count),
+            _ => i128::from(found_rows),
+        };
+        format!("CAST({value} AS SIGNED)").into_bytes()
+    }))
+}
+
+/// Replaces `DATABASE()` and `SCHEMA()` by a name, for a connection that cannot be in the schema of
+/// that name. Columns keep theirs as with [`substitute`]. `None` when there is nothing to replace.
+pub fn name_schema(sql: &[u8], mode: LexMode, name: &[u8]) -> Option<Vec<u8>> {
+    if name.contains(&b'\\') {
+        // It would mean something else in some modes; servers do not have such schemas.
+        return None;
+    }
+    let tokens = tokens(sql, mode)?;
+    let (mut calls, mut aliases) = (Vec::new(), Vec::new());
+    for statement in tokens.split(|(token, _)| *token == Token::Punct(b';')) {
+        let (Some((_, head)), Some((_, tail))) = (statement.first(), statement.last()) else {
+            continue;
+        };
+        let text = sql.get(head.start..tail.end).unwrap_or_default();
+        if runs(scan(text, mode).kind) {
+            let found = calls_of(statement, |_, range| {
+                let word = sql.get(range.clone()).unwrap_or_default();
+                word.eq_ignore_ascii_case(b"database") || word.eq_ignore_ascii_case(b"schema")
+            });
+            aliases.extend(aliases_of(sql, statement, &found));
+            calls.extend(found);
+        }
+    }
+    replace(sql, &calls, &aliases, |_| {
+        let mut literal = vec![b'\''];
+        for byte in name {
+            literal.extend_from_slice(if *byte == b'\'' {
+                b"''"
+            } else {
+                std::slice::from_ref(byte)
+            });
+        }
+        literal.push(b'\'');
+        literal
+    })
 }
 
 /// The value of `FOUND_ROWS()` cannot be told.
@@ -161,7 +204,9 @@ fn replaceable<'a>(
         let text = sql.get(head.start..tail.end).unwrap_or_default();
         let traits = scan(text, mode);
         if runs(traits.kind) {
-            let mut found = calls_of(statement);
+            let mut found = calls_of(statement, |name, _| {
+                matches!(name, Keyword::RowCount | Keyword::FoundRows)
+            });
             found.retain(|call| is_first || call.name == Keyword::FoundRows);
             if is_unclear && !found.is_empty() {
                 return Err(Unclear);
@@ -183,8 +228,7 @@ fn replace(
     sql: &[u8],
     calls: &[Call],
     aliases: &[Alias<'_>],
-    row_count: i64,
-    found_rows: u64,
+    value: impl Fn(Keyword) -> Vec<u8>,
 ) -> Option<Vec<u8>> {
     if calls.is_empty() {
         return None;
@@ -199,11 +243,7 @@ fn replace(
             copied = *at;
         }
         out.extend_from_slice(sql.get(copied..call.text.start)?);
-        let value = match call.name {
-            Keyword::RowCount => i128::from(row_count),
-            _ => i128::from(found_rows),
-        };
-        out.extend_from_slice(format!("CAST({value} AS SIGNED)").as_bytes());
+        out.extend_from_slice(&value(call.name));
         copied = call.text.end;
     }
     for (at, name) in aliases {
@@ -247,13 +287,14 @@ struct Call {
     text: Range<usize>,
 }
 
-fn calls_of(statement: &[Placed]) -> Vec<Call> {
+/// The calls, without arguments, of functions that are meant.
+fn calls_of(statement: &[Placed], is_meant: impl Fn(Keyword, &Range<usize>) -> bool) -> Vec<Call> {
     let mut calls = Vec::new();
     let mut before = None;
     for window in statement.windows(3) {
         if let [(name, head), (Token::Punct(b'('), _), (Token::Punct(b')'), tail)] = window
             && let Token::Word(name) | Token::Quoted(name) = *name
-            && matches!(name, Keyword::RowCount | Keyword::FoundRows)
+            && is_meant(name, head)
             // `db.row_count()` is a stored function.
             && before != Some(Token::Punct(b'.'))
         {

@@ -1,0 +1,118 @@
+//! A session whose schema somebody drops goes on as on a connection of its own.
+
+use std::time::Duration;
+
+use crate::support::{Client, wait_for};
+use crate::{Form, Scene, ask, fails, send};
+
+/// Unknown database, No such table, as a server says it of a schema that is gone.
+const GONE: [u16; 2] = [1049, 1146];
+
+const MAKE: &str = "CREATE OR REPLACE TABLE test.u (a INT);\nCREATE OR REPLACE TABLE test.v (a INT) ENGINE=InnoDB;";
+
+/// A client whose schema has just been dropped, and another one on the same connection.
+fn trapped(scene: &Scene) -> (Client, Client) {
+    scene
+        .server
+        .sql("CREATE DATABASE IF NOT EXISTS gone; CREATE TABLE IF NOT EXISTS gone.t (a INT)");
+    let (mut own, mut other) = (scene.client(true), scene.client(false));
+    ask(&mut own, Form::Text, "USE gone");
+    ask(&mut own, Form::Text, "SELECT * FROM t");
+    ask(&mut other, Form::Text, "SELECT 1");
+    scene.server.sql("DROP DATABASE gone");
+    (own, other)
+}
+
+#[test]
+fn what_needs_no_schema_works_in_one_that_is_gone() {
+    let scene = Scene::new(1, MAKE);
+    for form in Form::ALL {
+        let (mut own, mut other) = trapped(&scene);
+        for _ in 0..3 {
+            for (sql, value) in [
+                ("SELECT 1", "1"),
+                ("SELECT DATABASE()", "gone"),
+                ("SELECT CONCAT(SCHEMA(), '.', database ( ))", "gone.gone"),
+                ("SET sql_notes = 1", ""),
+                ("DO 1", ""),
+                ("SELECT COUNT(*) FROM test.u", "0"),
+                ("SELECT 'DATABASE()'", "DATABASE()"),
+                ("SELECT @@sql_notes", "1"),
+            ] {
+                assert_eq!(ask(&mut own, form, sql), value, "{form:?} {sql}");
+                assert_eq!(ask(&mut other, form, "SELECT DATABASE()"), "test", "{sql}");
+            }
+            for sql in [
+                "SELECT * FROM t",
+                "INSERT INTO t VALUES (1)",
+                "SHOW TABLES",
+                "DELETE FROM u",
+            ] {
+                let errno = fails(&mut own, form, sql);
+                assert!(GONE.contains(&errno), "{form:?} {sql}: {errno}");
+            }
+            assert_eq!(ask(&mut other, form, "SELECT COUNT(*) FROM u"), "0");
+        }
+        let is_free = || scene.pinned() < 0.5;
+        assert!(wait_for(Duration::from_secs(5), is_free), "{form:?}");
+    }
+}
+
+#[test]
+fn a_session_leaves_a_schema_that_is_gone_or_makes_it_again() {
+    let scene = Scene::new(1, MAKE);
+    for form in Form::ALL {
+        let (mut own, mut other) = trapped(&scene);
+        ask(&mut own, form, "USE test");
+        assert_eq!(ask(&mut own, form, "SELECT COUNT(*) FROM u"), "0");
+        assert_eq!(ask(&mut other, form, "SELECT DATABASE()"), "test");
+
+        let (mut own, mut other) = trapped(&scene);
+        ask(&mut own, form, "CREATE DATABASE gone");
+        ask(&mut own, form, "CREATE TABLE t (a INT)");
+        ask(&mut own, form, "INSERT INTO t VALUES (7)");
+        assert_eq!(ask(&mut other, form, "SELECT COUNT(*) FROM u"), "0");
+        assert_eq!(ask(&mut own, form, "SELECT a FROM t"), "7");
+
+        // Somebody else makes it again.
+        let (mut own, mut other) = trapped(&scene);
+        assert_eq!(ask(&mut own, form, "SELECT DATABASE()"), "gone");
+        scene
+            .server
+            .sql("CREATE DATABASE gone; CREATE TABLE gone.t AS SELECT 8 a");
+        assert_eq!(ask(&mut own, form, "SELECT a FROM t"), "8");
+        assert_eq!(ask(&mut other, form, "SELECT COUNT(*) FROM u"), "0");
+    }
+}
+
+#[test]
+fn transactions_and_statements_outlive_the_schema() {
+    let scene = Scene::new(2, MAKE);
+    let (mut own, mut other) = trapped(&scene);
+    let text = Form::Text;
+    ask(&mut own, text, "BEGIN");
+    ask(&mut own, text, "INSERT INTO test.v VALUES (1)");
+    assert_eq!(ask(&mut own, text, "SELECT COUNT(*) FROM test.v"), "1");
+    assert!(GONE.contains(&fails(&mut own, text, "INSERT INTO v VALUES (2)")));
+    assert_eq!(ask(&mut other, text, "SELECT COUNT(*) FROM v"), "0");
+    ask(&mut own, text, "COMMIT");
+    assert_eq!(ask(&mut other, text, "SELECT COUNT(*) FROM v"), "1");
+
+    scene.server.sql("CREATE DATABASE gone");
+    ask(&mut own, text, "USE gone");
+    let one = own
+        .prepare("SELECT CONCAT(?, DATABASE())")
+        .expect("a statement");
+    let run = |client: &mut Client| client.execute(one, &[b"x"]).map(|answer| answer.text(0, 0));
+    assert_eq!(run(&mut own).expect("a row").as_deref(), Some("xgone"));
+    ask(&mut other, text, "SELECT 1");
+    scene.server.sql("DROP DATABASE gone");
+    for _ in 0..2 {
+        assert_eq!(run(&mut own).expect("a row").as_deref(), Some("xgone"));
+        ask(&mut other, text, "SELECT 1");
+    }
+    scene.server.sql("CREATE DATABASE gone");
+    assert_eq!(run(&mut own).expect("a row").as_deref(), Some("xgone"));
+    let answer = send(&mut own, text, "SELECT DATABASE(), DATABASE() AS d");
+    assert_eq!(answer.expect("a row").text(0, 1).as_deref(), Some("gone"));
+}
