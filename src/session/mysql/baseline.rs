@@ -24,7 +24,7 @@ use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::response::is_eof;
 
 /// How long a changed global may stay unknown to clients that log in.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Vectors of logins that are remembered with their baseline; more are not shared.
 const ADOPTED_MAX: usize = 256;
