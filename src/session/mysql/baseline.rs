@@ -5,7 +5,7 @@
 //! connection is asked for its variables once, right after its login, and they move as values.
 //!
 //! Sessions take the newest baseline that is known when they run their first statement, and keep it.
-//! Connections log in seldom, so globals are looked at in between, at most every [`LOOK_INTERVAL`]
+//! Connections log in seldom, so globals are looked at in between, at most once in `LOOK_INTERVAL`
 //! and only when a session begins.
 
 use std::cell::{Cell, RefCell};
