@@ -3,17 +3,14 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use foldhash::fast::FixedState;
-
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{Answer, Base, Realms, Scope, question};
+use crate::session::mysql::baseline::{Answer, Base, Realm, Realms, Scope, question};
 use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
 use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::packed::PackedUpstream;
@@ -204,7 +201,7 @@ async fn log_in(
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
     let realm = realm_of(&packets.stream, &login.config);
-    let mut facts = login_facts(login, &facts, realm);
+    let mut facts = login_facts(login, &facts, &realm);
     if let Some(own) = own {
         let base = facts.baselines.logged_in(own, globals);
         facts.vector = Rc::new(facts.vector.with_base(base));
@@ -212,11 +209,15 @@ async fn log_in(
     Ok((packets.stream, Upstream::new(facts)))
 }
 
-/// Logins with the same number get the same variables at the same time.
-fn realm_of(stream: &Stream, config: &ConnectConfig) -> u64 {
+/// Which variables the login gets.
+fn realm_of(stream: &Stream, config: &ConnectConfig) -> Realm {
     let server = stream.peer_addr().map(|address| address.to_string());
-    let key = (server.unwrap_or_default(), &config.user, config.caps_wanted);
-    FixedState::default().hash_one(key)
+    let account = config.user.clone();
+    Realm(Arc::new((
+        server.unwrap_or_default(),
+        account,
+        config.caps_wanted,
+    )))
 }
 
 /// What to log in with on this connection. Nobody listens in on a Unix socket: servers take the password
@@ -231,7 +232,7 @@ fn config_for(stream: &Stream, config: &Arc<ConnectConfig>) -> Arc<ConnectConfig
     })
 }
 
-fn login_facts(login: &UpstreamLogin, facts: &ServerFacts, realm: u64) -> LoginFacts {
+fn login_facts(login: &UpstreamLogin, facts: &ServerFacts, realm: &Realm) -> LoginFacts {
     let collation = charset::collation(u16::from(login.config.collation));
     let vector = collation.map_or_else(Vector::default, |collation| {
         Vector::at_login(collation.charset, collation.name)
@@ -262,8 +263,15 @@ impl Packets {
     ) -> Result<Option<Base>, DialError> {
         let mut answer = Answer::new(deprecates_eof);
         loop {
-            let (_, payload) = self.next(timer).await?;
-            if answer.take(&payload) {
+            let (seq, payload) = self.next(timer).await?;
+            let len = payload.len();
+            let header = Header { len, seq }.encode();
+            let taken = answer.take(&header).and_then(|_| answer.take(&payload));
+            let is_over = taken.map_err(|error| {
+                let text = format!("the answer to SHOW VARIABLES: {error:?}");
+                DialError::new(CloseReason::UpstreamProtocol, text)
+            })?;
+            if is_over {
                 return Ok(answer.end());
             }
         }

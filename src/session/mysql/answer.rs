@@ -381,10 +381,7 @@ impl Session {
                 }
                 Ok(())
             }
-            Some(Expected::Globals(_)) => {
-                take_globals(upstream, bytes, piece);
-                Ok(())
-            }
+            Some(Expected::Globals(_)) => take_globals(upstream, bytes, piece),
             Some(Expected::Prepared(text)) => {
                 if let Some(Packet::Prepared { id, params, .. }) = packet {
                     let text = text.clone();
@@ -531,17 +528,18 @@ impl Session {
 }
 
 /// A piece of what the server says about its globals. If it says nothing, what was known holds.
-fn take_globals(upstream: &mut Upstream, bytes: &[u8], piece: Piece) {
+fn take_globals(upstream: &mut Upstream, bytes: &[u8], piece: Piece) -> Result<(), Fault> {
     let raw = match piece {
         Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
         Piece::Carried => upstream.walker.carried(),
     };
-    if let Some(Expected::Globals(reply)) = upstream.expected.first_mut() {
-        reply.extend_from_slice(raw);
-        if upstream.walker.is_done() {
-            upstream.baselines.looked(reply, upstream.deprecates_eof);
-        }
+    let Some(Expected::Globals(answer)) = upstream.expected.first_mut() else {
+        return Ok(());
+    };
+    if answer.take(raw)? {
+        upstream.baselines.looked(answer);
     }
+    Ok(())
 }
 
 fn pass(upstream: &Upstream, piece: Piece, out: &mut Output) {

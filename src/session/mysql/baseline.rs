@@ -9,7 +9,7 @@
 //! and only when a session begins.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use foldhash::fast::FixedState;
 
 use super::state::{Vector, moved_by_value, number_of};
 use crate::base::clock::Now;
-use crate::wire::mysql::cursor::Reader;
-use crate::wire::mysql::flags::header;
-use crate::wire::mysql::frame::{HEADER_LEN, Header};
-use crate::wire::mysql::response::is_eof;
+use crate::wire::mysql::decode::{Decoder, Event};
+use crate::wire::mysql::flags::{caps, com};
+use crate::wire::mysql::reply::ReplyError;
+use crate::wire::mysql::value::Value;
 
 /// How long a changed global may stay unknown to clients that log in.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -86,67 +86,77 @@ pub fn question(scope: Scope) -> Vec<u8> {
     sql.into_bytes()
 }
 
-/// The reply to a [`question`], packet by packet.
-#[derive(Debug, Default)]
+/// Bytes of a packet of an answer; the longest value there is has some 1,000.
+const ANSWER_PACKET_MAX: usize = 16 * 1024;
+
+/// The reply to a [`question`], as it comes. What it takes is bounded, whatever comes.
+#[derive(Debug)]
 pub struct Answer {
-    deprecates_eof: bool,
-    /// Column definitions that are still to come, once their number is known.
-    definitions: Option<u64>,
-    has_begun_rows: bool,
-    values: Vec<(u8, Box<[u8]>)>,
+    decoder: Decoder,
+    values: BTreeMap<u8, Box<[u8]>>,
     is_over: bool,
 }
 
 impl Answer {
-    /// Of a connection with or without DEPRECATE_EOF.
+    /// Of a connection with or without DEPRECATE_EOF, on which session tracking was asked for.
     pub fn new(deprecates_eof: bool) -> Self {
-        Self {
-            deprecates_eof,
-            ..Self::default()
-        }
-    }
-
-    /// Takes the next packet's payload; whether it was the last one.
-    pub fn take(&mut self, payload: &[u8]) -> bool {
-        let first = payload.first().copied().unwrap_or(header::ERR);
-        match self.definitions {
-            _ if first == header::ERR => self.is_over = true,
-            None if first == header::OK => self.is_over = true,
-            None => self.definitions = Some(Reader::new(payload).lenenc().unwrap_or_default()),
-            Some(0) if first == header::EOF && !self.has_begun_rows && !self.deprecates_eof => {
-                self.has_begun_rows = true;
-            }
-            Some(0) if first == header::EOF && (self.deprecates_eof || is_eof(payload)) => {
-                self.is_over = true;
-            }
-            Some(0) => self.take_row(payload),
-            Some(left) => self.definitions = Some(left.saturating_sub(1)),
-        }
-        self.is_over
-    }
-
-    fn take_row(&mut self, payload: &[u8]) {
-        self.has_begun_rows = true;
-        let mut row = Reader::new(payload);
-        let (Ok(name), Ok(Some(value))) = (row.lenenc_bytes(), row.lenenc_bytes_or_null()) else {
-            return;
+        let capabilities = match deprecates_eof {
+            true => caps::PROTOCOL_41 | caps::SESSION_TRACK | caps::DEPRECATE_EOF,
+            false => caps::PROTOCOL_41 | caps::SESSION_TRACK,
         };
-        if let Some(number) = number_of(name) {
-            self.values.push((number, value.into()));
+        let mut decoder = Decoder::new(capabilities, ANSWER_PACKET_MAX);
+        decoder.expect(&[com::QUERY], 0);
+        Self {
+            decoder,
+            values: BTreeMap::new(),
+            is_over: false,
         }
     }
 
-    /// The values; `None` if the server gave none.
-    pub fn end(mut self) -> Option<Base> {
-        self.values.sort_unstable_by_key(|(number, _)| *number);
-        (!self.values.is_empty()).then(|| Base(self.values.into()))
+    /// Takes the next bytes, packets with their headers, cut anywhere; whether the reply is over.
+    ///
+    /// # Errors
+    /// They are no reply.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<bool, ReplyError> {
+        self.decoder.feed(bytes);
+        while self.decoder.advance()? {
+            let Some(event) = self.decoder.event()? else {
+                break;
+            };
+            self.is_over |= event.is_last();
+            let Event::Row(row) = event else { continue };
+            if let [Value::Bytes(name), Value::Bytes(value)] = row.values()?[..]
+                && let Some(number) = number_of(name)
+            {
+                self.values.insert(number, value.into());
+            }
+        }
+        Ok(self.is_over)
     }
+
+    /// Takes the values out; `None` if the server gave none.
+    pub fn end(&mut self) -> Option<Base> {
+        let values = std::mem::take(&mut self.values);
+        (!values.is_empty()).then(|| Base(values.into_iter().collect()))
+    }
+}
+
+/// Which account on which server, with which capabilities: logins of the same realm get the same
+/// variables at the same time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Realm(pub Arc<(String, String, u32)>);
+
+/// What a core knows of a realm, for a core to which it lends a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    login: Option<Base>,
+    globals: Option<Base>,
 }
 
 /// What is known of the logins of one account on one server, shared by a core's connections.
 #[derive(Debug, Default)]
 pub struct Baselines {
-    realm: u64,
+    realm: Realm,
     now: RefCell<Known>,
     looked_at: Cell<Option<Now>>,
     adopted: RefCell<HashMap<usize, Adopted, FixedState>>,
@@ -155,16 +165,23 @@ pub struct Baselines {
 /// A vector without a baseline, and with one.
 type Adopted = (Rc<Vector>, Rc<Vector>);
 
-#[derive(Debug, Default)]
-struct Known {
-    login: Option<Base>,
-    globals: Option<Base>,
-}
-
 impl Baselines {
-    /// Which account on which server.
-    pub fn realm(&self) -> u64 {
-        self.realm
+    /// Whose they are.
+    pub fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// What is known now.
+    pub fn known(&self) -> Known {
+        self.now.borrow().clone()
+    }
+
+    /// Takes over what another core knows, where nothing is known.
+    pub fn learn(&self, known: Known) {
+        let mut now = self.now.borrow_mut();
+        if now.login.is_none() {
+            *now = known;
+        }
     }
 
     /// A connection has logged in and has these values, with these globals. Returns the values, shared
@@ -193,14 +210,8 @@ impl Baselines {
         is_due
     }
 
-    /// What the server has answered to the question for globals: packets with their headers.
-    pub fn looked(&self, mut reply: &[u8], deprecates_eof: bool) {
-        let mut answer = Answer::new(deprecates_eof);
-        while let Some(header) = Header::parse(reply) {
-            let end = HEADER_LEN.saturating_add(header.len);
-            answer.take(reply.get(HEADER_LEN..end).unwrap_or_default());
-            reply = reply.get(end..).unwrap_or_default();
-        }
+    /// What the server has answered to the question for globals.
+    pub fn looked(&self, answer: &mut Answer) {
         let Some(globals) = answer.end() else {
             return;
         };
@@ -233,21 +244,21 @@ impl Baselines {
 
 /// The baselines of one core's connections, by realm.
 #[derive(Debug, Default)]
-pub struct Realms(RefCell<HashMap<u64, Weak<Baselines>, FixedState>>);
+pub struct Realms(RefCell<HashMap<Realm, Weak<Baselines>, FixedState>>);
 
 impl Realms {
     /// Those of this realm.
-    pub fn of(&self, realm: u64) -> Rc<Baselines> {
+    pub fn of(&self, realm: &Realm) -> Rc<Baselines> {
         let mut all = self.0.borrow_mut();
-        if let Some(known) = all.get(&realm).and_then(Weak::upgrade) {
+        if let Some(known) = all.get(realm).and_then(Weak::upgrade) {
             return known;
         }
         all.retain(|_, baselines| baselines.strong_count() > 0);
         let baselines = Rc::new(Baselines {
-            realm,
+            realm: realm.clone(),
             ..Baselines::default()
         });
-        all.insert(realm, Rc::downgrade(&baselines));
+        all.insert(realm.clone(), Rc::downgrade(&baselines));
         baselines
     }
 }
@@ -255,49 +266,116 @@ impl Realms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::mysql::cursor::packet;
+    use crate::wire::mysql::flags::column_type;
+    use crate::wire::mysql::response::{EofPacket, OkPacket, encode_end_of_rows, encode_eof};
+    use crate::wire::mysql::value::{Column, encode_text_row};
+
+    /// A reply of rows with a name and a value.
+    fn reply(values: &[(&str, &str)], deprecates_eof: bool) -> Vec<u8> {
+        let capabilities = if deprecates_eof {
+            caps::DEPRECATE_EOF
+        } else {
+            0
+        };
+        let column = Column {
+            schema: b"",
+            table: b"",
+            org_table: b"",
+            name: b"",
+            org_name: b"",
+            collation: 45,
+            length: 64,
+            column_type: column_type::VARCHAR,
+            flags: 0,
+            decimals: 0,
+        };
+        let (mut reply, mut sequence) = (Vec::new(), 1);
+        let mut add = |write: &dyn Fn(&mut Vec<u8>)| {
+            sequence = packet(&mut reply, sequence, write);
+        };
+        add(&|out| out.push(2));
+        add(&|out| column.encode(out));
+        add(&|out| column.encode(out));
+        if !deprecates_eof {
+            add(&|out| encode_eof(out, EofPacket::default()));
+        }
+        for (name, value) in values {
+            let fields = [name, value].map(|field| Some(field.as_bytes()));
+            add(&|out| encode_text_row(out, fields));
+        }
+        add(&|out| encode_end_of_rows(out, capabilities, &OkPacket::default()));
+        reply
+    }
+
+    fn answer(values: &[(&str, &str)]) -> Answer {
+        let mut answer = Answer::new(true);
+        assert_eq!(answer.take(&reply(values, true)), Ok(true));
+        answer
+    }
 
     fn base(values: &[(&str, &str)]) -> Base {
-        let mut answer = Answer::new(true);
-        assert!(!answer.take(b"\x02"));
-        assert!(!answer.take(b"\x03def") && !answer.take(b"\x03def"));
-        for (name, value) in values {
-            let mut row = Vec::new();
-            crate::wire::mysql::cursor::put_lenenc_bytes(&mut row, name.as_bytes());
-            crate::wire::mysql::cursor::put_lenenc_bytes(&mut row, value.as_bytes());
-            assert!(!answer.take(&row));
-        }
-        assert!(answer.take(b"\xfe\0\0\x02\0\0\0"));
-        answer.end().expect("values")
+        answer(values).end().expect("values")
+    }
+
+    fn realm(account: &str) -> Realm {
+        Realm(Arc::new(("127.0.0.1:1".to_owned(), account.to_owned(), 0)))
     }
 
     #[test]
     fn an_answer_is_read_with_and_without_eofs() {
-        let expect = base(&[("time_zone", "+01:00"), ("autocommit", "ON")]);
-        let mut answer = Answer::new(false);
-        let packets: [&[u8]; 7] = [
-            b"\x02",
-            b"\x03def",
-            b"\x03def",
-            b"\xfe\0\0\x02\0",
-            b"\x0aautocommit\x02ON",
-            b"\x09time_zone\x06+01:00",
-            b"\xfe\0\0\x02\0",
-        ];
-        let ends: Vec<bool> = packets.iter().map(|packet| answer.take(packet)).collect();
-        assert_eq!(ends, [false, false, false, false, false, false, true]);
-        assert_eq!(answer.end(), Some(expect));
-        for other in [&b"\0\0\0\x02\0\0\0"[..], b"\xff\x15\x04#28000no", b""] {
+        let values = [("time_zone", "+01:00"), ("autocommit", "ON"), ("else", "1")];
+        for deprecates_eof in [true, false] {
+            let mut answer = Answer::new(deprecates_eof);
+            let bytes = reply(&values, deprecates_eof);
+            let (last, rest) = bytes.split_last().expect("a reply");
+            rest.iter()
+                .for_each(|byte| assert_eq!(answer.take(&[*byte]), Ok(false)));
+            assert_eq!(answer.take(&[*last]), Ok(true));
+            assert_eq!(answer.end(), Some(base(&values[..2])), "{deprecates_eof}");
+        }
+        for other in [
+            &b"\x07\0\0\x01\0\0\0\x02\0\0\0"[..],
+            b"\x09\0\0\x01\xff\x15\x04#28000",
+        ] {
             let mut answer = Answer::new(true);
-            assert!(answer.take(other));
+            assert_eq!(answer.take(other), Ok(true));
             assert_eq!(answer.end(), None);
         }
     }
 
     #[test]
+    fn what_is_no_answer_or_has_no_end_takes_no_memory() {
+        let mut broken = Answer::new(true);
+        assert!(broken.take(b"\x01\0\0\x05\0").is_err());
+        let long = "x".repeat(ANSWER_PACKET_MAX);
+        let mut answer = Answer::new(true);
+        assert!(answer.take(&reply(&[("sql_mode", &long)], true)).is_err());
+        let endless = vec![("sql_mode", "ANSI"); 50_000];
+        assert_eq!(super::tests::answer(&endless).values.len(), 1);
+    }
+
+    #[test]
+    fn a_core_that_is_lent_a_connection_learns_what_a_login_gives() {
+        let (lender, other) = (Realms::default(), Realms::default());
+        let here = lender.of(&realm("a"));
+        let login = base(&[("sql_notes", "OFF")]);
+        here.logged_in(login.clone(), Some(login.clone()));
+        let there = other.of(&realm("a"));
+        there.learn(here.known());
+        assert_eq!(there.known(), here.known());
+        // What it knows itself is newer.
+        there.logged_in(base(&[("sql_notes", "ON")]), None);
+        there.learn(here.known());
+        assert_ne!(there.known(), here.known());
+    }
+
+    #[test]
     fn what_a_login_took_from_a_global_follows_it_and_nothing_else_does() {
         let realms = Realms::default();
-        let baselines = realms.of(5);
-        assert!(Rc::ptr_eq(&baselines, &realms.of(5)) && !Rc::ptr_eq(&baselines, &realms.of(6)));
+        let baselines = realms.of(&realm("a"));
+        assert!(Rc::ptr_eq(&baselines, &realms.of(&realm("a"))));
+        assert!(!Rc::ptr_eq(&baselines, &realms.of(&realm("b"))));
         let vector = Rc::new(Vector::default());
         assert!(baselines.adopt(&vector).is_none());
         let login = base(&[("sql_notes", "ON"), ("time_zone", "+03:00")]);
@@ -308,18 +386,10 @@ mod tests {
             &first,
             &baselines.adopt(&vector).expect("the same")
         ));
-        let mut reply = Vec::new();
-        for payload in [
-            &b"\x02"[..],
-            b"\x03def",
-            b"\x03def",
-            b"\x09sql_notes\x03OFF",
-            b"\x09time_zone\x06+05:00",
-            b"\xfe\0\0\x02\0\0\0",
-        ] {
-            crate::wire::mysql::cursor::packet(&mut reply, 0, |out| out.extend_from_slice(payload));
-        }
-        baselines.looked(&reply, true);
+        baselines.looked(&mut answer(&[
+            ("sql_notes", "OFF"),
+            ("time_zone", "+05:00"),
+        ]));
         let second = baselines.adopt(&vector).expect("a baseline");
         assert_eq!(first.effective("sql_notes"), Some(&b"ON"[..]));
         assert_eq!(second.effective("sql_notes"), Some(&b"OFF"[..]));

@@ -6,7 +6,7 @@
 //! untouched but for the few packets that carry state. [`Session::end`] says what becomes of the
 //! lease.
 
-use super::baseline::{Scope, question};
+use super::baseline::{Answer, Scope, question};
 use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
 use super::left_behind::Lost;
@@ -190,7 +190,8 @@ impl Session {
             packet(out, 0, |out| {
                 encode_text_command(out, com::QUERY, &question(Scope::Global));
             });
-            upstream.expected.push(Expected::Globals(Vec::new()));
+            let answer = Answer::new(upstream.deprecates_eof);
+            upstream.expected.push(Expected::Globals(Box::new(answer)));
             return Begin::Wait;
         }
         if let Some(vector) = upstream.baselines.adopt(&self.vector) {

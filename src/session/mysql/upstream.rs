@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::baseline::Baselines;
+use super::baseline::{Answer, Baselines};
 use super::left_behind::{Leftovers, Residue};
 use super::state::{Vector, is_same};
 use super::statements::{PreparedSet, StatementText};
@@ -23,7 +23,7 @@ pub(super) enum Expected {
     /// To the statement that reads another session's state out.
     ReadOut(Rc<Residue>),
     /// To the question for the server's globals: what has come of it.
-    Globals(Vec<u8>),
+    Globals(Box<Answer>),
     /// To the client's command.
     Main(Expect),
 }
