@@ -9,7 +9,7 @@
 use super::baseline::{Answer, Scope, question};
 use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
-use super::left_behind::Lost;
+use super::left_behind::{Lost, Missing};
 use super::output::Output;
 use super::schema_gone::Asked;
 use super::statements::Texts;
@@ -127,24 +127,22 @@ impl Session {
             self.schema_is_gone = self.op.refusal.is_some();
         }
         let has_moved_id = self.op.has_moved_id;
-        let counts_are_here =
-            self.left
-                .counts_are_on(&self.op.effects, &upstream.left, has_moved_id);
+        let missing = self
+            .left
+            .missing_counts(&self.op.effects, &upstream.left, has_moved_id);
         let begin = match self.op.command {
             com::STMT_PREPARE => {
                 upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
                 self.begin_prepare(texts, command, is_whole, upstream_out)
             }
             com::STMT_EXECUTE => {
-                let instead = self.text_with_counts(counts_are_here, texts)?;
+                let instead = self.text_with_counts(missing, texts)?;
                 self.begin_execute(upstream, instead, command, is_whole, upstream_out)?
             }
             com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
                 self.begin_statement(upstream, command, upstream_out)?
             }
-            com::QUERY => {
-                self.begin_query(upstream, counts_are_here, command, is_whole, upstream_out)?
-            }
+            com::QUERY => self.begin_query(upstream, missing, command, is_whole, upstream_out)?,
             _ => Begin::Send,
         };
         if begin != Begin::Wait {
@@ -281,25 +279,23 @@ impl Session {
     fn begin_query(
         &mut self,
         upstream: &Upstream,
-        counts_are_here: bool,
+        missing: Missing,
         command: &[u8],
         is_whole: bool,
         out: &mut Vec<u8>,
     ) -> Result<Begin, Fault> {
         let effects = self.op.effects;
         self.left.check_conditions(&effects, &upstream.left)?;
-        let reads_counts = effects.reads_row_count || effects.reads_found_rows;
+        let own = payload_of(command).get(1..).unwrap_or_default();
         let instead = self.op.instead.as_deref();
         let mut replaced = None;
-        if reads_counts && is_whole && !counts_are_here {
-            let (row_count, found_rows) = self.left.counts(&effects)?;
-            let own = payload_of(command).get(1..).unwrap_or_default();
+        if is_whole && missing.any() {
+            let (row_count, found_rows) = self.left.counts(missing)?;
             let sql = instead.unwrap_or(own);
             replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows)
                 .map_err(|_| Fault::LastStatementLost)?;
         }
-        let sql = replaced.as_deref().or(self.op.instead.as_deref());
-        let own = payload_of(command).get(1..).unwrap_or_default();
+        let sql = replaced.as_deref().or(instead);
         let named = is_whole.then(|| self.text_with_schema(sql.unwrap_or(own), self.lex_mode()));
         match named.flatten().as_deref().or(sql) {
             Some(sql) => {

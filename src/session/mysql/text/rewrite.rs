@@ -115,7 +115,7 @@ pub fn kill_target(sql: &[u8], mode: LexMode) -> Option<Kill> {
 }
 
 /// Replaces `ROW_COUNT()` and `FOUND_ROWS()` in a statement by their values, for a connection on
-/// which they would give another session's.
+/// which they would give another session's. One without a value stays as it is.
 ///
 /// A value is written as `CAST(n AS SIGNED)`, which has the functions' own type, BIGINT, where a
 /// bare number may be an INT. A column of the outermost select list keeps its name through an
@@ -129,18 +129,20 @@ pub fn kill_target(sql: &[u8], mode: LexMode) -> Option<Kill> {
 pub fn substitute(
     sql: &[u8],
     mode: LexMode,
-    row_count: i64,
-    found_rows: u64,
+    row_count: Option<i64>,
+    found_rows: Option<u64>,
 ) -> Result<Option<Vec<u8>>, Unclear> {
     let Some(tokens) = tokens(sql, mode) else {
         return Ok(None);
     };
-    let (calls, aliases) = replaceable(sql, &tokens, mode)?;
+    let value = |name| match name {
+        Keyword::RowCount => row_count.map(i128::from),
+        Keyword::FoundRows => found_rows.map(i128::from),
+        _ => None,
+    };
+    let (calls, aliases) = replaceable(sql, &tokens, mode, |name| value(name).is_some())?;
     Ok(replace(sql, &calls, &aliases, |name| {
-        let value = match name {
-            Keyword::RowCount => i128::from(row_count),
-            _ => i128::from(found_rows),
-        };
+        let value = value(name).unwrap_or_default();
         format!("CAST({value} AS SIGNED)").into_bytes()
     }))
 }
@@ -194,6 +196,7 @@ fn replaceable<'a>(
     sql: &'a [u8],
     tokens: &[Placed],
     mode: LexMode,
+    has_value: impl Fn(Keyword) -> bool,
 ) -> Result<(Vec<Call>, Vec<Alias<'a>>), Unclear> {
     let (mut calls, mut aliases) = (Vec::new(), Vec::new());
     let (mut is_first, mut is_unclear) = (true, false);
@@ -204,9 +207,7 @@ fn replaceable<'a>(
         let text = sql.get(head.start..tail.end).unwrap_or_default();
         let traits = scan(text, mode);
         if runs(traits.kind) {
-            let mut found = calls_of(statement, |name, _| {
-                matches!(name, Keyword::RowCount | Keyword::FoundRows)
-            });
+            let mut found = calls_of(statement, |name, _| has_value(name));
             found.retain(|call| is_first || call.name == Keyword::FoundRows);
             if is_unclear && !found.is_empty() {
                 return Err(Unclear);
@@ -501,9 +502,31 @@ mod tests {
     }
 
     fn check(sql: &str, expect: Option<&str>) {
-        let out = substitute(sql.as_bytes(), LexMode::default(), -1, 42).unwrap();
+        let out = substitute(sql.as_bytes(), LexMode::default(), Some(-1), Some(42)).unwrap();
         let out = out.map(|out| String::from_utf8(out).unwrap());
         assert_eq!(out.as_deref(), expect, "{sql}");
+    }
+
+    #[test]
+    fn a_call_whose_value_is_not_given_stays() {
+        let sql = b"SELECT ROW_COUNT(), FOUND_ROWS()";
+        for (row_count, found_rows, expect) in [
+            (
+                Some(-1),
+                None,
+                Some("SELECT CAST(-1 AS SIGNED) AS `ROW_COUNT()`, FOUND_ROWS()"),
+            ),
+            (
+                None,
+                Some(7),
+                Some("SELECT ROW_COUNT(), CAST(7 AS SIGNED) AS `FOUND_ROWS()`"),
+            ),
+            (None, None, None),
+        ] {
+            let out = substitute(sql, LexMode::default(), row_count, found_rows).unwrap();
+            let out = out.map(|out| String::from_utf8(out).unwrap());
+            assert_eq!(out.as_deref(), expect);
+        }
     }
 
     #[test]
@@ -590,7 +613,7 @@ mod tests {
 
     #[test]
     fn a_call_behind_a_statement_that_may_set_the_value_is_refused() {
-        let run = |sql: &str| substitute(sql.as_bytes(), LexMode::default(), -1, 42);
+        let run = |sql: &str| substitute(sql.as_bytes(), LexMode::default(), Some(-1), Some(42));
         assert_eq!(run("EXPLAIN t; SELECT FOUND_ROWS()"), Err(Unclear));
         assert_eq!(run("EXPLAIN t; SELECT 1; SELECT FOUND_ROWS()"), Ok(None));
     }
