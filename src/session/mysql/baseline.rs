@@ -105,7 +105,7 @@ impl Answer {
             false => caps::PROTOCOL_41 | caps::SESSION_TRACK,
         };
         let mut decoder = Decoder::new(capabilities, ANSWER_PACKET_MAX);
-        decoder.expect(&[com::QUERY], 0);
+        decoder.await_reply(&[com::QUERY], 0);
         Self {
             decoder,
             values: BTreeMap::new(),
