@@ -311,8 +311,11 @@ impl Session {
             let current = vector.get_or_insert_with(|| (*self.vector).clone());
             current.set(b"collation_connection", collation);
         }
-        if let Some(vector) = vector.filter(|vector| *vector != *self.vector) {
-            self.set_vector(Rc::new(vector));
+        if let Some(vector) = vector {
+            if vector != *self.vector {
+                self.set_vector(Rc::new(vector));
+            }
+            // What is not new to the session may be to a connection that could not follow it before.
             upstream.vector = self.wanted_vector();
         }
         Ok(())
@@ -338,6 +341,7 @@ impl Session {
         self.op.effects = super::effects::Effects::default();
         let mut statement = Statement::new(text, params, effects);
         statement.mode = self.op.mode;
+        statement.is_rewritten = self.op.instead.is_some();
         self.op.statement = self.statements.add(statement);
     }
 
