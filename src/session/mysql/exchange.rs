@@ -289,7 +289,10 @@ impl Session {
         let own = payload_of(command).get(1..).unwrap_or_default();
         let instead = self.op.instead.as_deref();
         let mut replaced = None;
-        if is_whole && missing.any() {
+        if missing.any() && !is_whole {
+            return Err(Fault::LastStatementLost);
+        }
+        if missing.any() {
             let (row_count, found_rows) = self.left.counts(missing)?;
             let sql = instead.unwrap_or(own);
             replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows)

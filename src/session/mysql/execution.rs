@@ -37,9 +37,13 @@ impl Session {
             return Ok(None);
         };
         let (own, mode) = (&statement.text, statement.mode);
-        let mut sql = counts.and_then(|(row_count, found_rows)| {
-            text::substitute(&own.sql, mode, row_count, found_rows).unwrap_or_default()
-        });
+        let mut sql = match counts {
+            Some((row_count, found_rows)) => {
+                text::substitute(&own.sql, mode, row_count, found_rows)
+                    .map_err(|_| Fault::LastStatementLost)?
+            }
+            None => None,
+        };
         // Data that was sent for a statement is nowhere else, nor is a text that was not kept; and one of
         // another schema runs in that.
         let is_free = own.is_kept && !statement.has_long_data();

@@ -121,20 +121,19 @@ pub fn kill_target(sql: &[u8], mode: LexMode) -> Option<Kill> {
 /// bare number may be an INT. A column of the outermost select list keeps its name through an
 /// alias. Of several statements, later ones ask about those before them: `ROW_COUNT()` is replaced
 /// in the first alone, `FOUND_ROWS()` also behind statements that leave it as it is.
-/// `None` when there is nothing to replace: no call outside strings and comments, a statement of a
-/// kind that stores its text instead of running it, or text that servers may cut differently.
+/// `None` when there is nothing to replace: no call outside strings and comments, or a statement of a
+/// kind that stores its text instead of running it.
 ///
 /// # Errors
-/// `FOUND_ROWS()` is asked for behind a statement that may set it or not.
+/// `FOUND_ROWS()` is asked for behind a statement that may set it or not, a table would have other
+/// columns for it, or servers may cut the text differently.
 pub fn substitute(
     sql: &[u8],
     mode: LexMode,
     row_count: Option<i64>,
     found_rows: Option<u64>,
 ) -> Result<Option<Vec<u8>>, Unclear> {
-    let Some(tokens) = tokens(sql, mode) else {
-        return Ok(None);
-    };
+    let tokens = tokens(sql, mode).ok_or(Unclear)?;
     let value = |name| match name {
         Keyword::RowCount => row_count.map(i128::from),
         Keyword::FoundRows => found_rows.map(i128::from),
@@ -214,6 +213,10 @@ fn replaceable<'a>(
             }
             aliases.extend(aliases_of(sql, statement, &found));
             calls.extend(found);
+        } else if makes_table(statement)
+            && !calls_of(statement, |name, _| has_value(name)).is_empty()
+        {
+            return Err(Unclear);
         }
         is_first = false;
         match traits.found_rows {
@@ -267,7 +270,16 @@ fn runs(kind: Kind) -> bool {
             | Kind::Replace
             | Kind::Set
             | Kind::Do
+            | Kind::Call
+            | Kind::Load
     )
+}
+
+/// Whether a statement is CREATE [OR REPLACE] [TEMPORARY] TABLE, which may run a SELECT.
+fn makes_table(statement: &[Placed]) -> bool {
+    let mut words = statement.iter().take(5).map(|(token, _)| *token);
+    words.next() == Some(Token::Word(Keyword::Create))
+        && words.any(|token| token == Token::Word(Keyword::Table))
 }
 
 fn push_alias(out: &mut Vec<u8>, name: &[u8]) {
@@ -629,10 +641,26 @@ mod tests {
             "INSERT INTO t VALUES (1); SELECT ROW_COUNT()",
             "CREATE PROCEDURE p() SELECT ROW_COUNT()",
             "PREPARE s FROM 'SELECT FOUND_ROWS()'",
-            "SELECT ROW_COUNT() 'open",
             "",
         ] {
             check(sql, None);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_refused() {
+        for sql in [
+            "SELECT ROW_COUNT() 'open",
+            "CREATE TABLE t AS SELECT FOUND_ROWS()",
+            "CREATE OR REPLACE TEMPORARY TABLE t SELECT ROW_COUNT() a",
+        ] {
+            let out = substitute(sql.as_bytes(), LexMode::default(), Some(-1), Some(42));
+            assert_eq!(out, Err(Unclear), "{sql}");
+        }
+        check("CALL p(ROW_COUNT())", Some("CALL p(CAST(-1 AS SIGNED))"));
+        check(
+            "LOAD DATA INFILE 'f' INTO TABLE t SET a = FOUND_ROWS()",
+            Some("LOAD DATA INFILE 'f' INTO TABLE t SET a = CAST(42 AS SIGNED)"),
+        );
     }
 }
