@@ -232,7 +232,8 @@ impl Session {
     pub(super) fn lex_mode(&self) -> LexMode {
         LexMode {
             ansi_quotes: self.lexing.ansi_quotes || self.status & status::ANSI_QUOTES != 0,
-            no_backslash_escapes: self.status & status::NO_BACKSLASH_ESCAPES != 0,
+            no_backslash_escapes: self.lexing.no_backslash_escapes
+                || self.status & status::NO_BACKSLASH_ESCAPES != 0,
             multibyte_unsafe: self.lexing.multibyte_unsafe,
         }
     }
@@ -362,8 +363,7 @@ impl Session {
         match (self.op.command, body.u32()) {
             (com::QUERY, _) => {
                 let next = self.accept_query(head.get(1..).unwrap_or_default(), out);
-                // The rest of the text was not seen.
-                self.op.effects.is_read_only = false;
+                self.op.effects.overlook_rest();
                 self.overlook_set();
                 next
             }
@@ -419,7 +419,7 @@ impl Session {
         if self.changes_shared_account(sql) {
             return self.refuse(Event::SharedAccount, "", out);
         }
-        self.look_at_set(sql);
+        self.look_at_set(sql, self.lex_mode());
         self.accept_reading(sql, out)
     }
 
@@ -469,6 +469,8 @@ impl Session {
         self.left.reset();
         self.trackers = None;
         self.schema_is_gone = false;
+        self.schema_refusal = None;
+        self.has_explained = false;
         self.answer_ok(out);
     }
 

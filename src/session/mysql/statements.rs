@@ -29,6 +29,8 @@ pub struct Statement {
     pub effects: Effects,
     /// How its text is read.
     pub mode: LexMode,
+    /// Its text is not the client's own, but what was sent in its place.
+    pub is_rewritten: bool,
     has_cursor: bool,
     has_long_data: bool,
     /// A bit for each parameter that came as long data; `None` if none has.
@@ -44,6 +46,7 @@ impl Statement {
             types: None,
             effects,
             mode: LexMode::default(),
+            is_rewritten: false,
             has_cursor: false,
             has_long_data: false,
             long: None,
