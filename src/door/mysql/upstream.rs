@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{Answer, Base, Realm, Realms, Scope, question};
+use crate::session::mysql::baseline::{Answer, Realm, Realms, Scope, question};
+use crate::session::mysql::cleanse::TRACK_EVERYTHING;
 use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
 use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::packed::PackedUpstream;
@@ -24,11 +25,6 @@ use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::{caps, com};
 use crate::wire::mysql::frame::{HEADER_LEN, Header};
-
-/// Makes the server report every change of session state, so that pools know what a connection is
-/// in. Both families know the first two; MySQL rejects nothing here either.
-const TRACK_EVERYTHING: &[u8] =
-    b"SET session_track_schema=1,session_track_state_change=1,session_track_system_variables='*'";
 
 /// The longest packet of a login that is read.
 const LOGIN_PACKET_MAX: usize = 64 * 1024;
@@ -61,6 +57,7 @@ pub struct Shared {
 }
 
 pub(super) type Acquired = upstream::Acquired<Mysql>;
+pub(super) type Connection = upstream::Connection<Mysql>;
 pub(super) type Ending = upstream::Ending<Mysql>;
 pub(super) type LeaseWait = upstream::LeaseWait<Mysql>;
 pub(super) type EndpointState = upstream::Endpoint<Mysql>;
@@ -147,6 +144,15 @@ impl Protocol for Mysql {
         }
     }
 
+    fn begin_cleanse(session: &mut Upstream, out: &mut Vec<u8>) {
+        session.begin_cleanse(out);
+    }
+
+    fn on_cleanse_reply(session: &mut Upstream, bytes: &mut [u8]) -> Result<bool, String> {
+        let answered = session.on_cleanse_reply(bytes);
+        answered.map_err(|error| format!("{error:?}"))
+    }
+
     fn pack(session: &Upstream) -> Option<PackedUpstream> {
         session.pack()
     }
@@ -194,7 +200,7 @@ async fn log_in(
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
     let deprecates_eof = facts.caps & caps::DEPRECATE_EOF != 0;
-    let own = packets.values(deprecates_eof, timer).await?;
+    let mut own = packets.values(deprecates_eof, timer).await?;
     let globals = packets.values(deprecates_eof, timer).await?;
     if packets.buf.is_some() || !packets.partial.is_empty() {
         let text = "the server sent more than the login's end";
@@ -202,7 +208,7 @@ async fn log_in(
     }
     let realm = realm_of(&packets.stream, &login.config);
     let mut facts = login_facts(login, &facts, &realm);
-    if let Some(own) = own {
+    if let Some(own) = own.end() {
         let base = facts.baselines.logged_in(own, globals);
         facts.vector = Rc::new(facts.vector.with_base(base));
     }
@@ -260,7 +266,7 @@ impl Packets {
         &mut self,
         deprecates_eof: bool,
         timer: &mut Timer,
-    ) -> Result<Option<Base>, DialError> {
+    ) -> Result<Answer, DialError> {
         let mut answer = Answer::new(deprecates_eof);
         loop {
             let (seq, payload) = self.next(timer).await?;
@@ -272,7 +278,7 @@ impl Packets {
                 DialError::new(CloseReason::UpstreamProtocol, text)
             })?;
             if is_over {
-                return Ok(answer.end());
+                return Ok(answer);
             }
         }
     }

@@ -385,7 +385,7 @@ impl Session {
                 }
                 Ok(())
             }
-            Some(Expected::Globals(_)) => take_globals(upstream, bytes, piece),
+            Some(Expected::Variables(_)) => take_globals(upstream, bytes, piece),
             Some(Expected::Prepared(text)) => {
                 if let Some(Packet::Prepared { id, params, .. }) = packet {
                     let text = text.clone();
@@ -537,7 +537,7 @@ fn take_globals(upstream: &mut Upstream, bytes: &[u8], piece: Piece) -> Result<(
         Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
         Piece::Carried => upstream.walker.carried(),
     };
-    let Some(Expected::Globals(answer)) = upstream.expected.first_mut() else {
+    let Some(Expected::Variables(answer)) = upstream.expected.first_mut() else {
         return Ok(());
     };
     if answer.take(raw)? {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::state::{Vector, moved_by_value, number_of};
+use super::state::{Vector, movable, moved_by_value, number_of};
 use crate::base::clock::Now;
 use crate::wire::mysql::decode::{Decoder, Event};
 use crate::wire::mysql::flags::{caps, com};
@@ -70,14 +70,25 @@ pub enum Scope {
     Global,
 }
 
-/// The statement that asks for the movable variables. A server leaves out what it does not know.
+/// What every login but an administrator's runs.
+const INIT_CONNECT: &str = "init_connect";
+
+/// The statement that asks for what logins give. A server leaves out what it does not know.
 pub fn question(scope: Scope) -> Vec<u8> {
-    let scope = match scope {
-        Scope::Session => "SESSION",
-        Scope::Global => "GLOBAL",
-    };
+    match scope {
+        Scope::Session => show("SESSION", moved_by_value()),
+        Scope::Global => show("GLOBAL", moved_by_value().chain([INIT_CONNECT])),
+    }
+}
+
+/// The statement that asks for all that a vector may hold, the character sets included.
+pub fn every_variable() -> Vec<u8> {
+    show("SESSION", movable())
+}
+
+fn show(scope: &str, names: impl Iterator<Item = &'static str>) -> Vec<u8> {
     let mut sql = format!("SHOW {scope} VARIABLES WHERE Variable_name IN (");
-    for (at, name) in moved_by_value().enumerate() {
+    for (at, name) in names.enumerate() {
         sql.push_str(if at == 0 { "'" } else { ",'" });
         sql.push_str(name);
         sql.push('\'');
@@ -94,6 +105,7 @@ const ANSWER_PACKET_MAX: usize = 16 * 1024;
 pub struct Answer {
     decoder: Decoder,
     values: BTreeMap<u8, Box<[u8]>>,
+    runs_statements: bool,
     is_over: bool,
 }
 
@@ -109,6 +121,7 @@ impl Answer {
         Self {
             decoder,
             values: BTreeMap::new(),
+            runs_statements: false,
             is_over: false,
         }
     }
@@ -125,10 +138,13 @@ impl Answer {
             };
             self.is_over |= event.is_last();
             let Event::Row(row) = event else { continue };
-            if let [Value::Bytes(name), Value::Bytes(value)] = row.values()?[..]
-                && let Some(number) = number_of(name)
-            {
+            let [Value::Bytes(name), Value::Bytes(value)] = row.values()?[..] else {
+                continue;
+            };
+            if let Some(number) = number_of(name) {
                 self.values.insert(number, value.into());
+            } else if name.eq_ignore_ascii_case(INIT_CONNECT.as_bytes()) {
+                self.runs_statements = !value.is_empty();
             }
         }
         Ok(self.is_over)
@@ -138,6 +154,11 @@ impl Answer {
     pub fn end(&mut self) -> Option<Base> {
         let values = std::mem::take(&mut self.values);
         (!values.is_empty()).then(|| Base(values.into_iter().collect()))
+    }
+
+    /// Whether logins run statements, as far as the server has told.
+    pub fn runs_statements(&self) -> bool {
+        self.runs_statements
     }
 }
 
@@ -151,6 +172,7 @@ pub struct Realm(pub Arc<(String, String, u32)>);
 pub struct Known {
     login: Option<Base>,
     globals: Option<Base>,
+    runs_statements: bool,
 }
 
 /// What is known of the logins of one account on one server, shared by a core's connections.
@@ -184,11 +206,17 @@ impl Baselines {
         }
     }
 
+    /// Whether a login does more than to set variables: it runs `init_connect`.
+    pub fn runs_statements(&self) -> bool {
+        self.now.borrow().runs_statements
+    }
+
     /// A connection has logged in and has these values, with these globals. Returns the values, shared
     /// with other connections that have the same.
-    pub fn logged_in(&self, login: Base, globals: Option<Base>) -> Base {
+    pub fn logged_in(&self, login: Base, mut globals: Answer) -> Base {
         let mut now = self.now.borrow_mut();
-        now.globals = globals;
+        now.globals = globals.end();
+        now.runs_statements = globals.runs_statements();
         match &now.login {
             Some(known) if *known == login => known.clone(),
             _ => {
@@ -216,6 +244,7 @@ impl Baselines {
             return;
         };
         let now = &mut *self.now.borrow_mut();
+        now.runs_statements = answer.runs_statements();
         let (Some(login), Some(old)) = (&now.login, &now.globals) else {
             return;
         };
@@ -360,12 +389,12 @@ mod tests {
         let (lender, other) = (Realms::default(), Realms::default());
         let here = lender.of(&realm("a"));
         let login = base(&[("sql_notes", "OFF")]);
-        here.logged_in(login.clone(), Some(login.clone()));
+        here.logged_in(login, answer(&[("sql_notes", "OFF")]));
         let there = other.of(&realm("a"));
         there.learn(here.known());
         assert_eq!(there.known(), here.known());
         // What it knows itself is newer.
-        there.logged_in(base(&[("sql_notes", "ON")]), None);
+        there.logged_in(base(&[("sql_notes", "ON")]), Answer::new(true));
         there.learn(here.known());
         assert_ne!(there.known(), here.known());
     }
@@ -379,8 +408,8 @@ mod tests {
         let vector = Rc::new(Vector::default());
         assert!(baselines.adopt(&vector).is_none());
         let login = base(&[("sql_notes", "ON"), ("time_zone", "+03:00")]);
-        let globals = base(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);
-        baselines.logged_in(login.clone(), Some(globals));
+        let globals = answer(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);
+        baselines.logged_in(login.clone(), globals);
         let first = baselines.adopt(&vector).expect("a baseline");
         assert!(Rc::ptr_eq(
             &first,

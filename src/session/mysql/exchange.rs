@@ -189,7 +189,9 @@ impl Session {
                 encode_text_command(out, com::QUERY, &question(Scope::Global));
             });
             let answer = Answer::new(upstream.deprecates_eof);
-            upstream.expected.push(Expected::Globals(Box::new(answer)));
+            upstream
+                .expected
+                .push(Expected::Variables(Box::new(answer)));
             return Begin::Wait;
         }
         if let Some(vector) = upstream.baselines.adopt(&self.vector) {

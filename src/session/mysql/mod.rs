@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod baseline;
+pub mod cleanse;
 pub mod connect;
 pub mod conversation;
 pub mod downstream;

@@ -22,8 +22,8 @@ pub(super) enum Expected {
     Prepared(Rc<StatementText>),
     /// To the statement that reads another session's state out.
     ReadOut(Rc<Residue>),
-    /// To the question for the server's globals: what has come of it.
-    Globals(Box<Answer>),
+    /// To a question for variables: what has come of it.
+    Variables(Box<Answer>),
     /// To the client's command.
     Main(Expect),
 }
@@ -190,7 +190,7 @@ impl Upstream {
             None => return,
             Some(Expected::Moved) => (Expect::Ok, 0),
             Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
-            Some(Expected::ReadOut(_) | Expected::Globals(_)) => (Expect::Results, 0),
+            Some(Expected::ReadOut(_) | Expected::Variables(_)) => (Expect::Results, 0),
             Some(Expected::Main(expect)) => {
                 let sent = main_sequence.wrapping_add(packets_more);
                 self.walker.start(*expect, sent);
