@@ -23,8 +23,8 @@ use crate::wire::mysql::flags::caps;
 const WITHOUT_SCHEMA: u64 = 1 << 63;
 
 /// Capabilities that are fixed at connect and change what statements mean or how replies look
-/// (trap 17): part of a pool's key. MULTI_STATEMENTS is among them because the gateway offers no
-/// COM_SET_OPTION.
+/// (trap 17): part of a pool's key. MULTI_STATEMENTS is among them though COM_SET_OPTION changes it: a
+/// session that does so goes over to connections that have it.
 const FIXED_AT_CONNECT: u32 = caps::FOUND_ROWS
     | caps::IGNORE_SPACE
     | caps::INTERACTIVE

@@ -92,7 +92,7 @@ impl Session {
     /// or the head of a long one; it may be changed in place.
     ///
     /// # Errors
-    /// [`Fault::Unmovable`]: nothing was sent that matters.
+    /// [`Fault::Unmovable`], [`Fault::LastStatementLost`]: nothing was sent that matters.
     pub fn begin(
         &mut self,
         upstream: &mut Upstream,

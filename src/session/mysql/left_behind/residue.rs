@@ -1,5 +1,5 @@
 //! State that the last statement left on an upstream connection and that its session may still read:
-//! LAST_INSERT_ID() and the diagnostics of SHOW WARNINGS.
+//! LAST_INSERT_ID(), FOUND_ROWS() and the diagnostics of SHOW WARNINGS.
 //!
 //! The connection goes back to the pool all the same. If its own session leases it next, nothing is
 //! to be done. If another session does, that lease first reads the state out, pipelined ahead of its
