@@ -12,6 +12,7 @@ const LAST_PREPARED: u32 = u32::MAX;
 const TABLE: &str = "CREATE OR REPLACE TABLE test.t (a BIGINT, b TEXT);";
 const LONGLONG: u8 = 8;
 const STRING: u8 = 0xfd;
+const DATETIME: u8 = 12;
 
 fn single() -> (MariaDb, Gateway) {
     with_budget(1)
@@ -155,6 +156,16 @@ fn no_value_is_made_of_another_sessions_bytes() {
         let rest = [&[0, 1, STRING, 0, STRING, 0][..], b"\x01a", value].concat();
         let result = client.run_raw(EXECUTE, &body(statement.id, &rest));
         assert_eq!(errno(result), 1210, "{value:?}");
+    }
+    // A date of a length that no date has: servers read seven or eleven bytes of it.
+    for date in [
+        &b"\x05\xe8\x07\x01\x02\x03"[..],
+        b"\x08\xe8\x07\x01\x02\x03\x04\x05\x06",
+    ] {
+        other.query(&secret).expect("an answer");
+        let rest = [&[0, 1, STRING, 0, DATETIME, 0][..], b"\x01a", date].concat();
+        let result = client.run_raw(EXECUTE, &body(statement.id, &rest));
+        assert_eq!(errno(result), 1210, "{date:?}");
     }
 }
 

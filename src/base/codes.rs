@@ -76,6 +76,8 @@ events! {
     DiagnosticsMoved = 1235 b"42000" "diagnostics_moved" keep "The last statement's diagnostics are kept for SHOW WARNINGS only";
     /// KILL names a connection by a number that means another one upstream.
     KillRefused = 1235 b"42000" "kill_refused" keep "KILL is not carried through the gateway";
+    /// A text so long that nobody looks at its end has no word where somebody looks.
+    StatementUnseen = 1235 b"42000" "statement_unseen" keep "The first word of a statement must be within its first 64 KiB";
     /// The statement is about the account that the gateway logs in with for many clients.
     SharedAccount = 1235 b"42000" "shared_account" keep "The account is the gateway's own, which all clients share: it is not changed through the gateway";
     /// What the last statement left was lost with its upstream connection.
@@ -135,6 +137,7 @@ mod tests {
             (Event::WrongArguments, 1210, b"HY000", true),
             (Event::DiagnosticsMoved, 1235, b"42000", true),
             (Event::KillRefused, 1235, b"42000", true),
+            (Event::StatementUnseen, 1235, b"42000", true),
             (Event::SharedAccount, 1235, b"42000", true),
             (Event::LastStatementLost, 1235, b"42000", true),
             (Event::Unmovable, 1295, b"HY000", true),

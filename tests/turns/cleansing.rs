@@ -7,6 +7,7 @@ use crate::{Form, Scene, ask, fails, send};
 
 const TABLES: &str = "CREATE OR REPLACE TABLE test.t (a INT) ENGINE=InnoDB;\n\
     CREATE SEQUENCE test.s;\n\
+    CREATE PROCEDURE test.p() SQL SECURITY INVOKER SET @called = 1, @@profiling_history_size = 3;\n\
     CREATE DATABASE greek CHARACTER SET greek COLLATE greek_bin;\n\
     CREATE TABLE greek.t (a INT);";
 
@@ -67,6 +68,8 @@ fn litter(client: &mut Client, form: Form) {
         "SELECT GET_LOCK('mine', 1)",
         "SELECT NEXTVAL(test.s)",
         "SELECT CONNECTION_ID()",
+        "SET preload_buffer_size = 50000",
+        "CALL test.p()",
         "SET autocommit = 0",
         "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
         "INSERT INTO test.t VALUES (7)",
@@ -74,7 +77,13 @@ fn litter(client: &mut Client, form: Form) {
     ] {
         ask(client, form, sql);
     }
-    ask(client, Form::Text, "HANDLER test.t OPEN AS mine_too");
+    for sql in [
+        "HANDLER test.t OPEN AS mine_too",
+        "PREPARE mine FROM 'SELECT 5'",
+        "EXECUTE IMMEDIATE 'SET @@myisam_sort_buffer_size = 50000, @immediate = 1'",
+    ] {
+        ask(client, Form::Text, sql);
+    }
     let statement = client.prepare("SELECT ?").expect("a statement");
     client
         .send_long_data(statement, 0, b"secret")
@@ -129,7 +138,11 @@ fn nothing_of_a_session_is_left_on_its_connection() {
                 "{way:?}: cleansed {undone} times"
             );
             assert!((connects(&scene) - connected).abs() < 0.5, "{way:?}");
-            assert_eq!(ask(&mut other, form, "SELECT @mine"), "", "{way:?}");
+            for name in ["mine", "called", "immediate"] {
+                let sql = format!("SELECT @{name}");
+                assert_eq!(ask(&mut other, form, &sql), "", "{way:?} {name}");
+            }
+            assert_eq!(fails(&mut other, Form::Text, "EXECUTE mine"), 1243);
             assert_eq!(
                 fails(&mut other, form, "SELECT * FROM mine"),
                 1146,
@@ -248,4 +261,110 @@ fn a_server_that_stops_while_it_cleanses_keeps_no_permit() {
     let mut other = scene.client(true);
     assert_eq!(ask(&mut other, Form::Text, "SELECT @a"), "");
     assert!(cleansed(&scene) < 0.5);
+}
+
+/// Behind the first 64 KiB of a text nobody looks.
+#[test]
+fn what_the_end_of_a_long_text_leaves_is_nobodys() {
+    const MULTI_STATEMENTS: u32 = 1 << 16;
+    let scene = Scene::new(1, "CREATE SEQUENCE test.s;");
+    scene
+        .server
+        .sql("CREATE ROLE clerk; GRANT clerk TO 'rg'@'%'; GRANT ALL ON *.* TO clerk");
+    let login = Login {
+        schema: "test".to_owned(),
+        ..scene.gateway.login()
+    };
+    let connect = || Client::connect_with(&login, MULTI_STATEMENTS).expect("a login");
+    let mut other = connect();
+    let long = "x".repeat(70_000);
+    for (tail, is_undone) in [
+        (", GET_LOCK('tail', 1)", true),
+        (", @tail := 5", true),
+        (", NEXTVAL(s)", true),
+        ("; SET @@profiling_history_size = 3", true),
+        ("; CREATE TEMPORARY TABLE tail (a INT)", true),
+        ("; SET ROLE clerk", false),
+        // Nothing the server tells of pins this one.
+        (", 1", true),
+    ] {
+        let (before, mut own) = (cleansed(&scene), connect());
+        own.query(&format!("SELECT '{long}'{tail}")).expect("all");
+        let _alive = (tail == ", 1").then_some(own);
+        for (sql, value) in [
+            ("SELECT IS_FREE_LOCK('tail')", "1"),
+            ("SELECT @@profiling_history_size", "15"),
+            ("SELECT CURRENT_ROLE()", ""),
+        ] {
+            assert_eq!(ask(&mut other, Form::Text, sql), value, "{tail}");
+        }
+        let undone = (cleansed(&scene) - before) > 0.5;
+        assert_eq!(undone, is_undone, "{tail}");
+        assert_eq!(ask(&mut other, Form::Text, "SELECT @tail"), "", "{tail}");
+        let last = ask(&mut other, Form::Text, "SELECT LASTVAL(s)");
+        assert_eq!(last, "", "{tail}");
+        let errno = fails(&mut other, Form::Text, "SELECT * FROM tail");
+        assert_eq!(errno, 1146, "{tail}");
+        other.reset().expect("an OK");
+        wait_until_free(&scene);
+    }
+    // In a transaction its session keeps it until the end.
+    let mut own = connect();
+    ask(&mut own, Form::Text, "BEGIN");
+    own.query(&format!("SELECT '{long}', @tail := 5"))
+        .expect("rows");
+    assert_eq!(ask(&mut own, Form::Text, "SELECT @tail"), "5");
+}
+
+/// It may read what the statement before left, too.
+#[test]
+fn the_end_of_a_long_text_reads_its_own_insert_id() {
+    let scene = Scene::new(
+        1,
+        "CREATE OR REPLACE TABLE test.i (id INT AUTO_INCREMENT PRIMARY KEY, a LONGTEXT);",
+    );
+    let long = "x".repeat(70_000);
+    let (mut own, mut other) = (scene.client(true), scene.client(true));
+    for sql in [
+        "INSERT INTO i VALUES (7, '')",
+        "INSERT INTO i (a) VALUES ('')",
+    ] {
+        ask(&mut other, Form::Text, sql);
+    }
+    let read = format!("SELECT LENGTH('{long}'), LAST_INSERT_ID()");
+    for expect in ["0", "9"] {
+        let id = own.query_one(&read).expect("a row").text(0, 1);
+        assert_eq!(id.as_deref(), Some(expect));
+        ask(&mut own, Form::Text, "INSERT INTO i (a) VALUES ('')");
+        ask(&mut other, Form::Text, "SELECT LAST_INSERT_ID(500)");
+    }
+    let set = format!("DO LENGTH('{long}'), LAST_INSERT_ID(77)");
+    own.query(&set).expect("an OK");
+    ask(&mut other, Form::Text, "SELECT LAST_INSERT_ID(500)");
+    assert_eq!(ask(&mut own, Form::Text, "SELECT LAST_INSERT_ID()"), "77");
+}
+
+#[test]
+fn a_text_without_a_word_where_one_looks_is_refused() {
+    let scene = Scene::new(1, "");
+    let mut client = scene.client(true);
+    let blank = " ".repeat(70_000);
+    for sql in ["KILL 1", "LOCK TABLES t READ", "SELECT 1"] {
+        let long = format!("{blank}/* nothing */{sql}");
+        assert_eq!(fails(&mut client, Form::Text, &long), 1235, "{sql}");
+    }
+    assert_eq!(ask(&mut client, Form::Text, "SELECT 1"), "1");
+}
+
+/// A value that is long keeps nobody's connection.
+#[test]
+fn a_long_value_is_no_reason_to_keep_a_connection() {
+    let scene = Scene::new(1, "CREATE OR REPLACE TABLE test.i (a LONGTEXT);");
+    let (mut own, mut other) = (scene.client(true), scene.client(true));
+    let insert = format!("INSERT INTO i VALUES ('{}')", "it''s ".repeat(20_000));
+    for _ in 0..3 {
+        ask(&mut own, Form::Text, &insert);
+        assert_eq!(ask(&mut other, Form::Text, "SELECT 1"), "1");
+    }
+    assert!(scene.pinned() < 0.5);
 }

@@ -475,6 +475,7 @@ impl Session {
         self.end_long_data(upstream, upstream_out);
         self.end_explanation();
         self.end_pins();
+        upstream.has_unseen |= self.op.effects.has_unseen;
         if self
             .op
             .outcome
@@ -487,7 +488,11 @@ impl Session {
             while let Some(evicted) = upstream.prepared.evict(|_| false) {
                 write_close(evicted, upstream_out);
             }
-            After::Return
+            match upstream.has_unseen {
+                false => After::Return,
+                true if self.can_be_cleansed_of(upstream) => After::Cleanse,
+                true => After::Discard,
+            }
         } else {
             After::Keep
         }

@@ -86,6 +86,14 @@ pub fn every_variable() -> Vec<u8> {
     show("SESSION", movable())
 }
 
+/// Asks for what COM_RESET_CONNECTION keeps and no variable tells: the account, the role, and how much SHOW
+/// PROFILES would list.
+pub const KEPT: &[u8] = b"SELECT 'kept', CONCAT_WS('|', CURRENT_USER(), CURRENT_ROLE(), \
+    (SELECT COUNT(*) FROM information_schema.PROFILING))";
+
+/// The name under which that is answered.
+const KEPT_NAME: &[u8] = b"kept";
+
 fn show(scope: &str, names: impl Iterator<Item = &'static str>) -> Vec<u8> {
     let mut sql = format!("SHOW {scope} VARIABLES WHERE Variable_name IN (");
     for (at, name) in names.enumerate() {
@@ -106,23 +114,34 @@ pub struct Answer {
     decoder: Decoder,
     values: BTreeMap<u8, Box<[u8]>>,
     runs_statements: bool,
-    is_over: bool,
+    kept: Option<Box<[u8]>>,
+    /// Replies that have not ended.
+    awaited: usize,
 }
 
 impl Answer {
-    /// Of a connection with or without DEPRECATE_EOF, on which session tracking was asked for.
+    /// To one question, on a connection with or without DEPRECATE_EOF, on which session tracking was asked
+    /// for.
     pub fn new(deprecates_eof: bool) -> Self {
+        Self::to(1, deprecates_eof)
+    }
+
+    /// To so many questions, one behind the other.
+    pub fn to(questions: usize, deprecates_eof: bool) -> Self {
         let capabilities = match deprecates_eof {
             true => caps::PROTOCOL_41 | caps::SESSION_TRACK | caps::DEPRECATE_EOF,
             false => caps::PROTOCOL_41 | caps::SESSION_TRACK,
         };
         let mut decoder = Decoder::new(capabilities, ANSWER_PACKET_MAX);
-        decoder.await_reply(&[com::QUERY], 0);
+        for _ in 0..questions {
+            decoder.await_reply(&[com::QUERY], 0);
+        }
         Self {
             decoder,
             values: BTreeMap::new(),
             runs_statements: false,
-            is_over: false,
+            kept: None,
+            awaited: questions,
         }
     }
 
@@ -136,18 +155,22 @@ impl Answer {
             let Some(event) = self.decoder.event()? else {
                 break;
             };
-            self.is_over |= event.is_last();
+            if event.is_last() {
+                self.awaited = self.awaited.saturating_sub(1);
+            }
             let Event::Row(row) = event else { continue };
             let [Value::Bytes(name), Value::Bytes(value)] = row.values()?[..] else {
                 continue;
             };
             if let Some(number) = number_of(name) {
                 self.values.insert(number, value.into());
+            } else if name == KEPT_NAME {
+                self.kept = Some(value.into());
             } else if name.eq_ignore_ascii_case(INIT_CONNECT.as_bytes()) {
                 self.runs_statements = !value.is_empty();
             }
         }
-        Ok(self.is_over)
+        Ok(self.awaited == 0)
     }
 
     /// Takes the values out; `None` if the server gave none.
@@ -156,9 +179,9 @@ impl Answer {
         (!values.is_empty()).then(|| Base(values.into_iter().collect()))
     }
 
-    /// Whether logins run statements, as far as the server has told.
-    pub fn runs_statements(&self) -> bool {
-        self.runs_statements
+    /// What a reset keeps, if the server has told.
+    pub fn kept(&self) -> Option<&[u8]> {
+        self.kept.as_deref()
     }
 }
 
@@ -173,6 +196,7 @@ pub struct Known {
     login: Option<Base>,
     globals: Option<Base>,
     runs_statements: bool,
+    kept: Option<Box<[u8]>>,
 }
 
 /// What is known of the logins of one account on one server, shared by a core's connections.
@@ -206,17 +230,26 @@ impl Baselines {
         }
     }
 
-    /// Whether a login does more than to set variables: it runs `init_connect`.
-    pub fn runs_statements(&self) -> bool {
-        self.now.borrow().runs_statements
+    /// Whether a reset can bring a connection back to what a login gives: it runs no `init_connect`, and it
+    /// is known what it keeps.
+    pub fn can_be_reset(&self) -> bool {
+        let now = self.now.borrow();
+        !now.runs_statements && now.kept.is_some()
     }
 
-    /// A connection has logged in and has these values, with these globals. Returns the values, shared
+    /// Whether what a reset has kept is what a login gives.
+    pub fn keeps(&self, kept: Option<&[u8]>) -> bool {
+        kept.is_some() && self.now.borrow().kept.as_deref() == kept
+    }
+
+    /// A connection has logged in and has these values, with these globals, and this is what a reset would
+    /// keep. Returns the values, shared
     /// with other connections that have the same.
-    pub fn logged_in(&self, login: Base, mut globals: Answer) -> Base {
+    pub fn logged_in(&self, login: Base, kept: Option<&[u8]>, mut globals: Answer) -> Base {
         let mut now = self.now.borrow_mut();
         now.globals = globals.end();
-        now.runs_statements = globals.runs_statements();
+        now.runs_statements = globals.runs_statements;
+        now.kept = kept.map(Into::into);
         match &now.login {
             Some(known) if *known == login => known.clone(),
             _ => {
@@ -244,7 +277,7 @@ impl Baselines {
             return;
         };
         let now = &mut *self.now.borrow_mut();
-        now.runs_statements = answer.runs_statements();
+        now.runs_statements = answer.runs_statements;
         let (Some(login), Some(old)) = (&now.login, &now.globals) else {
             return;
         };
@@ -389,12 +422,12 @@ mod tests {
         let (lender, other) = (Realms::default(), Realms::default());
         let here = lender.of(&realm("a"));
         let login = base(&[("sql_notes", "OFF")]);
-        here.logged_in(login, answer(&[("sql_notes", "OFF")]));
+        here.logged_in(login, None, answer(&[("sql_notes", "OFF")]));
         let there = other.of(&realm("a"));
         there.learn(here.known());
         assert_eq!(there.known(), here.known());
         // What it knows itself is newer.
-        there.logged_in(base(&[("sql_notes", "ON")]), Answer::new(true));
+        there.logged_in(base(&[("sql_notes", "ON")]), None, Answer::new(true));
         there.learn(here.known());
         assert_ne!(there.known(), here.known());
     }
@@ -409,7 +442,7 @@ mod tests {
         assert!(baselines.adopt(&vector).is_none());
         let login = base(&[("sql_notes", "ON"), ("time_zone", "+03:00")]);
         let globals = answer(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);
-        baselines.logged_in(login.clone(), globals);
+        baselines.logged_in(login.clone(), None, globals);
         let first = baselines.adopt(&vector).expect("a baseline");
         assert!(Rc::ptr_eq(
             &first,

@@ -1,14 +1,15 @@
 //! A connection that its session leaves with state on it is brought back to what a login gives:
-//! COM_RESET_CONNECTION, the trackers, the schema, and a look at what the variables are then.
+//! COM_RESET_CONNECTION, the trackers, the schema, and a look at what is there then.
 //!
 //! A reset is not a login. It keeps the role and the profiles (seen on MariaDB 10.11), runs no
 //! `init_connect`, sets what an account or a login's flags gave back to the globals, and forgets the
-//! schema's character set. So a connection is cleansed only of what a reset provably undoes and on servers
-//! without `init_connect`; its variables are asked for and not assumed; its schema is entered again.
+//! schema's character set. So a connection is cleansed only on servers without `init_connect`; its schema is
+//! entered again; its variables are asked for and not assumed; what a reset keeps must be what it was after
+//! a login.
 
 use std::rc::Rc;
 
-use super::baseline::{Answer, every_variable};
+use super::baseline::{Answer, KEPT, every_variable};
 use super::downstream::Session;
 use super::left_behind::Leftovers;
 use super::statements::PreparedSet;
@@ -24,34 +25,24 @@ use crate::wire::mysql::reply::{Packet, ReplyError, Step};
 pub const TRACK_EVERYTHING: &[u8] =
     b"SET session_track_schema=1,session_track_state_change=1,session_track_system_variables='*'";
 
-/// What a reset undoes on every server that has it.
-const UNDONE: &[PinReason] = &[
-    PinReason::Transaction,
-    PinReason::UserVariable,
-    PinReason::TemporaryTable,
-    PinReason::NamedLock,
-    PinReason::LockTables,
-    PinReason::Cursor,
-    PinReason::LongData,
-    PinReason::LongStatement,
-    PinReason::NextTransaction,
-    PinReason::Handler,
-    PinReason::StatementState,
-];
+/// What is not worth a try.
+const LASTING: &[PinReason] = &[PinReason::Role, PinReason::Xa];
 
 impl Session {
     /// Whether the connection that this session keeps can be [`Upstream::begin_cleanse`]d of it.
     pub fn can_be_cleansed_of(&self, upstream: &Upstream) -> bool {
-        self.pins().iter().all(|pin| UNDONE.contains(&pin))
+        !self.pins().iter().any(|pin| LASTING.contains(&pin))
             && upstream.fits_its_pool()
             && upstream.vector.has_base()
-            && !upstream.baselines.runs_statements()
+            && upstream.baselines.can_be_reset()
     }
 }
 
 /// Why a connection is not as after a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unclean {
+    /// Something that a reset keeps is not what it was.
+    Kept,
     /// The server refused a part of it with this error, or does not tell its variables.
     Refused,
     /// It broke the protocol.
@@ -78,10 +69,13 @@ impl Upstream {
             packet(out, 0, |out| encode_text_command(out, command, text));
             self.expected.push(Expected::Moved);
         }
-        packet(out, 0, |out| {
-            encode_text_command(out, com::QUERY, &every_variable());
-        });
-        let answer = Answer::new(self.deprecates_eof);
+        let questions = [KEPT, &every_variable()];
+        for question in questions {
+            packet(out, 0, |out| {
+                encode_text_command(out, com::QUERY, question);
+            });
+        }
+        let answer = Answer::to(questions.len(), self.deprecates_eof);
         self.expected.push(Expected::Variables(Box::new(answer)));
     }
 
@@ -100,12 +94,16 @@ impl Upstream {
                         return Ok(false);
                     }
                     rest = &mut [];
+                    if !self.baselines.keeps(answer.kept()) {
+                        return Err(Unclean::Kept);
+                    }
                     let found = answer.end().ok_or(Unclean::Refused)?;
                     self.expected.remove(0);
                     let vector = self.vector.found_to_be(&found).ok_or(Unclean::Refused)?;
                     self.vector = Rc::new(vector);
                     self.prepared = PreparedSet::new(self.prepared.len_max());
                     self.left = Leftovers::default();
+                    (self.has_unseen, self.is_shared) = (false, false);
                 }
                 Some(_) => {
                     let Some(n) = self.take_undone(rest)? else {
@@ -202,7 +200,7 @@ mod tests {
         let baselines = Rc::<Baselines>::default();
         let login = answer(&[("sql_notes", "OFF"), ("time_zone", "SYSTEM")]);
         let base = { login }.end().expect("values");
-        let base = baselines.logged_in(base, answer(&[]));
+        let base = baselines.logged_in(base, Some(b"a@b|0"), answer(&[]));
         let vector = Vector::default().with_schema(b"a").with_base(base);
         Upstream::new(LoginFacts {
             thread_id: 7,
@@ -217,6 +215,7 @@ mod tests {
     fn a_cleansed_connection_is_as_it_is_found() {
         let mut reply = Vec::new();
         (0..3).for_each(|_| ok(&mut reply));
+        reply.extend(rows(&[("kept", "a@b|0")]));
         // The reset has gone back to a global that is not what the login gave.
         reply.extend(rows(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]));
         for cut in 0..reply.len() {
@@ -236,19 +235,38 @@ mod tests {
 
     #[test]
     fn what_is_refused_or_not_told_is_not_clean() {
-        for refused in 0..4 {
+        let good = |step: usize, reply: &mut Vec<u8>| match step {
+            3 => reply.extend(rows(&[("kept", "a@b|0")])),
+            4 => reply.extend(rows(&[("sql_notes", "ON")])),
+            _ => ok(reply),
+        };
+        for refused in 0..5 {
             let mut reply = Vec::new();
-            for step in 0..4 {
-                match step {
-                    step if step == refused => error(&mut reply),
-                    3 => reply.extend(rows(&[("sql_notes", "ON")])),
-                    _ => ok(&mut reply),
+            for step in 0..5 {
+                match step == refused {
+                    true => error(&mut reply),
+                    false => good(step, &mut reply),
                 }
             }
             let mut upstream = upstream();
             upstream.begin_cleanse(&mut Vec::new());
             let answered = upstream.on_cleanse_reply(&mut reply);
-            assert_eq!(answered, Err(Unclean::Refused), "step {refused}");
+            let expect = match refused {
+                3 => Unclean::Kept,
+                _ => Unclean::Refused,
+            };
+            assert_eq!(answered, Err(expect), "step {refused}");
         }
+    }
+
+    #[test]
+    fn a_role_that_a_reset_keeps_is_not_clean() {
+        let mut reply = Vec::new();
+        (0..3).for_each(|_| ok(&mut reply));
+        reply.extend(rows(&[("kept", "a@b|clerk|0")]));
+        reply.extend(rows(&[("sql_notes", "ON")]));
+        let mut upstream = upstream();
+        upstream.begin_cleanse(&mut Vec::new());
+        assert_eq!(upstream.on_cleanse_reply(&mut reply), Err(Unclean::Kept));
     }
 }

@@ -321,7 +321,7 @@ impl Session {
             Ok(Command::ResetConnection) => Next::Reset,
             Ok(Command::InitDb(_)) => Next::Lease { prefer_last: false },
             Ok(Command::SetOption(option)) => self.accept_set_option(option, held.is_some(), out),
-            Ok(Command::Query(sql)) => self.accept_query(sql, out),
+            Ok(Command::Query(sql)) => self.accept_query(sql, true, out),
             Ok(Command::StmtPrepare(sql)) => self.accept_prepare(sql, true, out),
             Ok(Command::StmtExecute(execute)) => {
                 self.accept_execute(execute.statement, payload, true, held, out, upstream_out)
@@ -361,12 +361,7 @@ impl Session {
     ) -> Next {
         let mut body = Reader::new(head.get(1..).unwrap_or_default());
         match (self.op.command, body.u32()) {
-            (com::QUERY, _) => {
-                let next = self.accept_query(head.get(1..).unwrap_or_default(), out);
-                self.op.effects.overlook_rest();
-                self.overlook_set();
-                next
-            }
+            (com::QUERY, _) => self.accept_query(head.get(1..).unwrap_or_default(), false, out),
             (com::STMT_PREPARE, _) if head.len().saturating_add(HEADER_LEN) < KEPT_LEN_MAX => {
                 Next::More(KEPT_LEN_MAX)
             }
@@ -407,7 +402,7 @@ impl Session {
         Next::Answered
     }
 
-    fn accept_query(&mut self, sql: &[u8], out: &mut Output) -> Next {
+    fn accept_query(&mut self, sql: &[u8], is_whole: bool, out: &mut Output) -> Next {
         if sql.is_empty() {
             return self.refuse(Event::EmptyQuery, "", out);
         }
@@ -420,6 +415,13 @@ impl Session {
             return self.refuse(Event::SharedAccount, "", out);
         }
         self.look_at_set(sql, self.lex_mode());
+        if !is_whole {
+            if self.op.effects.is_blank {
+                return self.refuse(Event::StatementUnseen, "", out);
+            }
+            self.op.effects.overlook_rest();
+            self.overlook_set();
+        }
         self.accept_reading(sql, out)
     }
 

@@ -83,6 +83,10 @@ pub struct Effects {
     /// Its last words are COMMIT or ROLLBACK: once it has succeeded, SET TRANSACTION is used up, unless
     /// a transaction is open then.
     pub ends_transaction: bool,
+    /// May leave anything on its connection that no word here tells of.
+    pub has_unseen: bool,
+    /// Has no word.
+    pub is_blank: bool,
     /// Is KILL.
     pub kills: bool,
     /// May change an account, the one that sessions share among them.
@@ -101,8 +105,12 @@ impl Effects {
         self.reads_insert_id || self.sets_insert_id
     }
 
-    /// Only the head of the text was seen: nothing is proved by it.
+    /// Only the head of the text was seen: nothing is proved by it. Its end may read LAST_INSERT_ID() or set
+    /// it; that it was cut says nothing more.
     pub fn overlook_rest(&mut self) {
+        self.has_unseen = true;
+        self.sets_insert_id = true;
+        self.pins.remove(PinReason::Unknown);
         self.is_read_only = false;
         self.is_undone_with_transaction = false;
         self.ends_transaction = false;
@@ -152,6 +160,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     let traits = scan(sql, mode);
     let flags = traits.flags;
     let mut effects = Effects {
+        is_blank: traits.kind == Kind::Empty,
         is_set: traits.kind == Kind::Set,
         ends_transaction: matches!(traits.kind, Kind::Commit | Kind::Rollback)
             && ends_transaction(sql),

@@ -81,6 +81,8 @@ impl From<Lost> for Fault {
 pub enum After {
     /// The connection goes back to the pool.
     Return,
+    /// The same, cleansed of what may be on it unseen.
+    Cleanse,
     /// The session keeps it; see [`Session::pins`].
     Keep,
     /// The server is about to close it.
@@ -173,6 +175,8 @@ impl Session {
 
     /// Reads out what other sessions left on the connection and may still want.
     fn take_over(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
+        let last = upstream.left.last_owner();
+        upstream.is_shared |= last != 0 && last != self.owner();
         if let Some(taken) = self.left.take_over(&mut upstream.left) {
             upstream.read_out_others(taken, out);
         }
@@ -269,6 +273,10 @@ impl Session {
         let Some(insert_id) = insert_id else {
             return Ok(false);
         };
+        if effects.has_unseen && insert_id == 0 && !upstream.is_shared {
+            // It is what the connection has, and a text that names it nowhere in sight need not wait for that.
+            return Ok(false);
+        }
         let set = format!("SET LAST_INSERT_ID={insert_id}");
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, set.as_bytes());

@@ -10,7 +10,7 @@ use super::statements::Statement;
 use crate::base::codes::Event;
 use crate::wire::mysql::command::EXECUTE_HEAD_BYTES;
 use crate::wire::mysql::flags::column_type;
-use crate::wire::mysql::value::value_len;
+use crate::wire::mysql::value::{value_len, value_reach};
 
 /// What an EXECUTE says of its parameters' types.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,7 +112,10 @@ fn check_values(
             continue;
         }
         let column_type = pair.first().copied().unwrap_or_default();
-        let rest = value_len(column_type, values).and_then(|len| values.get(len..));
+        let reach = value_reach(column_type, values);
+        let rest = value_len(column_type, values)
+            .filter(|_| reach.is_some_and(|reach| reach <= values.len()))
+            .and_then(|len| values.get(len..));
         values = rest.ok_or(Event::WrongArguments)?;
     }
     Ok(())
@@ -239,6 +242,30 @@ mod tests {
                 is_good,
                 "{value:?}"
             );
+        }
+        // A server would read on behind the last value; behind others there are more bytes of the same client.
+        for (kind, good) in [
+            (10, &[0, 1, 2, 3, 4, 7, 11][..]),
+            (11, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 12]),
+        ] {
+            let (one, two) = (
+                statement(1, Some(&[kind, 0])),
+                statement(2, Some(&[kind, 0, 8, 0])),
+            );
+            for len in 0..=12_u8 {
+                let mut value = vec![1; usize::from(len) + 1];
+                value[0] = len;
+                let is_good = good.contains(&len) || kind == 10 && len > 11;
+                let body = execute(&[0], None, &value);
+                assert_eq!(
+                    check(&body, true, false, &one).is_ok(),
+                    is_good,
+                    "{kind} {len}"
+                );
+                value.extend([0; 8]);
+                let body = execute(&[0], None, &value);
+                assert!(check(&body, true, false, &two).is_ok(), "{kind} {len}");
+            }
         }
     }
 

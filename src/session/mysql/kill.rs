@@ -13,6 +13,7 @@ impl Upstream {
     pub fn begin_kill(&mut self, thread_id: u32, out: &mut Vec<u8>) {
         self.read_out_all(out);
         self.left.note_foreign();
+        self.is_shared = true;
         let sql = format!("KILL CONNECTION {thread_id}");
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, sql.as_bytes());

@@ -64,6 +64,7 @@ impl Upstream {
         upstream.prepared = PreparedSet::unpack(packed.statements, packed.statements_max, texts);
         upstream.left = Leftovers::lent(packed.has_conditions);
         upstream.schemas_known = packed.schemas_known;
+        upstream.is_shared = true;
         upstream
     }
 }

@@ -19,6 +19,9 @@ impl Session {
         self.op.mode = self.lex_mode();
         self.op.effects = effects::of_text(sql, self.op.mode);
         if !is_whole {
+            if self.op.effects.is_blank {
+                return self.refuse(Event::StatementUnseen, "", out);
+            }
             self.op.effects.overlook_rest();
             self.op.effects.pins.add(PinReason::Unknown);
         }

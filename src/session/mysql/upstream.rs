@@ -71,6 +71,10 @@ pub struct Upstream {
     pub(super) left: Leftovers,
     /// It takes several statements in a text and did not when it connected, or the other way round.
     pub(super) has_other_option: bool,
+    /// Statements have run on it of which only a part was seen: what they left is not known.
+    pub(super) has_unseen: bool,
+    /// More than one session has run statements on it since it was as after a login.
+    pub(super) is_shared: bool,
     /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
     /// of a right.
     pub(super) schemas_known: SmallVec<[u64; 4]>,
@@ -106,6 +110,8 @@ impl Upstream {
             is_walking: false,
             left: Leftovers::default(),
             has_other_option: false,
+            has_unseen: false,
+            is_shared: false,
             schemas_known: SmallVec::new(),
             tally: Tally::default(),
             baselines: facts.baselines,

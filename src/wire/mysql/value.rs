@@ -277,6 +277,20 @@ pub fn value_len(column_type: u8, bytes: &[u8]) -> Option<usize> {
     })
 }
 
+/// How many bytes servers read of such a value, which of a date or a time with a length of its own making
+/// are more than it has: `set_param_datetime` and `set_param_time` of both families look whether it is
+/// longer than 4 or 7 and than 7 or 8 bytes, and read 7, 11 or 12.
+pub fn value_reach(column_type: u8, bytes: &[u8]) -> Option<usize> {
+    let len = value_len(column_type, bytes)?;
+    let reach = match (layout(column_type).ok()?, len.saturating_sub(1)) {
+        (Layout::DateTime, 5..=7) => 8,
+        (Layout::DateTime, 8..=11) => 12,
+        (Layout::Time, 9..=11) => 13,
+        _ => len,
+    };
+    Some(reach.max(len))
+}
+
 /// Widens 1 to 8 little-endian bytes.
 fn integer(bytes: &[u8], unsigned: bool) -> Value<'static> {
     let negative = !unsigned && bytes.last().is_some_and(|top| top & 0x80 != 0);

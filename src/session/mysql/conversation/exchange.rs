@@ -191,6 +191,7 @@ impl Conversation {
         self.pinned = pins;
         match after {
             After::Return => self.lease_end = Some(LeaseEnd::Return),
+            After::Cleanse => self.lease_end = Some(LeaseEnd::Cleanse(CloseReason::StateLost)),
             After::Keep => io.notes.keeps_lease = true,
             After::Discard => {
                 self.discard(CloseReason::UpstreamLost, io);
