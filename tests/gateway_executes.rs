@@ -334,3 +334,21 @@ fn a_value_of_any_length_moves_without_types() {
         client.query("SELECT 1").expect("an answer");
     }
 }
+
+/// A client may prepare many texts, but not fill the memory with them.
+#[test]
+fn the_texts_of_one_session_are_bounded() {
+    let (_server, gateway) = single();
+    let mut client = gateway.client();
+    let text = |number: usize| format!("SELECT {number}, '{}'", "x".repeat(400_000));
+    let kept: Vec<_> = (0..41)
+        .map(|number| client.prepare(&text(number)).expect("prepared"))
+        .collect();
+    let refused = client.prepare(&text(41));
+    assert_eq!(refused.expect_err("one too many").errno(), 1461);
+    client.prepare("SELECT 1").expect("a small one");
+    client.close_statement(kept[0]).expect("no answer");
+    client.prepare(&text(42)).expect("in its place");
+    client.reset().expect("an OK");
+    client.prepare(&text(43)).expect("after a reset");
+}

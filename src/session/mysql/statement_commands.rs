@@ -10,10 +10,14 @@ use crate::base::codes::Event;
 use crate::base::pin::PinReason;
 use crate::wire::mysql::frame::HEADER_LEN;
 
+/// Bytes of prepared texts that one session may have kept: many small ones or a few long ones.
+const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 impl Session {
     pub(super) fn accept_prepare(&mut self, sql: &[u8], is_whole: bool, out: &mut Output) -> Next {
         self.statements.begin_prepare();
-        if self.statements.len() >= self.statements_max {
+        let is_full = self.statements.bytes().saturating_add(sql.len()) > TEXT_BYTES_MAX;
+        if is_full || self.statements.len() >= self.statements_max {
             return self.refuse(Event::TooManyStatements, "", out);
         }
         self.op.mode = self.lex_mode();

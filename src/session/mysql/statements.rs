@@ -91,6 +91,8 @@ pub struct Statements {
     long_data: u32,
     /// How many have a text that is not kept, so that they live on one connection.
     unkept: u32,
+    /// Bytes of all texts that are kept.
+    bytes: usize,
     /// The one prepared last; 0 if that has failed, or is closed.
     last: u32,
     by_id: HashMap<u32, Statement, FixedState>,
@@ -108,6 +110,7 @@ impl Statements {
             self.unkept = self
                 .unkept
                 .saturating_add(u32::from(!statement.text.is_kept));
+            self.bytes = self.bytes.saturating_add(statement.text.sql.len());
             self.by_id.insert(self.next_id, statement);
             self.last = self.next_id;
             return self.next_id;
@@ -157,6 +160,7 @@ impl Statements {
         }
         let removed = self.by_id.remove(&id)?;
         self.unkept = self.unkept.saturating_sub(u32::from(!removed.text.is_kept));
+        self.bytes = self.bytes.saturating_sub(removed.text.sql.len());
         Some(removed)
     }
 
@@ -188,6 +192,11 @@ impl Statements {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// Bytes of the texts that are kept for them, those that others share included.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether there is none.
