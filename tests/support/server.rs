@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use super::{ACCOUNT, Client, Login, PASSWORD, free_port, mariadb, mysql, wait_for};
+use super::{ACCOUNT, Client, ClientError, Login, PASSWORD, free_port, mariadb, mysql, wait_for};
 
 /// How long a server may take to accept connections; generous, because test machines are shared.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -186,6 +186,11 @@ impl Server {
 
     /// A client on the server itself, as [`ACCOUNT`], in no schema.
     pub fn client(&self) -> Client {
+        self.try_client().expect("a login")
+    }
+
+    /// Likewise, if it gets in.
+    pub fn try_client(&self) -> Result<Client, ClientError> {
         let login = Login {
             port: self.port,
             user: ACCOUNT.to_owned(),
@@ -193,7 +198,7 @@ impl Server {
             schema: String::new(),
             deprecate_eof: true,
         };
-        Client::connect(&login).expect("a login")
+        Client::connect(&login)
     }
 
     /// Runs statements one by one, bodies of stored programs included.

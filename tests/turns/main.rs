@@ -13,11 +13,14 @@ mod account;
 mod baseline;
 mod dropped_schema;
 mod insert_id;
+mod mysql;
 mod next_transaction;
 mod settings;
 mod variables;
 
-use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
+use support::{
+    ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, Options, PASSWORD, Server, Shape,
+};
 
 /// How a statement is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ impl Form {
 /// A server, and a gateway with so many connections to it.
 pub struct Scene {
     /// The server.
-    pub server: MariaDb,
+    pub server: Server,
     /// The gateway in front of it.
     pub gateway: Gateway,
 }
@@ -49,7 +52,16 @@ impl Scene {
 
     /// Like [`Scene::new`], with more of a configuration.
     pub fn with(budget: u32, sql: &str, extra: &str) -> Self {
-        let server = MariaDb::with_test_schema(sql);
+        Self::of(MariaDb::with_test_schema(sql), budget, extra)
+    }
+
+    /// Like [`Scene::with`], on MySQL; `None` where there is none.
+    pub fn on_mysql(budget: u32, sql: &str, extra: &str) -> Option<Self> {
+        let server = Server::mysql(Options::with_test_schema(sql))?;
+        Some(Self::of(server, budget, extra))
+    }
+
+    fn of(server: Server, budget: u32, extra: &str) -> Self {
         let extra = format!("[deadlines]\npool_wait = \"5s\"\n{extra}");
         let shape = Shape {
             budget,

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{Answer, Base, Realm, Realms, Scope, question};
+use crate::session::mysql::baseline::{Answer, Base, NOTHING, Realm, Realms, Scope, question};
 use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
 use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::packed::PackedUpstream;
@@ -181,7 +181,7 @@ async fn log_in(
         }
     };
     let (own, globals) = (question(Scope::Session), question(Scope::Global));
-    for sql in [TRACK_EVERYTHING, &own, &globals] {
+    for sql in [TRACK_EVERYTHING, NOTHING, &own, &globals] {
         packet(&mut out, 0, |out| {
             encode_text_command(out, com::QUERY, sql);
         });
@@ -193,6 +193,7 @@ async fn log_in(
         let text = "the server cannot report session state (MySQL 5.7 or MariaDB 10.2 can)";
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
+    let (_, of_nothing) = packets.next(timer).await?;
     let deprecates_eof = facts.caps & caps::DEPRECATE_EOF != 0;
     let own = packets.values(deprecates_eof, timer).await?;
     let globals = packets.values(deprecates_eof, timer).await?;
@@ -202,6 +203,7 @@ async fn log_in(
     }
     let realm = realm_of(&packets.stream, &login.config);
     let mut facts = login_facts(login, &facts, &realm);
+    facts.baselines.saw_nothing_change(&of_nothing);
     if let Some(own) = own {
         let base = facts.baselines.logged_in(own, globals);
         facts.vector = Rc::new(facts.vector.with_base(base));

@@ -21,6 +21,8 @@ use crate::base::clock::Now;
 use crate::wire::mysql::decode::{Decoder, Event};
 use crate::wire::mysql::flags::{caps, com};
 use crate::wire::mysql::reply::ReplyError;
+use crate::wire::mysql::response::decode_ok;
+use crate::wire::mysql::track::{Change, Changes};
 use crate::wire::mysql::value::Value;
 
 /// How long a changed global may stay unknown to clients that log in.
@@ -85,6 +87,13 @@ pub fn question(scope: Scope) -> Vec<u8> {
     sql.push(')');
     sql.into_bytes()
 }
+
+/// A statement that changes nothing: what a server reports of it, the server counts by itself. MySQL 9.7
+/// reports `statement_id` with everything.
+pub const NOTHING: &[u8] = b"DO 0";
+
+/// The most counters that are learnt of a server; its other changes pin.
+const COUNTERS_MAX: usize = 16;
 
 /// Bytes of a packet of an answer; the longest value there is has some 1,000.
 const ANSWER_PACKET_MAX: usize = 16 * 1024;
@@ -151,6 +160,8 @@ pub struct Realm(pub Arc<(String, String, u32)>);
 pub struct Known {
     login: Option<Base>,
     globals: Option<Base>,
+    /// Names of variables that the server changes by itself.
+    counters: Arc<[Box<[u8]>]>,
 }
 
 /// What is known of the logins of one account on one server, shared by a core's connections.
@@ -196,6 +207,28 @@ impl Baselines {
                 now.login.insert(login).clone()
             }
         }
+    }
+
+    /// The payload of the server's answer to [`NOTHING`], tracking of everything being switched on.
+    pub fn saw_nothing_change(&self, answer: &[u8]) {
+        let Ok(ok) = decode_ok(answer, caps::SESSION_TRACK) else {
+            return;
+        };
+        let counters = Changes::new(ok.session_changes).filter_map(|change| match change {
+            Ok(Change::SystemVariable { name, .. }) => Some(Box::from(name)),
+            _ => None,
+        });
+        let counters: Vec<Box<[u8]>> = counters.take(COUNTERS_MAX).collect();
+        let mut now = self.now.borrow_mut();
+        if *now.counters != *counters {
+            now.counters = counters.into();
+        }
+    }
+
+    /// Whether the server changes this variable by itself, so that its change says nothing of a session.
+    pub fn is_counter(&self, name: &[u8]) -> bool {
+        let now = self.now.borrow();
+        now.counters.iter().any(|counter| **counter == *name)
     }
 
     /// Whether to ask for the globals before a session takes its baseline at `now`; the next one is not
@@ -368,6 +401,24 @@ mod tests {
         there.logged_in(base(&[("sql_notes", "ON")]), None);
         there.learn(here.known());
         assert_ne!(there.known(), here.known());
+    }
+
+    #[test]
+    fn what_changes_while_nothing_is_done_is_the_servers_own() {
+        let here = Realms::default().of(&realm("a"));
+        for answer in [&b"\0\0\0\x02\0\0\0"[..], b"\xff\x15\x04#28000no", b""] {
+            here.saw_nothing_change(answer);
+            assert!(!here.is_counter(b"statement_id"), "{answer:?}");
+        }
+        let counted = b"\0\0\0\x02\x40\0\0\0\x12\0\x10\x0cstatement_id\x0242";
+        here.saw_nothing_change(counted);
+        assert!(here.is_counter(b"statement_id") && !here.is_counter(b"statement"));
+        let there = Realms::default().of(&realm("a"));
+        there.learn(here.known());
+        assert!(there.is_counter(b"statement_id"));
+        // Another version, after an upgrade.
+        here.saw_nothing_change(b"\0\0\0\x02\0\0\0");
+        assert!(!here.is_counter(b"statement_id"));
     }
 
     #[test]
