@@ -4,13 +4,16 @@ use aws_lc_rs::digest::{Digest, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 
 /// How a password is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plugin {
+pub enum Plugin {
+    /// `mysql_native_password`.
     Native,
+    /// `caching_sha2_password`, the fast path.
     CachingSha2,
 }
 
 impl Plugin {
-    pub(super) fn named(name: &[u8]) -> Option<Self> {
+    /// By its name on the wire.
+    pub fn named(name: &[u8]) -> Option<Self> {
         match name {
             b"mysql_native_password" => Some(Self::Native),
             b"caching_sha2_password" => Some(Self::CachingSha2),
@@ -18,7 +21,8 @@ impl Plugin {
         }
     }
 
-    pub(super) fn proof(self, nonce: &[u8], password: &str) -> Vec<u8> {
+    /// What proves the password to whoever has sent this challenge.
+    pub fn proof(self, nonce: &[u8], password: &str) -> Vec<u8> {
         match self {
             Self::Native => native(nonce, password),
             Self::CachingSha2 => caching_sha2(nonce, password),
@@ -27,7 +31,7 @@ impl Plugin {
 }
 
 /// SHA1(password) XOR SHA1(nonce + SHA1(SHA1(password))).
-pub(super) fn native(nonce: &[u8], password: &str) -> Vec<u8> {
+pub fn native(nonce: &[u8], password: &str) -> Vec<u8> {
     if password.is_empty() {
         return Vec::new();
     }

@@ -10,7 +10,7 @@
 )]
 #![allow(unused_imports, reason = "each test file uses a part of this module")]
 
-mod auth;
+pub mod auth;
 pub mod chaos;
 pub mod client;
 pub mod gateway;

@@ -15,7 +15,7 @@ use crate::base::address::Address;
 use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
-use crate::base::credential::{AuthPlugin, Verifier};
+use crate::base::credential::Verifier;
 use crate::config::{Snapshot, User};
 use crate::core::Drain;
 use crate::net::{Buf, Stream, Timer};
@@ -252,7 +252,7 @@ impl Entry {
             connection_id,
             client_host: peer.host(),
             caps_offered: DEFAULT_CAPS,
-            default_plugin: AuthPlugin::Native,
+            default_plugin: self.world.replica().snapshot.users.usual_plugin(),
             default_collation: DEFAULT_COLLATION,
             transport_is_private: peer.is_unix(),
             public_key_pem: key.as_ref().map(|key| Arc::from(key.public_pem())),

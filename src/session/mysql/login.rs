@@ -357,15 +357,19 @@ impl Login {
             switched: false,
             result: self.result_of(&response, found.map_or(0, |(user, _)| user)),
         });
+        // Only a client that follows the greeting has surely answered its challenge: libmysqlclient
+        // names a plugin of its own, with an empty answer, and waits to be asked.
+        let can_switch = response.caps & caps::PLUGIN_AUTH != 0;
         match named {
-            Some(plugin) if accepts(&pending.verifier, plugin) => {
+            Some(plugin)
+                if accepts(&pending.verifier, plugin)
+                    && (plugin == self.config.default_plugin || !can_switch) =>
+            {
                 self.verify(pending, plugin, response.auth, out)
             }
-            _ if response.caps & caps::PLUGIN_AUTH == 0 => {
-                Err(self.error(Failure::OldClient, response.user))
-            }
+            _ if !can_switch => Err(self.error(Failure::OldClient, response.user)),
             _ => {
-                self.send_switch(pending, out);
+                self.send_switch(pending, named, out);
                 Ok(LoginStep::Continue)
             }
         }
@@ -386,16 +390,22 @@ impl Login {
         }
     }
 
-    fn send_switch(&mut self, mut pending: Box<Pending>, out: &mut Vec<u8>) {
+    /// Asks for an answer of a plugin that the account accepts: the one that the client has named,
+    /// which it surely has, or the greeting's, or the other.
+    fn send_switch(
+        &mut self,
+        mut pending: Box<Pending>,
+        named: Option<AuthPlugin>,
+        out: &mut Vec<u8>,
+    ) {
         let preferred = self.config.default_plugin;
-        let plugin = if accepts(&pending.verifier, preferred) {
-            preferred
-        } else {
-            match preferred {
-                AuthPlugin::Native => AuthPlugin::CachingSha2,
-                AuthPlugin::CachingSha2 => AuthPlugin::Native,
-            }
+        let other = match preferred {
+            AuthPlugin::Native => AuthPlugin::CachingSha2,
+            AuthPlugin::CachingSha2 => AuthPlugin::Native,
         };
+        let mut candidates = named.into_iter().chain([preferred]);
+        let plugin = candidates.find(|plugin| accepts(&pending.verifier, *plugin));
+        let plugin = plugin.unwrap_or(other);
         pending.nonce = self.switch_nonce;
         pending.switched = true;
         let switch = AuthSwitch {
