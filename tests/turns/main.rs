@@ -12,6 +12,7 @@ mod support;
 mod account;
 mod baseline;
 mod dropped_schema;
+mod fetch;
 mod insert_id;
 mod mysql;
 mod next_transaction;
@@ -21,6 +22,9 @@ mod variables;
 use support::{
     ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, Options, PASSWORD, Server, Shape,
 };
+
+/// CLIENT_MULTI_STATEMENTS.
+const MULTI_STATEMENTS: u32 = 1 << 16;
 
 /// How a statement is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,15 @@ impl Scene {
             ..self.gateway.login()
         };
         Client::connect(&login).unwrap_or_else(|error| panic!("{error}:\n{}", self.gateway.log()))
+    }
+
+    /// Likewise, one that may send several statements in a text.
+    pub fn multi_client(&self) -> Client {
+        let login = Login {
+            schema: "test".to_owned(),
+            ..self.gateway.login()
+        };
+        Client::connect_with(&login, MULTI_STATEMENTS).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// A client of the server itself, in the schema `test`.

@@ -119,6 +119,38 @@ fn what_a_server_counts_by_itself_hides_nothing() {
     }
 }
 
+/// It is the server's thread's, and nobody reports it.
+#[test]
+fn a_resource_group_is_its_sessions() {
+    let Some(scene) = Scene::on_mysql(2, "", "") else {
+        return;
+    };
+    for sql in [
+        "SET RESOURCE GROUP USR_default",
+        "set /* a */ resource group `USR_default`",
+        "/*!80000 SET RESOURCE GROUP USR_default */",
+        "DO 0; SET RESOURCE GROUP USR_default",
+    ] {
+        for form in Form::ALL {
+            let mut client = scene.multi_client();
+            // Not everything can be prepared.
+            let set = match form {
+                Form::Text => client.query(sql).map(|_| ()),
+                Form::Binary => send(&mut client, form, sql).map(|_| ()),
+            };
+            match set {
+                Ok(()) => assert!(scene.pinned() > 0.0, "{form:?} {sql}"),
+                Err(error) => {
+                    let is_no_prepared = [1064, 1295].contains(&error.errno());
+                    assert!(form == Form::Binary && is_no_prepared, "{sql}: {error}");
+                }
+            }
+            client.reset().expect("an OK");
+            assert!(scene.pinned() < 1.0, "{form:?} {sql}");
+        }
+    }
+}
+
 const FAMILY: &str = "CREATE TABLE IF NOT EXISTS test.parent (id INT PRIMARY KEY) ENGINE=InnoDB;\n\
     CREATE TABLE IF NOT EXISTS test.child (id INT, FOREIGN KEY (id) REFERENCES parent (id)) ENGINE=InnoDB;";
 
