@@ -353,9 +353,9 @@ fn answers_of_another_thread_come_only_when_asked_for() {
 }
 
 #[test]
-fn unknown_collations_become_the_default_and_those_that_no_client_may_use_are_refused() {
+fn unknown_collations_are_none_and_those_that_no_client_may_use_are_refused() {
     #[track_caller]
-    fn check(collation: u8, expect: Result<u16, u16>) {
+    fn check(collation: u8, expect: Result<Option<u16>, u16>) {
         let answer = native_scramble(b"pw", &NONCE);
         let packet = response_with(
             DEFAULT_CAPS,
@@ -370,11 +370,11 @@ fn unknown_collations_become_the_default_and_those_that_no_client_may_use_are_re
             other => panic!("{other:?}"),
         }
     }
-    check(33, Ok(33));
-    check(255, Ok(255));
-    check(0, Ok(45)); // None.
-    check(100, Ok(45)); // Unknown.
-    check(17, Err(1231)); // Of file names.
+    check(33, Ok(Some(33)));
+    check(255, Ok(Some(255)));
+    check(0, Ok(None)); // None.
+    check(100, Ok(None)); // Unknown.
+    check(17, Ok(None)); // Of file names: not on MySQL.
     check(35, Err(1231)); // ucs2.
     check(54, Err(1231)); // utf16.
 }

@@ -14,6 +14,7 @@ mod baseline;
 mod dropped_schema;
 mod fetch;
 mod insert_id;
+mod login_collation;
 mod mysql;
 mod next_transaction;
 mod settings;
@@ -56,16 +57,17 @@ impl Scene {
 
     /// Like [`Scene::new`], with more of a configuration.
     pub fn with(budget: u32, sql: &str, extra: &str) -> Self {
-        Self::of(MariaDb::with_test_schema(sql), budget, extra)
+        Self::before(MariaDb::with_test_schema(sql), budget, extra)
     }
 
     /// Like [`Scene::with`], on MySQL; `None` where there is none.
     pub fn on_mysql(budget: u32, sql: &str, extra: &str) -> Option<Self> {
         let server = Server::mysql(Options::with_test_schema(sql))?;
-        Some(Self::of(server, budget, extra))
+        Some(Self::before(server, budget, extra))
     }
 
-    fn of(server: Server, budget: u32, extra: &str) -> Self {
+    /// A gateway before this server.
+    pub fn before(server: Server, budget: u32, extra: &str) -> Self {
         let extra = format!("[deadlines]\npool_wait = \"5s\"\n{extra}");
         let shape = Shape {
             budget,

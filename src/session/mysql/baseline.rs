@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::state::{Vector, moved_by_value, number_of};
+use super::state::{Vector, charsets, moved_by_value, number_of};
 use crate::base::clock::Now;
 use crate::wire::mysql::decode::{Decoder, Event};
 use crate::wire::mysql::flags::{caps, com};
@@ -74,12 +74,13 @@ pub enum Scope {
 
 /// The statement that asks for the movable variables. A server leaves out what it does not know.
 pub fn question(scope: Scope) -> Vec<u8> {
-    let scope = match scope {
-        Scope::Session => "SESSION",
-        Scope::Global => "GLOBAL",
+    // Character sets are a client's own, and the server's where it has named none that is known.
+    let (scope, more) = match scope {
+        Scope::Session => ("SESSION", 0),
+        Scope::Global => ("GLOBAL", usize::MAX),
     };
     let mut sql = format!("SHOW {scope} VARIABLES WHERE Variable_name IN (");
-    for (at, name) in moved_by_value().enumerate() {
+    for (at, name) in moved_by_value().chain(charsets().take(more)).enumerate() {
         sql.push_str(if at == 0 { "'" } else { ",'" });
         sql.push_str(name);
         sql.push('\'');
@@ -164,6 +165,18 @@ pub struct Known {
     counters: Arc<[Box<[u8]>]>,
 }
 
+impl Known {
+    /// The vector of a session that has set nothing, with what a login gives.
+    fn complete(&self, vector: &Vector) -> Vector {
+        let with_base = self.login.clone().map(|base| vector.with_base(base));
+        let vector = with_base.as_ref().unwrap_or(vector);
+        match vector.has_charsets() {
+            true => vector.clone(),
+            false => vector.with_charsets_of(self.globals.as_ref()),
+        }
+    }
+}
+
 /// What is known of the logins of one account on one server, shared by a core's connections.
 #[derive(Debug, Default)]
 pub struct Baselines {
@@ -199,7 +212,10 @@ impl Baselines {
     /// with other connections that have the same.
     pub fn logged_in(&self, login: Base, globals: Option<Base>) -> Base {
         let mut now = self.now.borrow_mut();
-        now.globals = globals;
+        if now.globals != globals {
+            self.adopted.borrow_mut().clear();
+            now.globals = globals;
+        }
         match &now.login {
             Some(known) if *known == login => known.clone(),
             _ => {
@@ -259,9 +275,13 @@ impl Baselines {
         }
     }
 
-    /// The vector of a session that begins, with the newest baseline; `None` if there is none.
+    /// The vector of a session that begins, with the newest baseline, and character sets if it has none;
+    /// `None` if there is nothing to add.
     pub fn adopt(&self, vector: &Rc<Vector>) -> Option<Rc<Vector>> {
-        let base = self.now.borrow().login.clone()?;
+        let now = self.now.borrow();
+        if now.login.is_none() && vector.has_charsets() {
+            return None;
+        }
         let mut adopted = self.adopted.borrow_mut();
         if adopted.len() >= ADOPTED_MAX {
             adopted.clear();
@@ -270,7 +290,7 @@ impl Baselines {
         let at = Rc::as_ptr(vector).addr();
         let (_, adopted) = adopted
             .entry(at)
-            .or_insert_with(|| (vector.clone(), Rc::new(vector.with_base(base))));
+            .or_insert_with(|| (vector.clone(), Rc::new(now.complete(vector))));
         Some(adopted.clone())
     }
 }
@@ -427,7 +447,7 @@ mod tests {
         let baselines = realms.of(&realm("a"));
         assert!(Rc::ptr_eq(&baselines, &realms.of(&realm("a"))));
         assert!(!Rc::ptr_eq(&baselines, &realms.of(&realm("b"))));
-        let vector = Rc::new(Vector::default());
+        let vector = Rc::new(Vector::at_login("utf8mb4", "utf8mb4_bin"));
         assert!(baselines.adopt(&vector).is_none());
         let login = base(&[("sql_notes", "ON"), ("time_zone", "+03:00")]);
         let globals = base(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);
