@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use ringgate::load::result::RunResult;
 use support::NullServer;
-use support::mariadb::signal;
+use support::server::signal;
 
 /// Starts a run of ten minutes with its output in a pipe, and interrupts it after its first line.
 fn interrupt(name: &str, port: u16, out: &Path) -> (Option<i32>, String) {

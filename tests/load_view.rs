@@ -19,7 +19,7 @@ use ringgate::load::scenario_file::parse;
 use ringgate::load::screen::Screen;
 use ringgate::load::series::Tick;
 use support::NullServer;
-use support::mariadb::signal;
+use support::server::signal;
 
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";

@@ -14,7 +14,9 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use support::gateway::metric_sum;
-use support::{ACCOUNT, Chaos, MariaDb, MariaDbOptions, PASSWORD, loopback, wait_for};
+use support::{
+    ACCOUNT, Chaos, MariaDb, MariaDbOptions, Options, PASSWORD, Server, loopback, wait_for,
+};
 
 #[test]
 fn a_server_starts_counts_dies_and_comes_back() {
@@ -41,6 +43,22 @@ fn a_server_starts_counts_dies_and_comes_back() {
     assert_ne!(server.pid(), pid);
     assert_eq!(server.port(), port);
     assert_eq!(server.sql("SELECT COUNT(*) FROM test.kept").trim(), "0");
+}
+
+#[test]
+fn a_mysql_server_starts_dies_and_comes_back() {
+    let Some(mut server) = Server::mysql(Options::with_test_schema("")) else {
+        return;
+    };
+    let version = server.sql("SELECT VERSION()");
+    eprintln!("MySQL {version}");
+    assert!(!version.contains("MariaDB"), "{version}");
+    assert_eq!(server.connections(), 0);
+    server.sql("CREATE TABLE test.kept (a INT)");
+    server.restart();
+    let mut client = server.client();
+    let rows = client.query_one("SELECT COUNT(*) FROM test.kept");
+    assert_eq!(rows.expect("rows").text(0, 0).as_deref(), Some("0"));
 }
 
 #[test]

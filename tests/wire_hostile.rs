@@ -108,7 +108,7 @@ proptest! {
                 }
                 Ok(LoginStep::Continue) => sequence = sequence.wrapping_add(2),
                 Err(error) => {
-                    prop_assert!([1043, 1045, 1251].contains(&error.errno));
+                    prop_assert!([1043, 1045, 1231, 1251].contains(&error.errno));
                     break;
                 }
             }
@@ -196,7 +196,11 @@ fn play(default_plugin: AuthPlugin, packets: &[&[u8]]) -> Result<LoginStep, Logi
 fn responses_that_break_the_protocol_get_1043_or_1045() {
     #[track_caller]
     fn check(packets: &[&[u8]], errno: u16) {
-        let error = play(AuthPlugin::Native, packets).unwrap_err();
+        check_greeted(AuthPlugin::Native, packets, errno);
+    }
+    #[track_caller]
+    fn check_greeted(greeted: AuthPlugin, packets: &[&[u8]], errno: u16) {
+        let error = play(greeted, packets).unwrap_err();
         assert_eq!(error.errno, errno);
         let err = decode_err(&error.packet[4..]).unwrap();
         assert_eq!(err.errno, errno);
@@ -260,8 +264,12 @@ fn responses_that_break_the_protocol_get_1043_or_1045() {
     }
     // M8: a public key asked for twice, and a ciphertext that is too long.
     let sha2 = response("salted", &[1; 32], "caching_sha2_password");
-    check(&[&sha2, &[1; 1025]], 1045);
-    check(&[&sha2, &[2], &[1; 1025]], 1045);
+    for packets in [&[&[1; 1025][..]][..], &[&[2], &[1; 1025]]] {
+        let unswitched = [&[&sha2[..]], packets].concat();
+        check_greeted(AuthPlugin::CachingSha2, &unswitched, 1045);
+        let switched = [&[&sha2[..], &[1; 32]], packets].concat();
+        check(&switched, 1045);
+    }
 }
 
 #[test]
@@ -285,7 +293,7 @@ fn a_client_that_hashes_the_nul_of_a_switched_challenge_gets_in() {
     let replay = answer(&NONCE);
     assert!(play(AuthPlugin::Native, &[&first, &replay]).is_err());
     let unswitched = response("sha2", &replay, "caching_sha2_password");
-    assert!(play(AuthPlugin::Native, &[&unswitched]).is_err());
+    assert!(play(AuthPlugin::CachingSha2, &[&unswitched]).is_err());
 }
 
 #[test]
@@ -345,9 +353,9 @@ fn answers_of_another_thread_come_only_when_asked_for() {
 }
 
 #[test]
-fn unknown_collations_become_the_default_and_those_that_no_client_may_use_are_refused() {
+fn unknown_collations_are_none_and_those_that_no_client_may_use_are_refused() {
     #[track_caller]
-    fn check(collation: u8, expect: Result<u16, u16>) {
+    fn check(collation: u8, expect: Result<Option<u16>, u16>) {
         let answer = native_scramble(b"pw", &NONCE);
         let packet = response_with(
             DEFAULT_CAPS,
@@ -362,11 +370,11 @@ fn unknown_collations_become_the_default_and_those_that_no_client_may_use_are_re
             other => panic!("{other:?}"),
         }
     }
-    check(33, Ok(33));
-    check(255, Ok(255));
-    check(0, Ok(45)); // None.
-    check(100, Ok(45)); // Unknown.
-    check(17, Err(1231)); // Of file names.
+    check(33, Ok(Some(33)));
+    check(255, Ok(Some(255)));
+    check(0, Ok(None)); // None.
+    check(100, Ok(None)); // Unknown.
+    check(17, Ok(None)); // Of file names: not on MySQL.
     check(35, Err(1231)); // ucs2.
     check(54, Err(1231)); // utf16.
 }

@@ -188,7 +188,7 @@ fn check_success(outcome: &Outcome, user: &str, case: &str) {
     assert_eq!(result.user, 7, "{case}");
     assert_eq!(result.user_name, user.as_bytes(), "{case}");
     assert_eq!(result.caps, facts.caps, "{case}");
-    assert_eq!(result.collation, 33, "{case}");
+    assert_eq!(result.collation, Some(33), "{case}");
     assert_eq!(result.max_packet, 1 << 24, "{case}");
     assert_eq!(result.schema.as_deref(), Some(&b"shop"[..]), "{case}");
     let attributes = Attributes::checked(&result.attributes).unwrap();

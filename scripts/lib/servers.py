@@ -1,4 +1,4 @@
-"""Starts MariaDB servers and the gateway on loopback for the client suites and the benchmark.
+"""Starts MariaDB and MySQL servers and the gateway on loopback for the client suites and the benchmark.
 
 Everything keeps its files in one temporary folder, is ended by its own process id, and dies with
 the program that started it. Only Python's standard library is used.
@@ -149,69 +149,137 @@ class Process:
         return self.child.wait()
 
 
-class MariaDb(Process):
-    """A server on a copy of a prepared data folder."""
+class Server(Process):
+    """A server on a copy of a prepared data folder; its kind is the class."""
 
-    def __init__(self, folder, name="mariadb", arguments=(), cpus=None):
+    def __init__(self, folder, name=None, arguments=(), cpus=None):
+        name = name or self.KIND
         self.folder = pathlib.Path(folder) / name
         self.folder.mkdir(parents=True)
-        shutil.copytree(_template(), self.folder / "data")
+        shutil.copytree(self._template(), self.folder / "data")
         self.port = free_port()
         self.socket = self.folder / "socket"
         init = self.folder / "init.sql"
         lines = []
-        for user, password in ((ACCOUNT, PASSWORD), (CLIENT, CLIENT_PASSWORD)):
-            lines.append(f"CREATE USER IF NOT EXISTS '{user}'@'%' IDENTIFIED VIA "
-                         f"mysql_native_password USING PASSWORD('{password}');")
+        accounts = ((ACCOUNT, PASSWORD), (CLIENT, CLIENT_PASSWORD))
+        for user, password in accounts:
+            lines.append(f"CREATE USER IF NOT EXISTS '{user}'@'%' {self.identified(password)};")
             lines.append(f"GRANT ALL PRIVILEGES ON *.* TO '{user}'@'%' WITH GRANT OPTION;")
         lines.append("CREATE DATABASE IF NOT EXISTS test;")
         init.write_text("\n".join(lines) + "\n")
         super().__init__(name, [
-            need("mariadbd"), "--no-defaults", f"--datadir={self.folder}/data",
+            *self.command(), f"--datadir={self.folder}/data",
             # A server clears its temporary folder when it starts: not one that others use.
             f"--tmpdir={self.folder}",
             f"--socket={self.socket}", f"--pid-file={self.folder}/pid", f"--init-file={init}",
             f"--port={self.port}", *_ARGUMENTS, *arguments], self.folder / "log", cpus=cpus)
         self.wait_until(lambda: "ready for connections" in self.log.read_text(errors="replace"))
+        for user, password in accounts:
+            # MySQL asks for the password itself once, and gets it over the socket file.
+            self._shell("DO 0", user, password)
 
     def sql(self, text):
         """Runs SQL as root over the socket file; the rows as tab-separated lines."""
+        return self._shell(text, "root", "")
+
+    def numbers(self, schema, count):
+        """A table `numbers` of the schema, with `seq` from 1 to `count`."""
+        places = (count - 1).bit_length()
+        bits = ", ".join(f"bits AS b{place}" for place in range(places))
+        value = " + ".join(f"(b{place}.n << {place})" for place in range(places))
+        self.sql(f"CREATE TABLE {schema}.numbers (seq INT PRIMARY KEY) ENGINE=InnoDB;"
+                 f"INSERT INTO {schema}.numbers WITH bits AS (SELECT 0 AS n UNION ALL SELECT 1)"
+                 f" SELECT {value} + 1 FROM {bits} WHERE {value} < {count}")
+
+    def _shell(self, text, user, password):
         result = subprocess.run(
-            [need("mariadb"), "--no-defaults", "--batch", "--skip-column-names", "--user=root",
-             f"--socket={self.socket}", f"--execute={text}"], capture_output=True, text=True)
+            [need("mariadb"), "--no-defaults", "--batch", "--skip-column-names", f"--user={user}",
+             f"--password={password}", f"--socket={self.socket}", f"--execute={text}"],
+            capture_output=True, text=True)
         if result.returncode:
             raise StartError(f"{text}: {result.stderr}")
         return result.stdout
 
+    def _template(self):
+        """The data folder every server of a kind starts from, made once per build folder under a
+        file lock."""
+        folder = TARGET / "clients"
+        folder.mkdir(parents=True, exist_ok=True)
+        ready = folder / f"{self.KIND}-template"
+        with open(folder / f"{self.KIND}-template.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not ready.exists():
+                unfinished = folder / f"{self.KIND}-template.unfinished"
+                shutil.rmtree(unfinished, ignore_errors=True)
+                result = subprocess.run([*self.install(), f"--datadir={unfinished}"],
+                                        capture_output=True, text=True)
+                if result.returncode:
+                    raise StartError(f"{self.KIND}'s data was not made:\n"
+                                     f"{result.stdout}{result.stderr}")
+                unfinished.rename(ready)
+        return ready
+
+
+class MariaDb(Server):
+    """MariaDB, installed on the machine."""
+
+    KIND = "mariadb"
+
+    @staticmethod
+    def identified(password):
+        """How an account is made."""
+        return f"IDENTIFIED VIA mysql_native_password USING PASSWORD('{password}')"
+
+    @staticmethod
+    def command():
+        """The server's program with what is its own."""
+        return [need("mariadbd"), "--no-defaults", "--skip-slave-start",
+                "--innodb-log-file-size=32M"]
+
+    @staticmethod
+    def install():
+        """What makes the data of a server that has never run."""
+        return [need("mariadb-install-db"), "--no-defaults",
+                "--auth-root-authentication-method=normal", "--skip-test-db", "--force",
+                "--user=root", "--innodb-log-file-size=32M"]
+
+
+class MySql(Server):
+    """MySQL, from scripts/lib/fetch_mysql."""
+
+    KIND = "mysql"
+    _FOLDER = TARGET / "mysql-server"
+    _REDO_LOG = "--innodb-redo-log-capacity=64M"
+
+    @classmethod
+    def is_there(cls):
+        """Whether it could be had."""
+        return (cls._FOLDER / "version").exists()
+
+    @staticmethod
+    def identified(password):
+        """How an account is made."""
+        return f"IDENTIFIED WITH caching_sha2_password BY '{password}'"
+
+    @classmethod
+    def command(cls):
+        """The server's program with what is its own."""
+        return [cls._FOLDER / "mysqld", "--mysqlx=OFF", "--secure-file-priv=NULL",
+                "--skip-replica-start", cls._REDO_LOG]
+
+    @classmethod
+    def install(cls):
+        """What makes the data of a server that has never run."""
+        return [cls._FOLDER / "mysqld", "--initialize-insecure", "--user=root", cls._REDO_LOG]
+
 
 _ARGUMENTS = [
     "--user=root", "--bind-address=127.0.0.1", "--skip-networking=0", "--skip-name-resolve",
-    "--skip-log-bin", "--skip-slave-start", "--performance-schema=0",
-    "--innodb-buffer-pool-size=256M", "--innodb-log-file-size=32M",
+    "--skip-log-bin", "--performance-schema=0", "--innodb-buffer-pool-size=256M",
     "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync",
     "--innodb-doublewrite=0", "--max-connections=4000", "--max-allowed-packet=128M",
     "--character-set-server=utf8mb4", "--local-infile=1", "--max-prepared-stmt-count=100000",
 ]
-
-
-def _template():
-    """The data folder every server starts from, made once per build folder under a file lock."""
-    folder = TARGET / "clients"
-    folder.mkdir(parents=True, exist_ok=True)
-    ready = folder / "mariadb-template"
-    with open(folder / "mariadb-template.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            unfinished = folder / "mariadb-template.unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            result = subprocess.run(
-                [need("mariadb-install-db"), "--no-defaults", f"--datadir={unfinished}",
-                 "--auth-root-authentication-method=normal", "--skip-test-db", "--force",
-                 "--user=root", "--innodb-log-file-size=32M"], capture_output=True, text=True)
-            if result.returncode:
-                raise StartError(f"mariadb-install-db failed:\n{result.stdout}{result.stderr}")
-            unfinished.rename(ready)
-    return ready
 
 
 class Gateway(Process):

@@ -66,8 +66,10 @@ events! {
     UnknownCommand = 1047 b"08S01" "unknown_command" keep "Unknown command";
     /// COM_QUERY without a statement.
     EmptyQuery = 1065 b"42000" "empty_query" keep "Query was empty";
-    /// No such prepared statement, or it has no open cursor.
+    /// No such prepared statement.
     UnknownStatement = 1243 b"HY000" "unknown_statement" keep "Unknown prepared statement handler given to the command";
+    /// COM_STMT_FETCH of a prepared statement that has no open cursor.
+    NoCursor = 1421 b"HY000" "no_cursor" keep "The statement has no open cursor";
     /// The session has its maximum of prepared statements.
     TooManyStatements = 1461 b"42000" "too_many_statements" keep "Can't create more prepared statements than the session may hold";
     /// COM_STMT_EXECUTE whose parameters are cut short, of unknown types, or of types never sent.
@@ -133,6 +135,7 @@ mod tests {
             (Event::UnknownCommand, 1047, b"08S01", true),
             (Event::EmptyQuery, 1065, b"42000", true),
             (Event::UnknownStatement, 1243, b"HY000", true),
+            (Event::NoCursor, 1421, b"HY000", true),
             (Event::TooManyStatements, 1461, b"42000", true),
             (Event::WrongArguments, 1210, b"HY000", true),
             (Event::DiagnosticsMoved, 1235, b"42000", true),

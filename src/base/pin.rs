@@ -48,7 +48,7 @@ pins! {
     Handler = "handler",
     /// An XA transaction.
     Xa = "xa",
-    /// SET ROLE.
+    /// SET ROLE, or a resource group (MySQL): a reset does not undo it.
     Role = "role",
     /// CALL, whose effects on the session are not visible.
     Call = "call",

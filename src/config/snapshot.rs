@@ -417,6 +417,7 @@ pub struct User {
 pub struct Users {
     list: Vec<User>,
     by_name: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
+    of_sha2_count: usize,
 }
 
 impl Users {
@@ -427,6 +428,7 @@ impl Users {
             let name = user.name.as_bytes().into();
             if let std::collections::hash_map::Entry::Vacant(free) = users.by_name.entry(name) {
                 free.insert(users.list.len());
+                users.of_sha2_count += usize::from(user.plugin == AuthPlugin::CachingSha2);
                 users.list.push(user);
             }
         }
@@ -437,6 +439,15 @@ impl Users {
     pub fn find(&self, name: &[u8]) -> Option<(usize, &User)> {
         let index = *self.by_name.get(name)?;
         Some((index, self.list.get(index)?))
+    }
+
+    /// The plugin that most of them have; that of servers of old if there are as many of each.
+    pub fn usual_plugin(&self) -> AuthPlugin {
+        if self.of_sha2_count > self.list.len() / 2 {
+            AuthPlugin::CachingSha2
+        } else {
+            AuthPlugin::Native
+        }
     }
 
     /// The user at this index.

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Runs real MySQL clients against MariaDB directly and through the gateway.
+"""Runs real MySQL clients against MariaDB or MySQL directly and through the gateway.
 
 The direct run is the oracle: it shows that a case is right about MySQL. Each case then has to pass
 through the gateway too, with a wide pool and with a narrow one.
 
-    tests/clients/run.py [--target direct|gateway|both] [--suite NAME ...] [--gateway BINARY]
+    tests/clients/run.py [--server mariadb|mysql] [--target direct|gateway|both] [--suite NAME ...]
+        [--gateway BINARY]
+
+Without a MySQL server `--server mysql` says that it is skipped, and runs nothing.
 
 The last line is "N passed, N failed" over every case of every target.
 """
@@ -46,7 +49,7 @@ class Target:
         self.other_port = other_port
         """Where user `other` reaches the second server; None when there is no such user."""
         self.server = server
-        """The first MariaDB server itself."""
+        """The first server itself."""
         self.folder = folder
         """A folder for the suite's own files."""
 
@@ -55,9 +58,12 @@ class Target:
         return self.name != "direct"
 
 
-def targets(stage, wanted, binary):
+SERVERS = {"mariadb": servers.MariaDb, "mysql": servers.MySql}
+
+
+def targets(stage, kind, wanted, binary):
     """Starts what is needed and yields each target."""
-    shards = [stage.add(servers.MariaDb(stage.folder, f"mariadb-{i}")) for i in range(2)]
+    shards = [stage.add(kind(stage.folder, f"{kind.KIND}-{i}")) for i in range(2)]
     if wanted in ("direct", "both"):
         yield Target("direct", shards[0].port, None, shards[0], stage.folder)
     if wanted in ("gateway", "both"):
@@ -89,6 +95,7 @@ def run_suite(name, target):
 
 def main():
     parser = argparse.ArgumentParser(description="Real MySQL clients against the gateway.")
+    parser.add_argument("--server", choices=sorted(SERVERS), default="mariadb")
     parser.add_argument("--target", choices=["direct", "gateway", "both"], default="both")
     parser.add_argument("--suite", action="append", choices=sorted(SUITES))
     parser.add_argument("--gateway", default=servers.TARGET / "debug" / "ringgate")
@@ -96,10 +103,14 @@ def main():
     # Whoever ends this run early still wants its servers ended and its folder gone.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
+    kind = SERVERS[options.server]
+    if kind is servers.MySql and not kind.is_there():
+        print("skipped: no MySQL server: scripts/lib/fetch_mysql gets one")
+        return 0
     passed = failed = 0
     try:
         with servers.Stage("ringgate-clients") as stage:
-            for target in targets(stage, options.target, pathlib.Path(options.gateway)):
+            for target in targets(stage, kind, options.target, pathlib.Path(options.gateway)):
                 for name in options.suite or SUITES:
                     if target.is_gateway or name != "login":
                         ok, bad = run_suite(name, target)

@@ -92,7 +92,7 @@ def the_server_decides_about_the_schema(target):
             direct = error.args[0], error.args[1].replace(target.user, "USER")
         if found != direct:
             return f"{schema}: {found}, directly {direct}"
-    target.server.sql("CREATE OR REPLACE DATABASE comes_and_goes")
+    target.server.sql("DROP DATABASE IF EXISTS comes_and_goes; CREATE DATABASE comes_and_goes")
     first = enter("comes_and_goes")
     target.server.sql("DROP DATABASE comes_and_goes")
     is_refused = servers.wait_for(10, lambda: enter("comes_and_goes")[0] == 1049)

@@ -12,6 +12,7 @@ SUITE = pathlib.Path(__file__).resolve().parent / "mysql2" / "suite.mjs"
 def run(target):
     """Yields each case with its error. A suite that stops early is a failed case."""
     target.server.sql("DROP DATABASE IF EXISTS mysql2; CREATE DATABASE mysql2")
+    target.server.numbers("mysql2", 50_000)
     result = subprocess.run(
         [servers.need("node"), SUITE], capture_output=True, text=True, timeout=300,
         env={**os.environ, "MYSQL_HOST": target.host, "MYSQL_PORT": str(target.port),

@@ -147,7 +147,7 @@ def large_statement(target):
 
 
 def many_rows(target):
-    out = batch(target, "SELECT seq, REPEAT('r', seq % 50) FROM seq_1_to_100000;", "--quick")
+    out = batch(target, "SELECT seq, REPEAT('r', seq % 50) FROM numbers ORDER BY seq;", "--quick")
     wanted = "".join(f"{i}\t{'r' * (i % 50)}\n" for i in range(1, 100001))
     return expect(len(out), len(wanted)) or (None if out == wanted else "the rows differ")
 
@@ -184,7 +184,8 @@ CASES = [
 
 def run(target):
     """Yields each case with its error."""
-    target.server.sql("CREATE DATABASE IF NOT EXISTS shell")
+    target.server.sql("DROP DATABASE IF EXISTS shell; CREATE DATABASE shell")
+    target.server.numbers("shell", 100_000)
     for case in CASES:
         try:
             yield case.__name__, case(target)

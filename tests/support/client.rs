@@ -10,8 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-
+use super::auth::{Plugin, native};
 use super::loopback;
 use super::packet::{Cursor, binary_row, column_type, push_length, text_row};
 
@@ -30,6 +29,8 @@ const DEPRECATE_EOF: u32 = 1 << 24;
 const COLLATION: u8 = 45;
 /// Payload bytes of a packet that another one continues.
 pub(super) const PACKET_MAX: usize = 0xff_ff_ff;
+/// Of caching_sha2_password: the proof is right, an OK follows.
+const FAST_AUTH_OK: [u8; 2] = [1, 3];
 const TYPE_BLOB: u8 = 0xfc;
 const TYPE_VAR_STRING: u8 = 253;
 
@@ -110,7 +111,7 @@ pub struct Login {
     pub port: u16,
     /// The user name.
     pub user: String,
-    /// The password, for `mysql_native_password`.
+    /// The password, for `mysql_native_password` or the fast path of `caching_sha2_password`.
     pub password: String,
     /// The initial schema; empty for none.
     pub schema: String,
@@ -220,10 +221,14 @@ impl Client {
         let mut packet = self.receive()?;
         if packet.first() == Some(&0xfe) {
             let mut at = Cursor::new(&packet[1..]);
-            at.until_nul()?;
+            let plugin = Plugin::named(at.until_nul()?);
+            let plugin = plugin.ok_or_else(|| ClientError::Protocol(format!("{packet:?}")))?;
             let nonce = at.take(20)?.to_vec();
-            self.send(&native(&nonce, &login.password))?;
+            self.send(&plugin.proof(&nonce, &login.password))?;
             packet = self.receive()?;
+            if packet == FAST_AUTH_OK {
+                packet = self.receive()?;
+            }
         }
         match packet.first() {
             Some(0) => Ok(()),
@@ -549,23 +554,6 @@ fn one(mut answers: Vec<Answer>) -> Result<Answer, ClientError> {
             more + 1
         ))),
     }
-}
-
-/// SHA1(password) XOR SHA1(nonce + SHA1(SHA1(password))).
-fn native(nonce: &[u8], password: &str) -> Vec<u8> {
-    if password.is_empty() {
-        return Vec::new();
-    }
-    let sha1 = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
-    let stage1 = sha1(password.as_bytes());
-    let stage2 = sha1(stage1.as_ref());
-    let mask = sha1(&[nonce, stage2.as_ref()].concat());
-    stage1
-        .as_ref()
-        .iter()
-        .zip(mask.as_ref())
-        .map(|(byte, mask)| byte ^ mask)
-        .collect()
 }
 
 fn server_error(packet: &[u8]) -> ClientError {

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::mariadb::signal;
+use super::server::signal;
 use super::{ACCOUNT, Client, Login, MariaDb, PASSWORD, free_port, loopback, wait_for};
 
 /// How long the gateway may take to become ready; it promises much less.

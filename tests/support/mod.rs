@@ -1,4 +1,4 @@
-//! Starts the real things integration tests need: MariaDB servers and the gateway itself.
+//! Starts the real things integration tests need: MariaDB and MySQL servers and the gateway itself.
 //!
 //! Everything listens on loopback, keeps its data in a temporary folder and is ended by its own
 //! process id when the value that stands for it is dropped.
@@ -10,13 +10,16 @@
 )]
 #![allow(unused_imports, reason = "each test file uses a part of this module")]
 
+pub mod auth;
 pub mod chaos;
 pub mod client;
 pub mod gateway;
-pub mod mariadb;
+mod mariadb;
+mod mysql;
 pub mod null;
 pub mod packet;
 pub mod port;
+pub mod server;
 pub mod terminal;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,14 +28,19 @@ use std::time::{Duration, Instant};
 pub use chaos::Chaos;
 pub use client::{Answer, Client, ClientError, Login, Statement};
 pub use gateway::{Gateway, Ports, Shape};
-pub use mariadb::{MariaDb, MariaDbOptions};
 pub use null::NullServer;
 pub use port::free_port;
+pub use server::{Kind, Options, Server};
 pub use terminal::Terminal;
+
+/// Most tests are of MariaDB: [`Server::start`] gives one.
+pub type MariaDb = Server;
+/// How a [`MariaDb`] is started.
+pub type MariaDbOptions = Options;
 
 /// The account that servers started here give the gateway and direct clients, with all privileges.
 pub const ACCOUNT: &str = "rg";
-/// The password of [`ACCOUNT`] (`mysql_native_password`).
+/// The password of [`ACCOUNT`]: by `mysql_native_password` on MariaDB, `caching_sha2_password` on MySQL.
 pub const PASSWORD: &str = "rg-test-password";
 
 /// `127.0.0.1:port`.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::Login;
-use super::mariadb::signal;
+use super::server::signal;
 
 /// A running `ringgate load serve`. Dropping it kills the process.
 pub struct NullServer {

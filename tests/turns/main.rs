@@ -13,12 +13,20 @@ mod account;
 mod baseline;
 mod cleansing;
 mod dropped_schema;
+mod fetch;
 mod insert_id;
+mod login_collation;
+mod mysql;
 mod next_transaction;
 mod settings;
 mod variables;
 
-use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
+use support::{
+    ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, Options, PASSWORD, Server, Shape,
+};
+
+/// CLIENT_MULTI_STATEMENTS.
+const MULTI_STATEMENTS: u32 = 1 << 16;
 
 /// How a statement is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +45,7 @@ impl Form {
 /// A server, and a gateway with so many connections to it.
 pub struct Scene {
     /// The server.
-    pub server: MariaDb,
+    pub server: Server,
     /// The gateway in front of it.
     pub gateway: Gateway,
 }
@@ -50,7 +58,17 @@ impl Scene {
 
     /// Like [`Scene::new`], with more of a configuration.
     pub fn with(budget: u32, sql: &str, extra: &str) -> Self {
-        let server = MariaDb::with_test_schema(sql);
+        Self::before(MariaDb::with_test_schema(sql), budget, extra)
+    }
+
+    /// Like [`Scene::with`], on MySQL; `None` where there is none.
+    pub fn on_mysql(budget: u32, sql: &str, extra: &str) -> Option<Self> {
+        let server = Server::mysql(Options::with_test_schema(sql))?;
+        Some(Self::before(server, budget, extra))
+    }
+
+    /// A gateway before this server.
+    pub fn before(server: Server, budget: u32, extra: &str) -> Self {
         let extra = format!("[deadlines]\npool_wait = \"5s\"\n{extra}");
         let shape = Shape {
             budget,
@@ -71,6 +89,15 @@ impl Scene {
         Client::connect(&login).unwrap_or_else(|error| panic!("{error}:\n{}", self.gateway.log()))
     }
 
+    /// Likewise, one that may send several statements in a text.
+    pub fn multi_client(&self) -> Client {
+        let login = Login {
+            schema: "test".to_owned(),
+            ..self.gateway.login()
+        };
+        Client::connect_with(&login, MULTI_STATEMENTS).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// A client of the server itself, in the schema `test`.
     pub fn direct(&self) -> Client {
         let login = Login {
@@ -83,7 +110,12 @@ impl Scene {
         Client::connect(&login).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Connections that sessions keep now.
+    /// Whether no connection is kept, or cleansed, any more: looked at for a while.
+    pub fn is_free(&self) -> bool {
+        support::wait_for(std::time::Duration::from_secs(5), || self.pinned() < 0.5)
+    }
+
+    /// Connections that sessions keep now, or that are being cleansed.
     pub fn pinned(&self) -> f64 {
         self.gateway
             .metric("ringgate_upstream_connections_leased", &[])

@@ -15,7 +15,7 @@ use crate::base::address::Address;
 use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
-use crate::base::credential::{AuthPlugin, Verifier};
+use crate::base::credential::Verifier;
 use crate::config::{Snapshot, User};
 use crate::core::Drain;
 use crate::net::{Buf, Stream, Timer};
@@ -25,14 +25,14 @@ use crate::session::mysql::login::{
     DECOY, DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, Users,
 };
 use crate::wire::mysql::auth;
-use crate::wire::mysql::charset;
+use crate::wire::mysql::charset::{self, Collation};
 use crate::wire::mysql::flags::status;
 use crate::wire::mysql::frame::{HEADER_LEN, Header};
 
 /// The longest packet of a login that is read.
 const LOGIN_PACKET_MAX: usize = 128 * 1024;
 
-/// The collation announced, and that of clients which name none: utf8mb4_general_ci.
+/// The collation announced: utf8mb4_general_ci.
 const DEFAULT_COLLATION: u16 = 45;
 
 /// The accounts of a snapshot, with what this core has learnt of them in full logins.
@@ -252,7 +252,7 @@ impl Entry {
             connection_id,
             client_host: peer.host(),
             caps_offered: DEFAULT_CAPS,
-            default_plugin: AuthPlugin::Native,
+            default_plugin: self.world.replica().snapshot.users.usual_plugin(),
             default_collation: DEFAULT_COLLATION,
             transport_is_private: peer.is_unix(),
             public_key_pem: key.as_ref().map(|key| Arc::from(key.public_pem())),
@@ -263,13 +263,9 @@ impl Entry {
         let schema = result.schema.as_deref().filter(|schema| !schema.is_empty());
         let schema = schema.or(place.default_schema());
         let version = self.world.server_version.borrow();
-        let collation = charset::collation(result.collation)
-            .filter(|collation| is_known_to(&version, collation.name))
-            .or_else(|| charset::collation(DEFAULT_COLLATION));
-        let vector = match collation {
-            Some(collation) => self.world.login_vector(collation, schema),
-            None => Rc::default(),
-        };
+        let collation = result.collation.and_then(charset::collation);
+        let collation = collation.and_then(|collation| as_known_to(&version, collation));
+        let vector = self.world.login_vector(collation, schema);
         let pools = &place.replica.snapshot.pools;
         SessionFacts {
             owner,
@@ -401,17 +397,21 @@ impl Entry {
     }
 }
 
-/// Whether a server of this version knows the collation; the other family's own are not known, and
-/// servers fall back to their default then.
-fn is_known_to(version: &str, collation: &str) -> bool {
-    let is_mariadb = version.contains("MariaDB");
-    let is_new_mysql = collation.contains("_0900_")
-        || collation.starts_with("gb18030_")
-        || collation == "utf8mb3_tolower_ci";
-    let is_new_mariadb = collation.contains("uca1400") || collation.contains("_nopad_");
-    if is_mariadb {
-        !is_new_mysql
-    } else {
-        !is_new_mariadb
+/// The collation under the name that a server of this version has for it; `None` if that is the other
+/// family's own, for which servers take their default.
+fn as_known_to(version: &str, collation: Collation) -> Option<Collation> {
+    let name = collation.name;
+    if version.contains("MariaDB") {
+        let is_mysqls =
+            name.contains("_0900_") || name.starts_with("gb18030_") || name == "utf8mb3_tolower_ci";
+        return (!is_mysqls).then_some(collation);
     }
+    let is_mariadbs = name.contains("uca1400") || name.contains("_nopad_");
+    // MariaDB has two of a name, and calls the one that MySQL has after it.
+    let name = match name {
+        "utf8mb3_croatian_mysql561_ci" => "utf8mb3_croatian_ci",
+        "utf8mb4_croatian_mysql561_ci" => "utf8mb4_croatian_ci",
+        name => name,
+    };
+    (!is_mariadbs).then_some(Collation { name, ..collation })
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{Answer, KEPT, Realm, Realms, Scope, question};
+use crate::session::mysql::baseline::{Answer, KEPT, NOTHING, Realm, Realms, Scope, question};
 use crate::session::mysql::cleanse::TRACK_EVERYTHING;
 use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
 use crate::session::mysql::left_behind::Settled;
@@ -187,7 +187,7 @@ async fn log_in(
         }
     };
     let (own, globals) = (question(Scope::Session), question(Scope::Global));
-    for sql in [TRACK_EVERYTHING, &own, &globals, KEPT] {
+    for sql in [TRACK_EVERYTHING, NOTHING, &own, &globals, KEPT] {
         packet(&mut out, 0, |out| {
             encode_text_command(out, com::QUERY, sql);
         });
@@ -199,6 +199,7 @@ async fn log_in(
         let text = "the server cannot report session state (MySQL 5.7 or MariaDB 10.2 can)";
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
+    let (_, of_nothing) = packets.next(timer).await?;
     let deprecates_eof = facts.caps & caps::DEPRECATE_EOF != 0;
     let mut own = packets.values(deprecates_eof, timer).await?;
     let globals = packets.values(deprecates_eof, timer).await?;
@@ -209,6 +210,7 @@ async fn log_in(
     }
     let realm = realm_of(&packets.stream, &login.config);
     let mut facts = login_facts(login, &facts, &realm);
+    facts.baselines.saw_nothing_change(&of_nothing);
     if let Some(own) = own.end() {
         let base = facts.baselines.logged_in(own, kept.kept(), globals);
         facts.vector = Rc::new(facts.vector.with_base(base));

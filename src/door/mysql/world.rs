@@ -150,13 +150,21 @@ impl World {
         self.core.drain()
     }
 
-    /// The vector of a login with this collation and schema; shared between equal logins, so that
-    /// comparing them is comparing pointers.
-    pub(super) fn login_vector(&self, collation: Collation, schema: Option<&[u8]>) -> Rc<Vector> {
+    /// The vector of a login with this collation, or the server's own, and schema; shared between equal
+    /// logins, so that comparing them is comparing pointers.
+    pub(super) fn login_vector(
+        &self,
+        collation: Option<Collation>,
+        schema: Option<&[u8]>,
+    ) -> Rc<Vector> {
         let seed = schema.map_or(0, xxhash_rust::xxh3::xxh3_64);
-        let hash = seed ^ u64::from(collation.id).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // Not its number: what has it goes by other names on other servers.
+        let name = collation.map_or(&[][..], |collation| collation.name.as_bytes());
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(name, seed);
         let fresh = || {
-            let vector = Vector::at_login(collation.charset, collation.name);
+            let vector = collation.map_or_else(Vector::default, |collation| {
+                Vector::at_login(collation.charset, collation.name)
+            });
             Rc::new(vector.with_schema(schema.unwrap_or_default()))
         };
         let mut vectors = self.vectors.borrow_mut();

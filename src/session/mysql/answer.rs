@@ -257,6 +257,7 @@ impl Session {
         let (mut sets_derived, mut enters_schema) = (false, false);
         for change in Changes::new(changes) {
             match change.map_err(|_| ReplyError::Malformed)? {
+                Change::SystemVariable { name, .. } if upstream.baselines.is_counter(name) => {}
                 Change::SystemVariable { name, value } => {
                     self.op.state_explained = true;
                     if name == b"last_insert_id" || name == b"identity" {

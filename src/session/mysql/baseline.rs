@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::state::{Vector, movable, moved_by_value, number_of};
+use super::state::{Vector, charsets, movable, moved_by_value, number_of};
 use crate::base::clock::Now;
 use crate::wire::mysql::decode::{Decoder, Event};
 use crate::wire::mysql::flags::{caps, com};
 use crate::wire::mysql::reply::ReplyError;
+use crate::wire::mysql::response::decode_ok;
+use crate::wire::mysql::track::{Change, Changes};
 use crate::wire::mysql::value::Value;
 
 /// How long a changed global may stay unknown to clients that log in.
@@ -77,7 +79,11 @@ const INIT_CONNECT: &str = "init_connect";
 pub fn question(scope: Scope) -> Vec<u8> {
     match scope {
         Scope::Session => show("SESSION", moved_by_value()),
-        Scope::Global => show("GLOBAL", moved_by_value().chain([INIT_CONNECT])),
+        Scope::Global => {
+            // Character sets are a client's own, and the server's where it has named none that is known.
+            let names = moved_by_value().chain(charsets());
+            show("GLOBAL", names.chain([INIT_CONNECT]))
+        }
     }
 }
 
@@ -104,6 +110,13 @@ fn show(scope: &str, names: impl Iterator<Item = &'static str>) -> Vec<u8> {
     sql.push(')');
     sql.into_bytes()
 }
+
+/// A statement that changes nothing: what a server reports of it, the server counts by itself. MySQL 9.7
+/// reports `statement_id` with everything.
+pub const NOTHING: &[u8] = b"DO 0";
+
+/// The most counters that are learnt of a server; its other changes pin.
+const COUNTERS_MAX: usize = 16;
 
 /// Bytes of a packet of an answer; the longest value there is has some 1,000.
 const ANSWER_PACKET_MAX: usize = 16 * 1024;
@@ -197,6 +210,20 @@ pub struct Known {
     globals: Option<Base>,
     runs_statements: bool,
     kept: Option<Box<[u8]>>,
+    /// Names of variables that the server changes by itself.
+    counters: Arc<[Box<[u8]>]>,
+}
+
+impl Known {
+    /// The vector of a session that has set nothing, with what a login gives.
+    fn complete(&self, vector: &Vector) -> Vector {
+        let with_base = self.login.clone().map(|base| vector.with_base(base));
+        let vector = with_base.as_ref().unwrap_or(vector);
+        match vector.has_charsets() {
+            true => vector.clone(),
+            false => vector.with_charsets_of(self.globals.as_ref()),
+        }
+    }
 }
 
 /// What is known of the logins of one account on one server, shared by a core's connections.
@@ -247,7 +274,11 @@ impl Baselines {
     /// with other connections that have the same.
     pub fn logged_in(&self, login: Base, kept: Option<&[u8]>, mut globals: Answer) -> Base {
         let mut now = self.now.borrow_mut();
-        now.globals = globals.end();
+        let globals_now = globals.end();
+        if now.globals != globals_now {
+            self.adopted.borrow_mut().clear();
+            now.globals = globals_now;
+        }
         now.runs_statements = globals.runs_statements;
         now.kept = kept.map(Into::into);
         match &now.login {
@@ -257,6 +288,28 @@ impl Baselines {
                 now.login.insert(login).clone()
             }
         }
+    }
+
+    /// The payload of the server's answer to [`NOTHING`], tracking of everything being switched on.
+    pub fn saw_nothing_change(&self, answer: &[u8]) {
+        let Ok(ok) = decode_ok(answer, caps::SESSION_TRACK) else {
+            return;
+        };
+        let counters = Changes::new(ok.session_changes).filter_map(|change| match change {
+            Ok(Change::SystemVariable { name, .. }) => Some(Box::from(name)),
+            _ => None,
+        });
+        let counters: Vec<Box<[u8]>> = counters.take(COUNTERS_MAX).collect();
+        let mut now = self.now.borrow_mut();
+        if *now.counters != *counters {
+            now.counters = counters.into();
+        }
+    }
+
+    /// Whether the server changes this variable by itself, so that its change says nothing of a session.
+    pub fn is_counter(&self, name: &[u8]) -> bool {
+        let now = self.now.borrow();
+        now.counters.iter().any(|counter| **counter == *name)
     }
 
     /// Whether to ask for the globals before a session takes its baseline at `now`; the next one is not
@@ -288,9 +341,13 @@ impl Baselines {
         }
     }
 
-    /// The vector of a session that begins, with the newest baseline; `None` if there is none.
+    /// The vector of a session that begins, with the newest baseline, and character sets if it has none;
+    /// `None` if there is nothing to add.
     pub fn adopt(&self, vector: &Rc<Vector>) -> Option<Rc<Vector>> {
-        let base = self.now.borrow().login.clone()?;
+        let now = self.now.borrow();
+        if now.login.is_none() && vector.has_charsets() {
+            return None;
+        }
         let mut adopted = self.adopted.borrow_mut();
         if adopted.len() >= ADOPTED_MAX {
             adopted.clear();
@@ -299,7 +356,7 @@ impl Baselines {
         let at = Rc::as_ptr(vector).addr();
         let (_, adopted) = adopted
             .entry(at)
-            .or_insert_with(|| (vector.clone(), Rc::new(vector.with_base(base))));
+            .or_insert_with(|| (vector.clone(), Rc::new(now.complete(vector))));
         Some(adopted.clone())
     }
 }
@@ -433,12 +490,30 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_while_nothing_is_done_is_the_servers_own() {
+        let here = Realms::default().of(&realm("a"));
+        for answer in [&b"\0\0\0\x02\0\0\0"[..], b"\xff\x15\x04#28000no", b""] {
+            here.saw_nothing_change(answer);
+            assert!(!here.is_counter(b"statement_id"), "{answer:?}");
+        }
+        let counted = b"\0\0\0\x02\x40\0\0\0\x12\0\x10\x0cstatement_id\x0242";
+        here.saw_nothing_change(counted);
+        assert!(here.is_counter(b"statement_id") && !here.is_counter(b"statement"));
+        let there = Realms::default().of(&realm("a"));
+        there.learn(here.known());
+        assert!(there.is_counter(b"statement_id"));
+        // Another version, after an upgrade.
+        here.saw_nothing_change(b"\0\0\0\x02\0\0\0");
+        assert!(!here.is_counter(b"statement_id"));
+    }
+
+    #[test]
     fn what_a_login_took_from_a_global_follows_it_and_nothing_else_does() {
         let realms = Realms::default();
         let baselines = realms.of(&realm("a"));
         assert!(Rc::ptr_eq(&baselines, &realms.of(&realm("a"))));
         assert!(!Rc::ptr_eq(&baselines, &realms.of(&realm("b"))));
-        let vector = Rc::new(Vector::default());
+        let vector = Rc::new(Vector::at_login("utf8mb4", "utf8mb4_bin"));
         assert!(baselines.adopt(&vector).is_none());
         let login = base(&[("sql_notes", "ON"), ("time_zone", "+03:00")]);
         let globals = answer(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);

@@ -72,7 +72,7 @@ mod tests {
         Upstream::new(LoginFacts {
             thread_id: 7,
             deprecates_eof: true,
-            vector: Rc::new(Vector::default()),
+            vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci")),
             statements_max: 4,
             baselines: Rc::default(),
         })

@@ -16,7 +16,7 @@ use crate::base::credential::{AuthPlugin, Verifier};
 use crate::wire::mysql::auth::{
     FAST_AUTH_OK, FULL_AUTH, REQUEST_PUBLIC_KEY, native_verify, sha2_verify,
 };
-use crate::wire::mysql::charset;
+use crate::wire::mysql::charset::{self, Collation};
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::caps;
 use crate::wire::mysql::handshake::{
@@ -81,7 +81,7 @@ pub struct LoginConfig {
     pub caps_offered: u32,
     /// The plugin that the greeting names.
     pub default_plugin: AuthPlugin,
-    /// The collation in the greeting, and of clients that name none or an unknown one.
+    /// The collation in the greeting.
     pub default_collation: u16,
     /// The RSA key, in PEM; without it accounts with [`Verifier::Salted`] cannot log in.
     pub public_key_pem: Option<Arc<[u8]>>,
@@ -130,8 +130,9 @@ pub struct LoginResult {
     pub user_name: Vec<u8>,
     /// Capabilities of both sides.
     pub caps: u32,
-    /// The connection's collation: one that is known and that clients may use.
-    pub collation: u16,
+    /// The connection's collation, one that clients may use; `None` if the client names none that is
+    /// known: the server's default, whatever that is.
+    pub collation: Option<u16>,
     /// The longest packet the client says it accepts; 0 when it says nothing.
     pub max_packet: u32,
     /// The initial schema.
@@ -335,7 +336,7 @@ impl Login {
         let response = Response::decode(payload, self.config.caps_offered)
             .map_err(|_| self.error(Failure::BadHandshake, &[]))?;
         self.caps = response.caps;
-        let collation = charset::collation(u16::from(response.collation));
+        let collation = self.collation_of(&response);
         if let Some(wide) = collation.filter(|c| charset::is_refused_for_clients(c.charset)) {
             // Before anything of who it is, as servers do.
             return Err(self.error(Failure::WideCharset(wide.charset), response.user));
@@ -357,23 +358,33 @@ impl Login {
             switched: false,
             result: self.result_of(&response, found.map_or(0, |(user, _)| user)),
         });
+        // Only a client that follows the greeting has surely answered its challenge: libmysqlclient
+        // names a plugin of its own, with an empty answer, and waits to be asked.
+        let can_switch = response.caps & caps::PLUGIN_AUTH != 0;
         match named {
-            Some(plugin) if accepts(&pending.verifier, plugin) => {
+            Some(plugin)
+                if accepts(&pending.verifier, plugin)
+                    && (plugin == self.config.default_plugin || !can_switch) =>
+            {
                 self.verify(pending, plugin, response.auth, out)
             }
-            _ if response.caps & caps::PLUGIN_AUTH == 0 => {
-                Err(self.error(Failure::OldClient, response.user))
-            }
+            _ if !can_switch => Err(self.error(Failure::OldClient, response.user)),
             _ => {
-                self.send_switch(pending, out);
+                self.send_switch(pending, named, out);
                 Ok(LoginStep::Continue)
             }
         }
     }
 
+    /// The collation that the client names, if that is one. That of file names is none on MySQL.
+    fn collation_of(&self, response: &Response<'_>) -> Option<Collation> {
+        let is_mariadb = self.config.server_version.contains("MariaDB");
+        charset::collation(u16::from(response.collation))
+            .filter(|collation| is_mariadb || collation.charset != "filename")
+    }
+
     fn result_of(&self, response: &Response<'_>, user: usize) -> LoginResult {
-        let collation = charset::collation(u16::from(response.collation))
-            .map_or(self.config.default_collation, |c| c.id);
+        let collation = self.collation_of(response).map(|collation| collation.id);
         LoginResult {
             user,
             user_name: response.user.to_vec(),
@@ -386,16 +397,22 @@ impl Login {
         }
     }
 
-    fn send_switch(&mut self, mut pending: Box<Pending>, out: &mut Vec<u8>) {
+    /// Asks for an answer of a plugin that the account accepts: the one that the client has named,
+    /// which it surely has, or the greeting's, or the other.
+    fn send_switch(
+        &mut self,
+        mut pending: Box<Pending>,
+        named: Option<AuthPlugin>,
+        out: &mut Vec<u8>,
+    ) {
         let preferred = self.config.default_plugin;
-        let plugin = if accepts(&pending.verifier, preferred) {
-            preferred
-        } else {
-            match preferred {
-                AuthPlugin::Native => AuthPlugin::CachingSha2,
-                AuthPlugin::CachingSha2 => AuthPlugin::Native,
-            }
+        let other = match preferred {
+            AuthPlugin::Native => AuthPlugin::CachingSha2,
+            AuthPlugin::CachingSha2 => AuthPlugin::Native,
         };
+        let mut candidates = named.into_iter().chain([preferred]);
+        let plugin = candidates.find(|plugin| accepts(&pending.verifier, *plugin));
+        let plugin = plugin.unwrap_or(other);
         pending.nonce = self.switch_nonce;
         pending.switched = true;
         let switch = AuthSwitch {

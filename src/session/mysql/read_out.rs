@@ -109,7 +109,7 @@ mod tests {
         let mut upstream = Upstream::new(LoginFacts {
             thread_id: 1,
             deprecates_eof: true,
-            vector: Rc::new(Vector::default()),
+            vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci")),
             statements_max: 1,
             baselines: Rc::default(),
         });

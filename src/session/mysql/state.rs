@@ -123,6 +123,12 @@ pub fn movable() -> impl Iterator<Item = &'static str> {
     MOVABLE.iter().map(|(name, _)| *name)
 }
 
+/// Names of the variables of character sets.
+pub fn charsets() -> impl Iterator<Item = &'static str> {
+    let charsets = MOVABLE.iter().filter(|(_, kind)| *kind == Kind::Charset);
+    charsets.map(|(name, _)| *name)
+}
+
 /// Names of the variables that are restored to a baseline.
 pub fn moved_by_value() -> impl Iterator<Item = &'static str> {
     let plain = MOVABLE.iter().filter(|(_, kind)| *kind == Kind::Plain);
@@ -142,6 +148,30 @@ impl Vector {
         }
         vector.set(b"collation_connection", collation.as_bytes());
         vector
+    }
+
+    /// Whether the character sets are known; if not, they are the server's defaults, and no statement
+    /// may run before these are.
+    pub fn has_charsets(&self) -> bool {
+        self.value("character_set_client").is_some()
+    }
+
+    /// The same vector with the character sets of the server's `globals`, if they are known.
+    pub fn with_charsets_of(&self, globals: Option<&Base>) -> Self {
+        let mut vector = Self::at_login("utf8mb4", "utf8mb4_general_ci");
+        for (number, value) in globals.into_iter().flat_map(Base::values) {
+            // In their order the collation comes behind its character set.
+            if let Some((name, Kind::Charset)) = MOVABLE.get(usize::from(number)) {
+                vector.set(name.as_bytes(), value);
+            }
+        }
+        vector.variables.extend(self.variables.iter().cloned());
+        vector.variables.sort_unstable_by_key(|(n, _)| *n);
+        Self {
+            schema: self.schema.clone(),
+            base: self.base.clone(),
+            ..vector
+        }
     }
 
     /// The current schema.
@@ -223,13 +253,14 @@ impl Vector {
 
     /// How SQL text is read in this state.
     pub fn lex_mode(&self) -> LexMode {
-        let charset = self.value("character_set_client").unwrap_or_default();
-        let charset = std::str::from_utf8(charset).unwrap_or_default();
+        let charset = self.value("character_set_client");
+        let is_known = charset.is_some();
+        let charset = std::str::from_utf8(charset.unwrap_or_default()).unwrap_or_default();
         let mode = self.effective("sql_mode").unwrap_or_default();
         LexMode {
             ansi_quotes: has_word(mode, b"ANSI_QUOTES"),
             no_backslash_escapes: has_word(mode, b"NO_BACKSLASH_ESCAPES"),
-            multibyte_unsafe: crate::wire::mysql::charset::is_unsafe_to_lex(charset),
+            multibyte_unsafe: !is_known || crate::wire::mysql::charset::is_unsafe_to_lex(charset),
         }
     }
 
@@ -491,6 +522,16 @@ mod tests {
         let mut raw = login.clone();
         raw.set(b"character_set_results", b"");
         assert_eq!(delta(&login, &raw), "SET character_set_results=NULL");
+    }
+
+    #[test]
+    fn a_login_without_a_character_set_has_the_servers() {
+        let unnamed = Vector::default().with_schema(b"x");
+        assert!(!unnamed.has_charsets() && unnamed.lex_mode().multibyte_unsafe);
+        let default = unnamed.with_charsets_of(None);
+        let expect = Vector::at_login("utf8mb4", "utf8mb4_general_ci").with_schema(b"x");
+        assert_eq!(default, expect);
+        assert!(!default.lex_mode().multibyte_unsafe);
     }
 
     #[test]

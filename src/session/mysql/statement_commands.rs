@@ -77,8 +77,9 @@ impl Session {
     pub(super) fn accept_fetch(&mut self, id: u32, out: &mut Output) -> Next {
         let id = self.statements.resolve(id);
         self.op.statement = id;
-        match self.statements.get(id).filter(|s| s.has_cursor()) {
-            Some(statement) => self.op.effects = statement.effects,
+        match self.statements.get(id) {
+            Some(statement) if statement.has_cursor() => self.op.effects = statement.effects,
+            Some(_) => return self.refuse(Event::NoCursor, "", out),
             None => return self.refuse(Event::UnknownStatement, "", out),
         }
         self.accept_known(out)

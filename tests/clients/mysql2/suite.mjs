@@ -28,7 +28,7 @@ async function fresh(connection, name, columns) {
   await connection.query(`CREATE TABLE ${name} (${columns}) ENGINE=InnoDB`);
 }
 
-const digest = (bytes) => createHash('sha1').update(bytes).digest('hex');
+const digest = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
 test('query: rows and fields', async (c) => {
   const [rows, fields] = await c.query("SELECT 1 AS one, 'zwei' AS two, NULL AS three");
@@ -166,7 +166,7 @@ test('transaction: others do not see it before it is committed', async (c) => {
 
 test('stream: 50,000 rows with a slow reader', async (c) => {
   const stream = c.connection
-    .query("SELECT seq, REPEAT('s', 200) AS s FROM seq_1_to_50000")
+    .query("SELECT seq, REPEAT('s', 200) AS s FROM numbers ORDER BY seq")
     .stream({ highWaterMark: 16 });
   let count = 0;
   for await (const row of stream) {
@@ -182,7 +182,7 @@ test('stream: given up in the middle leaves other connections alone', async (c) 
   const other = callbacks.createConnection(login);
   await new Promise((done, fail) => {
     let count = 0;
-    other.query('SELECT seq FROM seq_1_to_1000000')
+    other.query('SELECT a.seq FROM numbers a, numbers b LIMIT 1000000')
       .on('error', fail)
       .on('result', () => {
         count += 1;
@@ -226,7 +226,7 @@ for (const [label, size] of [
 
   test(`big packets: a parameter of ${label} bytes`, async (c) => {
     const value = Buffer.alloc(size, 0x03);
-    const [rows] = await c.execute('SELECT LENGTH(?) AS n, SHA1(?) AS h', [value, 'a']);
+    const [rows] = await c.execute('SELECT LENGTH(?) AS n, SHA2(?, 256) AS h', [value, 'a']);
     assert.equal(rows[0].n, size);
     assert.equal(rows[0].h, digest('a'));
   });
@@ -343,7 +343,7 @@ test('session: schema changed by USE', async (c) => {
 });
 
 test('session: FOUND_ROWS, ROW_COUNT and warnings', async (c) => {
-  await c.query('SELECT SQL_CALC_FOUND_ROWS seq FROM seq_1_to_9 LIMIT 2');
+  await c.query('SELECT SQL_CALC_FOUND_ROWS seq FROM numbers WHERE seq <= 9 LIMIT 2');
   assert.equal((await c.query('SELECT FOUND_ROWS() AS n'))[0][0].n, 9);
   await fresh(c, 'counted', 'a TINYINT');
   await c.query("SET sql_mode = ''");

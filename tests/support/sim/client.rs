@@ -347,7 +347,8 @@ impl Client {
             .then(|| expected.get(5..7).map(|b| u16::from_le_bytes([b[0], b[1]])))
             .flatten();
         match reason {
-            "unknown_statement" => matches!(errno, Some(1243 | 1421)),
+            "unknown_statement" => errno == Some(1243),
+            "no_cursor" => errno == Some(1421),
             "diagnostics_moved" => request.reads.conditions && request.text != "show warnings",
             "last_statement_lost" => {
                 let (lost, reads) = (self.lost, request.reads);

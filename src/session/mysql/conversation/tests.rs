@@ -58,7 +58,7 @@ impl Talk {
         let session = Session::new(SessionFacts {
             owner: 7,
             capabilities: CAPABILITIES,
-            vector: Rc::new(Vector::default().with_schema(schema)),
+            vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci").with_schema(schema)),
             statements_max: 9,
             settled: Rc::default(),
         });
@@ -166,7 +166,7 @@ fn upstream() -> Upstream {
     Upstream::new(LoginFacts {
         thread_id: 1,
         deprecates_eof: true,
-        vector: Rc::new(Vector::default()),
+        vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci")),
         statements_max: 2,
         baselines: Rc::default(),
     })

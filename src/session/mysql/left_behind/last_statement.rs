@@ -45,7 +45,7 @@ mod tests {
         Upstream::new(LoginFacts {
             thread_id: 1,
             deprecates_eof: true,
-            vector: Rc::new(Vector::default()),
+            vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci")),
             statements_max: 2,
             baselines: Rc::default(),
         })
@@ -113,7 +113,7 @@ mod tests {
                 session: Session::new(SessionFacts {
                     owner: 7,
                     capabilities: CAPABILITIES,
-                    vector: Rc::new(Vector::default()),
+                    vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci")),
                     statements_max: 9,
                     settled: Rc::default(),
                 }),

@@ -511,6 +511,8 @@ impl Grammar {
         match keyword {
             Keyword::Transaction => self.add(Flags::SET_TRANSACTION),
             Keyword::Role => self.add(Flags::SET_ROLE),
+            // RESOURCE GROUP, which is the connection's thread's and which nobody reports.
+            Keyword::Resource => self.add(Flags::SET_ROLE),
             Keyword::Statement => {
                 self.add(Flags::SET_STATEMENT);
                 self.statement.prefix = Prefix::Open;

@@ -160,7 +160,8 @@ flags! {
     MULTI = 23,
     /// KILL; see [`kill_target`].
     KILL = 24,
-    /// A SET that names a variable no other connection can be given, such as sql_log_bin.
+    /// A SET that names a variable no other connection can be given, such as sql_log_bin, or a resource
+    /// group.
     SETS_UNMOVABLE = 25,
     /// Servers may disagree on where the words are: assume anything.
     UNCERTAIN = 26,
@@ -545,6 +546,13 @@ mod tests {
             false,
         ),
         ("set role r", Kind::Set, &[F::SET_ROLE], false),
+        ("set resource group r", Kind::Set, &[F::SET_ROLE], false),
+        (
+            "SET /* */ RESOURCE GROUP r FOR 5",
+            Kind::Set,
+            &[F::SET_ROLE],
+            false,
+        ),
         (
             "set statement max_statement_time=1 for set transaction read only",
             Kind::Set,
