@@ -66,6 +66,15 @@ reasons! {
     Panic = "panic",
 }
 
+/// Why a server does not let an account in. The account alone was refused: others may log in there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Until somebody changes something.
+    Lasting,
+    /// For want of room, until a connection of the account's ends.
+    Passing,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

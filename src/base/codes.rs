@@ -94,6 +94,8 @@ events! {
     PoolFull = 3168 b"HY000" "pool_full" keep "Too many statements wait for an upstream connection";
     /// No endpoint of the placement can be used.
     NoEndpoint = 3168 b"HY000" "no_endpoint" keep "No healthy endpoint";
+    /// The server does not let in the account that the gateway logs in with.
+    AccountRefused = 3168 b"HY000" "account_refused" keep "The server refuses the gateway's account";
     /// The upstream was lost after the statement was sent; whether it ran is unknown.
     OutcomeUnknown = 1158 b"08S01" "outcome_unknown" keep "The upstream connection was lost; the statement's outcome unknown";
     /// The upstream was lost inside a transaction, a pinned session or a result.
@@ -148,6 +150,7 @@ mod tests {
             (Event::CommandSlow, 3168, b"HY000", true),
             (Event::PoolFull, 3168, b"HY000", true),
             (Event::NoEndpoint, 3168, b"HY000", true),
+            (Event::AccountRefused, 3168, b"HY000", true),
             (Event::OutcomeUnknown, 1158, b"08S01", true),
             (Event::SessionLost, 1053, b"08S01", false),
             (Event::StatementDeadline, 3024, b"HY000", true),

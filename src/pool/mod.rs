@@ -196,10 +196,9 @@ impl<C> Pool<C> {
         self.waiters.len().saturating_sub(self.connecting)
     }
 
-    /// Whether waiters may as well be failed at once: the endpoint is being left alone after
-    /// failures and no connection exists that could come back.
-    pub fn is_hopeless(&self, backoff: &Backoff, now: Now) -> bool {
-        backoff.is_waiting(now) && self.connecting == 0 && self.leased == 0 && self.idle.is_empty()
+    /// Whether no connection exists, or is being made, that could come to those who wait.
+    pub fn is_without(&self) -> bool {
+        self.connecting == 0 && self.leased == 0 && self.idle.is_empty()
     }
 
     /// Takes the connection idle for longest, to close it or to lend it.
@@ -387,18 +386,15 @@ mod tests {
     }
 
     #[test]
-    fn waiting_is_hopeless_only_without_any_connection() {
+    fn a_connect_or_a_connection_is_something_to_wait_for() {
         let mut pool = Pool::new(LIMITS);
-        let mut backoff = Backoff::new(Duration::from_nanos(50), Duration::from_nanos(50));
-        assert!(!pool.is_hopeless(&backoff, Now(0)));
-        backoff.on_failure(Now(0), &mut Prng::new(1));
-        assert!(pool.is_hopeless(&backoff, Now(1)));
-        assert!(!pool.is_hopeless(&backoff, Now(60)), "the wait is over");
+        assert!(pool.is_without());
         pool.connect_started();
-        assert!(!pool.is_hopeless(&backoff, Now(1)));
+        assert!(!pool.is_without());
         pool.connect_failed();
+        assert!(pool.is_without());
         assert!(is_idle(&pool.lent(pool_lease(), Now(1))));
-        assert!(!pool.is_hopeless(&backoff, Now(1)));
+        assert!(!pool.is_without());
     }
 
     fn pool_lease() -> Lease<u32> {

@@ -13,7 +13,7 @@ use super::protocol::Protocol;
 use super::site::Upstreams;
 use crate::base::address::Address;
 use crate::base::clock::{Deadline, Now};
-use crate::base::close::CloseReason;
+use crate::base::close::{CloseReason, Refusal};
 use crate::core::fault;
 use crate::net::{self, Stream};
 
@@ -30,6 +30,7 @@ const CLOSE_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 pub struct DialError {
     reason: CloseReason,
     pub(super) text: String,
+    refusal: Option<Refusal>,
 }
 
 impl DialError {
@@ -38,7 +39,13 @@ impl DialError {
         Self {
             reason,
             text: text.into(),
+            refusal: None,
         }
+    }
+
+    /// The same, if this is so, of the account alone.
+    pub fn of_account(self, refusal: Option<Refusal>) -> Self {
+        Self { refusal, ..self }
     }
 }
 
@@ -94,6 +101,7 @@ fn joined<P: Protocol>(
     let pool = Rc::clone(&connecting.pool);
     let endpoint = &pool.endpoint;
     endpoint.backoff.borrow_mut().on_success();
+    pool.refusals.end();
     endpoint.metrics.connects.inc();
     endpoint.metrics.connect_time.record(now.since(began));
     let connection = Connection::new(stream, session, permit);
@@ -120,7 +128,10 @@ fn failed<P: Protocol>(connecting: Connecting<P>, error: &DialError, permit: Per
     );
     drop(connecting);
     let mut prng = endpoint.site.core.prng.borrow_mut();
-    endpoint.backoff.borrow_mut().on_failure(now, &mut prng);
+    match error.refusal {
+        Some(refusal) => pool.refusals.note(refusal, now, &mut prng),
+        None => endpoint.backoff.borrow_mut().on_failure(now, &mut prng),
+    }
     drop(prng);
     endpoint.fail_hopeless(now);
     // Not before: what it lets begin has to know of the failure.

@@ -11,7 +11,6 @@ use super::protocol::Protocol;
 use super::site::Upstreams;
 use crate::base::address::Address;
 use crate::base::clock::Now;
-use crate::base::codes::Event;
 use crate::base::ident::EndpointName;
 use crate::net::SocketOptions;
 use crate::pool::{Backoff, Counts, Demand, Effect, Key, NodePlace, Patience, Permits, PoolLimits};
@@ -19,7 +18,8 @@ use crate::telemetry::metrics::EndpointSeries;
 
 /// The first and the longest pause after failed connects: a server that is back is used again
 /// within two seconds, however long it was away.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1_500));
+pub(super) const BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_millis(1_500));
 
 /// One core's side of one endpoint.
 pub struct Endpoint<P: Protocol> {
@@ -122,7 +122,7 @@ impl<P: Protocol> Endpoint<P> {
         let is_resting = self.backoff.borrow().is_waiting(now);
         {
             let pools = self.pools.borrow();
-            let demand = demand(&pools, is_resting);
+            let demand = demand(&pools, is_resting, now);
             let mut permits = self.permits.borrow_mut();
             if !permits.is_quiet(&demand) {
                 permits.settle(now, &demand, &mut self.effects.borrow_mut());
@@ -147,6 +147,7 @@ impl<P: Protocol> Endpoint<P> {
                     let connecting = inner.counts().connecting;
                     inner.connects_wanted(spare) > 0
                         && self.backoff.borrow().may_try(now, connecting)
+                        && pool.refusals.may_try(now, connecting)
                 })
                 .min_by_key(|pool| {
                     let oldest = pool.pool.borrow().oldest_waiter();
@@ -178,6 +179,15 @@ impl<P: Protocol> Endpoint<P> {
         self.settle();
         self.fail_hopeless(now);
         self.gauge() > 0 || self.backoff.borrow().is_waiting(now)
+    }
+
+    /// Whether any connection is leased or idle.
+    pub(super) fn serves_any(&self) -> bool {
+        let pools = self.pools.borrow();
+        pools.iter().any(|pool| {
+            let counts = pool.pool.borrow().counts();
+            counts.leased > 0 || counts.idle > 0
+        })
     }
 
     /// Writes the state of the pools into the metrics; how many sessions wait.
@@ -217,16 +227,13 @@ impl<P: Protocol> Endpoint<P> {
     /// Fails the waiters of pools to which no connection can come for now.
     pub(super) fn fail_hopeless(&self, now: Now) {
         for pool in self.pools.borrow().iter() {
+            let Some(event) = pool.is_hopeless(now) else {
+                continue;
+            };
             loop {
-                let waiter = {
-                    let mut inner = pool.pool.borrow_mut();
-                    if !inner.is_hopeless(&self.backoff.borrow(), now) {
-                        break;
-                    }
-                    inner.pop_waiter()
-                };
+                let waiter = pool.pool.borrow_mut().pop_waiter();
                 let Some(waiter) = waiter else { break };
-                pool.deliver(waiter.owner, Err(Event::NoEndpoint));
+                pool.deliver(waiter.owner, Err(event));
             }
         }
     }
@@ -235,6 +242,7 @@ impl<P: Protocol> Endpoint<P> {
 pub(super) fn demand<'a, P: Protocol>(
     pools: &'a [Rc<PoolState<P>>],
     is_resting: bool,
+    now: Now,
 ) -> Demand<'a> {
     let mut demand = Demand::default();
     for state in pools {
@@ -245,7 +253,8 @@ pub(super) fn demand<'a, P: Protocol>(
             .into_iter()
             .flatten()
             .min();
-        let uncovered = if is_resting { 0 } else { pool.uncovered() };
+        let is_left_alone = is_resting || state.refusals.is_waiting(now);
+        let uncovered = if is_left_alone { 0 } else { pool.uncovered() };
         if uncovered == 0 {
             continue;
         }

@@ -338,7 +338,7 @@ impl<P: Protocol> Endpoint<P> {
     /// When time alone will change what the rules of permits say.
     pub(super) fn next_look(&self, now: Now) -> Deadline {
         let pools = self.pools.borrow();
-        let demand = demand(&pools, self.backoff.borrow().is_waiting(now));
+        let demand = demand(&pools, self.backoff.borrow().is_waiting(now), now);
         self.permits.borrow().next_look(now, &demand)
     }
 

@@ -1,6 +1,6 @@
 //! One pool in use: those who wait at it, and what they are given.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -8,15 +8,16 @@ use std::task::{Context, Poll, Waker};
 use foldhash::fast::FixedState;
 
 use super::dial;
-use super::endpoint::{Endpoint, demand};
+use super::endpoint::{BACKOFF, Endpoint, demand};
 use super::kill::{self, Reaper};
 use super::lease::{Connection, Ending, Leased};
 use super::protocol::Protocol;
 use crate::base::clock::{Deadline, Now};
-use crate::base::close::CloseReason;
+use crate::base::close::{CloseReason, Refusal};
 use crate::base::codes::Event;
+use crate::base::prng::Prng;
 use crate::core::fault;
-use crate::pool::{Ended, Key, OnReturn, Pool, WaiterId};
+use crate::pool::{Backoff, Ended, Key, OnReturn, Pool, WaiterId};
 
 /// What a waiting session is given in the end.
 type Delivery<P> = Result<Leased<P>, Event>;
@@ -33,6 +34,45 @@ pub struct PoolState<P: Protocol> {
     deliveries: RefCell<HashMap<u64, Waiting<P>, FixedState>>,
     /// Shared by the pools of one account.
     pub(super) reaper: Rc<Reaper<P>>,
+    /// Shared by them too.
+    pub(super) refusals: Rc<Refusals>,
+}
+
+/// How often in a row the server has refused an account, which says nothing of others.
+pub(super) struct Refusals {
+    backoff: RefCell<Backoff>,
+    last: Cell<Option<Refusal>>,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self {
+            backoff: RefCell::new(Backoff::new(BACKOFF.0, BACKOFF.1)),
+            last: Cell::default(),
+        }
+    }
+}
+
+impl Refusals {
+    pub(super) fn note(&self, refusal: Refusal, now: Now, prng: &mut Prng) {
+        self.last.set(Some(refusal));
+        self.backoff.borrow_mut().on_failure(now, prng);
+    }
+
+    pub(super) fn end(&self) {
+        self.last.set(None);
+        self.backoff.borrow_mut().on_success();
+    }
+
+    /// Whether the account is being left alone.
+    pub(super) fn is_waiting(&self, now: Now) -> bool {
+        self.backoff.borrow().is_waiting(now)
+    }
+
+    /// Whether a login may be tried, when `connecting` are under way.
+    pub(super) fn may_try(&self, now: Now, connecting: u32) -> bool {
+        self.backoff.borrow().may_try(now, connecting)
+    }
 }
 
 struct Waiting<P: Protocol> {
@@ -42,10 +82,11 @@ struct Waiting<P: Protocol> {
 
 impl<P: Protocol> PoolState<P> {
     pub(super) fn new(endpoint: &Rc<Endpoint<P>>, key: &Key, login: Rc<P::Login>) -> Rc<Self> {
-        let reaper = {
+        let (reaper, refusals) = {
             let pools = endpoint.pools.borrow();
             let mut kin = pools.iter().filter(|pool| pool.key.has_account_of(key));
-            kin.next().map(|pool| Rc::clone(&pool.reaper))
+            let shared = |pool: &Rc<Self>| (Rc::clone(&pool.reaper), Rc::clone(&pool.refusals));
+            kin.next().map(shared).unwrap_or_default()
         };
         Rc::new(Self {
             key: key.clone(),
@@ -53,12 +94,31 @@ impl<P: Protocol> PoolState<P> {
             pool: RefCell::new(Pool::new(endpoint.limits)),
             login,
             deliveries: RefCell::default(),
-            reaper: reaper.unwrap_or_default(),
+            reaper,
+            refusals,
         })
     }
 
     pub(super) fn now(&self) -> Now {
         self.endpoint.site.core.net.now()
+    }
+
+    /// Why those who wait here may as well be told so at once: nothing is there that could come back, and
+    /// the account or the endpoint is being left alone after failures. An endpoint that serves others is
+    /// there: a connect that it has dropped says little.
+    pub(super) fn is_hopeless(&self, now: Now) -> Option<Event> {
+        if self.endpoint.addresses.borrow().is_empty() {
+            return Some(Event::NoEndpoint);
+        }
+        if !self.pool.borrow().is_without() {
+            return None;
+        }
+        if self.refusals.is_waiting(now) {
+            let is_lasting = self.refusals.last.get() == Some(Refusal::Lasting);
+            return is_lasting.then_some(Event::AccountRefused);
+        }
+        let is_resting = self.endpoint.backoff.borrow().is_waiting(now);
+        (is_resting && !self.endpoint.serves_any()).then_some(Event::NoEndpoint)
     }
 
     /// An idle connection at once, or a place in the queue.
@@ -75,13 +135,8 @@ impl<P: Protocol> PoolState<P> {
             return Ok(Acquired::Now(leased));
         }
         let now = self.now();
-        if self
-            .pool
-            .borrow()
-            .is_hopeless(&self.endpoint.backoff.borrow(), now)
-            || self.endpoint.addresses.borrow().is_empty()
-        {
-            return Err(Event::NoEndpoint);
+        if let Some(event) = self.is_hopeless(now) {
+            return Err(event);
         }
         let enqueued = self.pool.borrow_mut().enqueue(owner, now, deadline);
         let Ok(waiter) = enqueued else {
@@ -139,7 +194,7 @@ impl<P: Protocol> PoolState<P> {
     pub(super) fn on_return(&self, now: Now) -> OnReturn {
         let oldest = self.pool.borrow().oldest_waiter();
         let pools = self.endpoint.pools.borrow();
-        let demand = demand(&pools, self.endpoint.backoff.borrow().is_waiting(now));
+        let demand = demand(&pools, self.endpoint.backoff.borrow().is_waiting(now), now);
         let mut permits = self.endpoint.permits.borrow_mut();
         permits.on_return(now, oldest.map(|waiter| waiter.since), &demand)
     }
@@ -154,7 +209,7 @@ impl<P: Protocol> PoolState<P> {
                     self.endpoint
                         .permits
                         .borrow()
-                        .is_quiet(&demand(&pools, is_resting))
+                        .is_quiet(&demand(&pools, is_resting, self.now()))
                 };
                 if !quiet {
                     self.endpoint.settle();

@@ -179,7 +179,10 @@ async fn log_in(
         let (seq, payload) = packets.next(timer).await?;
         let step = connect
             .on_packet(seq, &payload, &mut out)
-            .map_err(|error| DialError::new(CloseReason::UpstreamDenied, error.to_string()))?;
+            .map_err(|error| {
+                let refusal = error.kind.of_account();
+                DialError::new(CloseReason::UpstreamDenied, error.to_string()).of_account(refusal)
+            })?;
         packets.stream.send_bytes(&out);
         out.clear();
         if let ConnectStep::Done(facts) = step {

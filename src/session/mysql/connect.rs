@@ -12,6 +12,7 @@
 
 use std::sync::Arc;
 
+use crate::base::close::Refusal;
 use crate::base::credential::AuthPlugin;
 use crate::base::secret::Secret;
 use crate::wire::mysql::auth::{
@@ -118,7 +119,7 @@ pub struct ConnectError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectErrorKind {
     /// The account, its password or its schema was refused: 1044, 1045, 1049, 1251, 1698, 1820,
-    /// 1862, 3118, 3159, 3955. Another attempt gives the same.
+    /// 1862, 3118, 3159, 3955, 4151. Another attempt gives the same.
     #[error("login refused with error {0}")]
     Denied(u16),
     /// The server has too many connections, or the account has: 1040, 1203, 1226.
@@ -383,11 +384,22 @@ impl Connect {
     }
 }
 
+impl ConnectErrorKind {
+    /// What it says of the account, where it is nothing that concerns others too.
+    pub fn of_account(self) -> Option<Refusal> {
+        match self {
+            Self::Denied(_) => Some(Refusal::Lasting),
+            Self::TooMany(1203 | 1226) => Some(Refusal::Passing),
+            _ => None,
+        }
+    }
+}
+
 fn refused(err: &ErrPacket<'_>) -> ConnectError {
     let kind = match err.errno {
         1040 | 1203 | 1226 => ConnectErrorKind::TooMany(err.errno),
         1129 | 1130 => ConnectErrorKind::Blocked(err.errno),
-        1044 | 1045 | 1049 | 1251 | 1698 | 1820 | 1862 | 3118 | 3159 | 3955 => {
+        1044 | 1045 | 1049 | 1251 | 1698 | 1820 | 1862 | 3118 | 3159 | 3955 | 4151 => {
             ConnectErrorKind::Denied(err.errno)
         }
         errno => ConnectErrorKind::Server(errno),

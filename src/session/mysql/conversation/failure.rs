@@ -44,6 +44,7 @@ impl Failure {
             Event::StatementDeadline => CloseReason::StatementTimeout,
             Event::Drain => CloseReason::Drain,
             Event::NoEndpoint => CloseReason::UpstreamConnect,
+            Event::AccountRefused => CloseReason::UpstreamDenied,
             _ => CloseReason::PoolWait,
         };
         Self::new(event, reason)
