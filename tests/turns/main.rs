@@ -13,6 +13,7 @@ mod account;
 mod baseline;
 mod insert_id;
 mod next_transaction;
+mod programs;
 mod settings;
 mod variables;
 

@@ -13,10 +13,11 @@ use foldhash::fast::FixedState;
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{Answer, Base, Realms, Scope, question};
+use crate::session::mysql::baseline::{Answer, Realms, Scope, question};
 use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
 use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::packed::PackedUpstream;
+use crate::session::mysql::programs;
 use crate::session::mysql::state::Vector;
 use crate::session::mysql::statements::Texts;
 use crate::session::mysql::upstream::{LoginFacts, Tally, Upstream};
@@ -184,7 +185,7 @@ async fn log_in(
         }
     };
     let (own, globals) = (question(Scope::Session), question(Scope::Global));
-    for sql in [TRACK_EVERYTHING, &own, &globals] {
+    for sql in [TRACK_EVERYTHING, &own, &globals, programs::QUESTION] {
         packet(&mut out, 0, |out| {
             encode_text_command(out, com::QUERY, sql);
         });
@@ -197,16 +198,18 @@ async fn log_in(
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
     let deprecates_eof = facts.caps & caps::DEPRECATE_EOF != 0;
-    let own = packets.values(deprecates_eof, timer).await?;
-    let globals = packets.values(deprecates_eof, timer).await?;
+    let own = packets.answer(deprecates_eof, timer).await?;
+    let globals = packets.answer(deprecates_eof, timer).await?;
+    let programs = packets.answer(deprecates_eof, timer).await?;
     if packets.buf.is_some() || !packets.partial.is_empty() {
         let text = "the server sent more than the login's end";
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
     let realm = realm_of(&packets.stream, &login.config);
     let mut facts = login_facts(login, &facts, realm);
-    if let Some(own) = own {
-        let base = facts.baselines.logged_in(own, globals);
+    facts.baselines.learn_programs(programs.programs());
+    if let Some(own) = own.values() {
+        let base = facts.baselines.logged_in(own, globals.values());
         facts.vector = Rc::new(facts.vector.with_base(base));
     }
     Ok((packets.stream, Upstream::new(facts)))
@@ -253,18 +256,18 @@ struct Packets {
 }
 
 impl Packets {
-    /// The answer to a question for variables. A server may refuse it: what is not set then goes back
-    /// to its `DEFAULT`.
-    async fn values(
+    /// The answer to a question. A server may refuse it: what is not set then goes back to its
+    /// `DEFAULT`, and no stored programs are known.
+    async fn answer(
         &mut self,
         deprecates_eof: bool,
         timer: &mut Timer,
-    ) -> Result<Option<Base>, DialError> {
+    ) -> Result<Answer, DialError> {
         let mut answer = Answer::new(deprecates_eof);
         loop {
             let (_, payload) = self.next(timer).await?;
             if answer.take(&payload) {
-                return Ok(answer.end());
+                return Ok(answer);
             }
         }
     }
