@@ -16,6 +16,7 @@ mod next_transaction;
 mod programs;
 mod settings;
 mod variables;
+mod whole_state;
 
 use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
 
