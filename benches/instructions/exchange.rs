@@ -8,8 +8,9 @@ use std::time::Duration;
 use ringgate::base::clock::Now;
 use ringgate::base::prng::Prng;
 use ringgate::pool::{Ended, LeaseEnd, Pool, PoolLimits};
+use ringgate::session::mysql::baseline::Answer;
 use ringgate::session::mysql::downstream::{Next, Session, SessionFacts};
-use ringgate::session::mysql::exchange::{After, Progress};
+use ringgate::session::mysql::exchange::{After, Begin, Progress};
 use ringgate::session::mysql::intake::{Intake, Taken};
 use ringgate::session::mysql::output::Output;
 use ringgate::session::mysql::state::Vector;
@@ -42,12 +43,25 @@ struct World {
     /// What the client under test sends, and what it gets.
     command: Vec<u8>,
     reply: Vec<u8>,
+    /// What the server says to what goes ahead of a command.
+    ahead: Vec<u8>,
     /// What the other client sends before that, and what it gets.
     other_reply: Vec<u8>,
 }
 
 fn vector() -> Rc<Vector> {
-    let vector = Vector::at_login("utf8mb4", "utf8mb4_general_ci");
+    let mut answer = Answer::new(true);
+    for packet in [
+        &b"\x02"[..],
+        b"\x03def",
+        b"\x03def",
+        b"\x0aautocommit\x02ON",
+        b"\xfe\0\0\x02\0\0\0",
+    ] {
+        answer.take(packet);
+    }
+    let base = answer.values().expect("a value");
+    let vector = Vector::at_login("utf8mb4", "utf8mb4_general_ci").with_base(base);
     Rc::new(vector.with_schema(b"sbtest"))
 }
 
@@ -95,6 +109,7 @@ fn world(command: Vec<u8>, reply: Vec<u8>) -> World {
         upstream_out: Vec::with_capacity(1024),
         command,
         reply,
+        ahead: Vec::new(),
         other_reply: one_row(false),
     }
 }
@@ -111,15 +126,15 @@ impl World {
         assert_eq!(next, Next::Lease { prefer_last: false });
         let mut lease = self.pool.take(0).expect("an idle connection");
         let upstream = &mut *lease.connection;
-        session
-            .begin(
-                upstream,
-                &mut self.texts,
-                command,
-                true,
-                &mut self.upstream_out,
-            )
-            .expect("a command that begins");
+        let (texts, upstream_out) = (&mut self.texts, &mut self.upstream_out);
+        let mut begun = session.begin(upstream, texts, command, true, upstream_out);
+        if begun == Ok(Begin::Wait) {
+            // What goes ahead is answered before the statement is sent.
+            let progress = session.on_reply(upstream, &mut self.ahead, &mut self.out, upstream_out);
+            assert_eq!(progress, Ok(Progress::Ready));
+            begun = session.begin(upstream, texts, command, true, upstream_out);
+        }
+        assert_eq!(begun, Ok(Begin::Send));
         let progress = session.on_reply(upstream, reply, &mut self.out, &mut self.upstream_out);
         assert_eq!(progress, Ok(Progress::Done));
         assert_eq!(session.end(upstream, &mut self.upstream_out), After::Return);
@@ -221,23 +236,19 @@ fn prepared_world(count: u32) -> World {
 
 /// The other client is in another schema and time zone, so that each moves the connection.
 fn moving_world() -> World {
-    let result = one_row(false);
-    let moved = |out: &mut Vec<u8>| {
-        for _ in 0..2 {
-            packet(out, 1, |out| encode_ok(out, CAPABILITIES, &ok()));
-        }
-        out.extend_from_slice(&result);
-    };
-    let mut world = world(query(POINT_SELECT), Vec::new());
-    // A move into a schema that the connection has not been in would wait for the server's answer.
+    let mut world = world(query(POINT_SELECT), one_row(false));
     for schema in ["sbtest", "other"] {
         let mut tracked = Vec::new();
         packet(&mut tracked, 1, |out| tracked_ok(out, schema.as_bytes()));
         world.exchange(1, &mut query(b"SET time_zone='+02:00'"), &mut tracked);
     }
-    moved(&mut world.reply);
-    world.other_reply.clear();
-    moved(&mut world.other_reply);
+    for _ in 0..2 {
+        packet(&mut world.ahead, 1, |out| {
+            encode_ok(out, CAPABILITIES, &ok());
+        });
+    }
+    // The other's constant goes in the same write.
+    world.other_reply = [&world.ahead[..], &world.other_reply].concat();
     world.run();
     world
 }
