@@ -8,6 +8,7 @@ use std::time::Duration;
 use ringgate::base::clock::Now;
 use ringgate::base::prng::Prng;
 use ringgate::pool::{Ended, LeaseEnd, Pool, PoolLimits};
+use ringgate::session::mysql::baseline::Answer;
 use ringgate::session::mysql::downstream::{Next, Session, SessionFacts};
 use ringgate::session::mysql::exchange::{After, Begin, Progress};
 use ringgate::session::mysql::intake::{Intake, Taken};
@@ -49,7 +50,18 @@ struct World {
 }
 
 fn vector() -> Rc<Vector> {
-    let vector = Vector::at_login("utf8mb4", "utf8mb4_general_ci");
+    let mut answer = Answer::new(true);
+    for packet in [
+        &b"\x02"[..],
+        b"\x03def",
+        b"\x03def",
+        b"\x0aautocommit\x02ON",
+        b"\xfe\0\0\x02\0\0\0",
+    ] {
+        answer.take(packet);
+    }
+    let base = answer.values().expect("a value");
+    let vector = Vector::at_login("utf8mb4", "utf8mb4_general_ci").with_base(base);
     Rc::new(vector.with_schema(b"sbtest"))
 }
 

@@ -63,7 +63,7 @@ pub fn cases() -> Vec<Case> {
             "SET autocommit=1, sql_mode=concat(@@sql_mode,',STRICT_TRANS_TABLES'), \
              time_zone='+00:00', NAMES utf8mb4",
             Kind::Set,
-            Flags::EMPTY,
+            Flags::SETS_UNSCOPED.and(Flags::SETS_LIST),
         ),
         text(
             "scan: three statements in one",

@@ -14,8 +14,10 @@ mod baseline;
 mod dropped_schema;
 mod insert_id;
 mod next_transaction;
+mod programs;
 mod settings;
 mod variables;
+mod whole_state;
 
 use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
 

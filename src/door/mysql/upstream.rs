@@ -13,10 +13,11 @@ use foldhash::fast::FixedState;
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{Answer, Base, Realms, Scope, question};
+use crate::session::mysql::baseline::{Answer, Realms, Scope, question};
 use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
 use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::packed::PackedUpstream;
+use crate::session::mysql::programs;
 use crate::session::mysql::state::Vector;
 use crate::session::mysql::statements::Texts;
 use crate::session::mysql::upstream::{LoginFacts, Tally, Upstream};
@@ -183,8 +184,15 @@ async fn log_in(
             break facts;
         }
     };
+    let realm = realm_of(&packets.stream, &login.config);
+    // Listing them may cost a server with many tables some time: one login does it for all.
+    let asks_for_programs = login.realms.of(realm).lacks_programs();
     let (own, globals) = (question(Scope::Session), question(Scope::Global));
-    for sql in [TRACK_EVERYTHING, &own, &globals] {
+    let questions = [TRACK_EVERYTHING, &own, &globals];
+    for sql in questions
+        .into_iter()
+        .chain(asks_for_programs.then_some(programs::QUESTION))
+    {
         packet(&mut out, 0, |out| {
             encode_text_command(out, com::QUERY, sql);
         });
@@ -197,16 +205,22 @@ async fn log_in(
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
     let deprecates_eof = facts.caps & caps::DEPRECATE_EOF != 0;
-    let own = packets.values(deprecates_eof, timer).await?;
-    let globals = packets.values(deprecates_eof, timer).await?;
+    let own = packets.answer(deprecates_eof, timer).await?;
+    let globals = packets.answer(deprecates_eof, timer).await?;
+    let programs = match asks_for_programs {
+        true => Some(packets.answer(deprecates_eof, timer).await?),
+        false => None,
+    };
     if packets.buf.is_some() || !packets.partial.is_empty() {
         let text = "the server sent more than the login's end";
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
-    let realm = realm_of(&packets.stream, &login.config);
     let mut facts = login_facts(login, &facts, realm);
-    if let Some(own) = own {
-        let base = facts.baselines.logged_in(own, globals);
+    if let Some(programs) = programs {
+        facts.baselines.learn_programs(programs.programs());
+    }
+    if let Some(own) = own.values() {
+        let base = facts.baselines.logged_in(own, globals.values());
         facts.vector = Rc::new(facts.vector.with_base(base));
     }
     Ok((packets.stream, Upstream::new(facts)))
@@ -253,18 +267,18 @@ struct Packets {
 }
 
 impl Packets {
-    /// The answer to a question for variables. A server may refuse it: what is not set then goes back
-    /// to its `DEFAULT`.
-    async fn values(
+    /// The answer to a question. A server may refuse it: what is not set then goes back to its
+    /// `DEFAULT`, and no stored programs are known.
+    async fn answer(
         &mut self,
         deprecates_eof: bool,
         timer: &mut Timer,
-    ) -> Result<Option<Base>, DialError> {
+    ) -> Result<Answer, DialError> {
         let mut answer = Answer::new(deprecates_eof);
         loop {
             let (_, payload) = self.next(timer).await?;
             if answer.take(&payload) {
-                return Ok(answer.end());
+                return Ok(answer);
             }
         }
     }

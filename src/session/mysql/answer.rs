@@ -381,8 +381,8 @@ impl Session {
                 }
                 Ok(())
             }
-            Some(Expected::Globals(_)) => {
-                take_globals(upstream, bytes, piece);
+            Some(Expected::Globals(_) | Expected::Programs(_)) => {
+                take_knowledge(upstream, bytes, piece);
                 Ok(())
             }
             Some(Expected::Prepared(text)) => {
@@ -471,6 +471,9 @@ impl Session {
         {
             self.trackers = Some(wanted);
         }
+        if self.op.effects.defines && self.op.command != com::STMT_PREPARE {
+            upstream.baselines.doubt_programs();
+        }
         self.end_long_data(upstream, upstream_out);
         self.end_explanation();
         self.end_pins();
@@ -530,17 +533,28 @@ impl Session {
     }
 }
 
-/// A piece of what the server says about its globals. If it says nothing, what was known holds.
-fn take_globals(upstream: &mut Upstream, bytes: &[u8], piece: Piece) {
+/// A piece of what the server says about its globals or its stored programs.
+fn take_knowledge(upstream: &mut Upstream, bytes: &[u8], piece: Piece) {
     let raw = match piece {
         Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
         Piece::Carried => upstream.walker.carried(),
     };
-    if let Some(Expected::Globals(reply)) = upstream.expected.first_mut() {
-        reply.extend_from_slice(raw);
-        if upstream.walker.is_done() {
-            upstream.baselines.looked(reply, upstream.deprecates_eof);
+    let is_done = upstream.walker.is_done();
+    let (baselines, eof) = (&upstream.baselines, upstream.deprecates_eof);
+    match upstream.expected.first_mut() {
+        Some(Expected::Globals(reply)) => {
+            reply.extend_from_slice(raw);
+            if is_done {
+                baselines.looked(reply, eof);
+            }
         }
+        Some(Expected::Programs(reply)) => {
+            reply.extend_from_slice(raw);
+            if is_done {
+                baselines.learn_programs_of(reply, eof);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use super::programs::Programs;
 use super::state::{Vector, moved_by_value, number_of};
 use crate::base::clock::Now;
 use crate::wire::mysql::cursor::Reader;
@@ -25,6 +26,9 @@ use crate::wire::mysql::response::is_eof;
 
 /// How long a changed global may stay unknown to clients that log in.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a stored program that was made elsewhere may stay unknown to clients that log in.
+const PROGRAMS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Vectors of logins that are remembered with their baseline; more are not shared.
 const ADOPTED_MAX: usize = 256;
@@ -93,7 +97,7 @@ pub struct Answer {
     /// Column definitions that are still to come, once their number is known.
     definitions: Option<u64>,
     has_begun_rows: bool,
-    values: Vec<(u8, Box<[u8]>)>,
+    rows: Vec<Box<[u8]>>,
     is_over: bool,
 }
 
@@ -119,27 +123,41 @@ impl Answer {
             Some(0) if first == header::EOF && (self.deprecates_eof || is_eof(payload)) => {
                 self.is_over = true;
             }
-            Some(0) => self.take_row(payload),
+            Some(0) => {
+                self.has_begun_rows = true;
+                self.rows.push(payload.into());
+            }
             Some(left) => self.definitions = Some(left.saturating_sub(1)),
         }
         self.is_over
     }
 
-    fn take_row(&mut self, payload: &[u8]) {
-        self.has_begun_rows = true;
-        let mut row = Reader::new(payload);
-        let (Ok(name), Ok(Some(value))) = (row.lenenc_bytes(), row.lenenc_bytes_or_null()) else {
-            return;
-        };
-        if let Some(number) = number_of(name) {
-            self.values.push((number, value.into()));
+    /// The same of packets with their headers.
+    fn of(mut reply: &[u8], deprecates_eof: bool) -> Self {
+        let mut answer = Self::new(deprecates_eof);
+        while let Some(header) = Header::parse(reply) {
+            let end = HEADER_LEN.saturating_add(header.len);
+            answer.take(reply.get(HEADER_LEN..end).unwrap_or_default());
+            reply = reply.get(end..).unwrap_or_default();
         }
+        answer
     }
 
     /// The values; `None` if the server gave none.
-    pub fn end(mut self) -> Option<Base> {
-        self.values.sort_unstable_by_key(|(number, _)| *number);
-        (!self.values.is_empty()).then(|| Base(self.values.into()))
+    pub fn values(&self) -> Option<Base> {
+        let read = |row: &[u8]| {
+            let mut row = Reader::new(row);
+            let number = number_of(row.lenenc_bytes().ok()?)?;
+            Some((number, row.lenenc_bytes_or_null().ok()??.into()))
+        };
+        let mut values: Vec<_> = self.rows.iter().filter_map(|row| read(row)).collect();
+        values.sort_unstable_by_key(|(number, _)| *number);
+        (!values.is_empty()).then(|| Base(values.into()))
+    }
+
+    /// The stored programs of an answer to [`super::programs::QUESTION`].
+    pub fn programs(&self) -> Programs {
+        Programs::from_rows(self.rows.iter().map(|row| &**row))
     }
 }
 
@@ -149,6 +167,11 @@ pub struct Baselines {
     realm: u64,
     now: RefCell<Known>,
     looked_at: Cell<Option<Now>>,
+    /// `None` until they were read.
+    programs: RefCell<Option<Rc<Programs>>>,
+    programs_at: Cell<Option<Now>>,
+    /// Something was defined since they were read.
+    doubts_programs: Cell<bool>,
     adopted: RefCell<HashMap<usize, Adopted, FixedState>>,
 }
 
@@ -186,22 +209,17 @@ impl Baselines {
     pub fn is_due(&self, now: Now) -> bool {
         let is_known = self.now.borrow().globals.is_some();
         let last = self.looked_at.get();
-        let is_due = is_known && last.is_none_or(|last| now.since(last) >= LOOK_INTERVAL);
-        if is_due {
+        // The first to ask comes right behind the login that has told them.
+        let is_due = is_known && last.is_some_and(|last| now.since(last) >= LOOK_INTERVAL);
+        if is_due || last.is_none() {
             self.looked_at.set(Some(now));
         }
         is_due
     }
 
     /// What the server has answered to the question for globals: packets with their headers.
-    pub fn looked(&self, mut reply: &[u8], deprecates_eof: bool) {
-        let mut answer = Answer::new(deprecates_eof);
-        while let Some(header) = Header::parse(reply) {
-            let end = HEADER_LEN.saturating_add(header.len);
-            answer.take(reply.get(HEADER_LEN..end).unwrap_or_default());
-            reply = reply.get(end..).unwrap_or_default();
-        }
-        let Some(globals) = answer.end() else {
+    pub fn looked(&self, reply: &[u8], deprecates_eof: bool) {
+        let Some(globals) = Answer::of(reply, deprecates_eof).values() else {
             return;
         };
         let now = &mut *self.now.borrow_mut();
@@ -213,6 +231,53 @@ impl Baselines {
             now.globals = Some(globals);
             self.adopted.borrow_mut().clear();
         }
+    }
+
+    /// The stored programs that leave something behind.
+    pub fn programs(&self) -> Rc<Programs> {
+        self.programs.borrow().clone().unwrap_or_default()
+    }
+
+    /// Whether there are any.
+    pub fn has_programs(&self) -> bool {
+        let programs = self.programs.borrow();
+        programs
+            .as_ref()
+            .is_some_and(|programs| !programs.is_empty())
+    }
+
+    /// Whether they were never read.
+    pub fn lacks_programs(&self) -> bool {
+        self.programs.borrow().is_none()
+    }
+
+    /// They were read at a login.
+    pub fn learn_programs(&self, programs: Programs) {
+        *self.programs.borrow_mut() = Some(Rc::new(programs));
+    }
+
+    /// They were read in between: packets with their headers.
+    pub fn learn_programs_of(&self, reply: &[u8], deprecates_eof: bool) {
+        self.learn_programs(Answer::of(reply, deprecates_eof).programs());
+    }
+
+    /// A statement may have made or changed one.
+    pub fn doubt_programs(&self) {
+        // Those of no server are not asked for.
+        self.doubts_programs.set(self.realm != 0);
+    }
+
+    /// Whether to read them again before a statement, that of a session that begins at `now` or of any
+    /// other; the next one is not to.
+    pub fn programs_are_due(&self, now: Option<Now>) -> bool {
+        let last = self.programs_at.get();
+        // The first to ask comes right behind the login that has read them.
+        let is_old = |now: Now| last.is_some_and(|last| now.since(last) >= PROGRAMS_INTERVAL);
+        let is_due = self.doubts_programs.replace(false) || now.is_some_and(is_old);
+        if is_due || last.is_none() {
+            self.programs_at.set(now.or(last));
+        }
+        is_due
     }
 
     /// The vector of a session that begins, with the newest baseline; `None` if there is none.
@@ -267,7 +332,7 @@ mod tests {
             assert!(!answer.take(&row));
         }
         assert!(answer.take(b"\xfe\0\0\x02\0\0\0"));
-        answer.end().expect("values")
+        answer.values().expect("values")
     }
 
     #[test]
@@ -285,11 +350,11 @@ mod tests {
         ];
         let ends: Vec<bool> = packets.iter().map(|packet| answer.take(packet)).collect();
         assert_eq!(ends, [false, false, false, false, false, false, true]);
-        assert_eq!(answer.end(), Some(expect));
+        assert_eq!(answer.values(), Some(expect));
         for other in [&b"\0\0\0\x02\0\0\0"[..], b"\xff\x15\x04#28000no", b""] {
             let mut answer = Answer::new(true);
             assert!(answer.take(other));
-            assert_eq!(answer.end(), None);
+            assert_eq!(answer.values(), None);
         }
     }
 

@@ -83,6 +83,8 @@ pub struct Effects {
     /// Its last words are COMMIT or ROLLBACK: once it has succeeded, SET TRANSACTION is used up, unless
     /// a transaction is open then.
     pub ends_transaction: bool,
+    /// May define something: a routine, a trigger, a view.
+    pub defines: bool,
     /// Is KILL.
     pub kills: bool,
     /// May change an account, the one that sessions share among them.
@@ -130,6 +132,16 @@ const PINS: &[(Flags, PinReason)] = &[
     (Flags::UNCERTAIN, PinReason::Unknown),
 ];
 
+/// Whether one of several statements may define something.
+fn has_ddl(sql: &[u8]) -> bool {
+    let verbs: [&[u8]; 3] = [b"create", b"alter", b"drop"];
+    let is_there = |verb: &[u8]| {
+        let mut places = sql.windows(verb.len());
+        places.any(|place| place.eq_ignore_ascii_case(verb))
+    };
+    verbs.into_iter().any(is_there)
+}
+
 /// Whether a text is one statement of a kind that never commits. Of several the last one may.
 fn is_undone(kind: Kind, sql: &[u8]) -> bool {
     let is_row_work = matches!(
@@ -147,6 +159,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
         is_set: traits.kind == Kind::Set,
         ends_transaction: matches!(traits.kind, Kind::Commit | Kind::Rollback)
             && ends_transaction(sql),
+        defines: traits.kind == Kind::Ddl || flags.has(Flags::MULTI) && has_ddl(sql),
         is_read_only: traits.is_read_only,
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,

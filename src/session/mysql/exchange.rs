@@ -11,10 +11,12 @@ use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
 use super::left_behind::Lost;
 use super::output::Output;
+use super::programs;
 use super::schema_gone::Asked;
 use super::statements::Texts;
 use super::text;
 use super::upstream::{Expected, Moved, Upstream};
+use crate::base::pin::PinReason;
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
@@ -103,9 +105,14 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
-        if !self.vector.has_base() && self.take_baseline(upstream, upstream_out) == Begin::Wait {
+        let is_first = !self.vector.has_base();
+        if is_first && self.take_baseline(upstream, upstream_out) == Begin::Wait {
             return Ok(Begin::Wait);
         }
+        if self.ask_for_programs(is_first, upstream, upstream_out) {
+            return Ok(Begin::Wait);
+        }
+        self.look_for_programs(upstream, command);
         if self.schema_is_gone {
             if std::mem::take(&mut self.op.clears_conditions) {
                 upstream.clear_conditions(upstream_out);
@@ -197,6 +204,44 @@ impl Session {
             self.set_vector(vector);
         }
         Begin::Send
+    }
+
+    /// Asks which stored programs leave something behind, if that may have changed; whether it did.
+    fn ask_for_programs(&self, is_first: bool, upstream: &mut Upstream, out: &mut Vec<u8>) -> bool {
+        // The question would be the last statement then.
+        let may_ask = !self.op.effects.reads_last_statement();
+        let now = self.began_at.filter(|_| is_first);
+        let is_due = may_ask && upstream.baselines.programs_are_due(now);
+        if is_due {
+            upstream.left.note_foreign();
+            packet(out, 0, |out| {
+                encode_text_command(out, com::QUERY, programs::QUESTION);
+            });
+            upstream.expected.push(Expected::Programs(Vec::new()));
+        }
+        is_due
+    }
+
+    /// Keeps the connection if the command names a stored program that leaves something behind.
+    fn look_for_programs(&mut self, upstream: &Upstream, command: &[u8]) {
+        if !upstream.baselines.has_programs() {
+            return;
+        }
+        let (programs, mode) = (upstream.baselines.programs(), self.lex_mode());
+        let is_named = match self.op.command {
+            com::QUERY => {
+                let sql = payload_of(command).get(1..).unwrap_or_default();
+                programs.are_named_in(sql, mode)
+            }
+            com::STMT_EXECUTE => {
+                let statement = self.statements.get(self.op.statement);
+                statement.is_some_and(|s| programs.are_named_in(&s.text.sql, s.mode))
+            }
+            _ => false,
+        };
+        if is_named {
+            self.op.effects.pins.add(PinReason::StoredProgram);
+        }
     }
 
     /// Brings the connection into the session's state.

@@ -17,6 +17,7 @@ pub mod left_behind;
 pub mod login;
 pub mod output;
 pub mod packed;
+pub mod programs;
 pub mod read_out;
 mod regrown;
 mod schema_gone;

@@ -24,6 +24,8 @@ pub(super) enum Expected {
     ReadOut(Rc<Residue>),
     /// To the question for the server's globals: what has come of it.
     Globals(Vec<u8>),
+    /// To the question for stored programs.
+    Programs(Vec<u8>),
     /// To the client's command.
     Main(Expect),
 }
@@ -190,7 +192,9 @@ impl Upstream {
             None => return,
             Some(Expected::Moved) => (Expect::Ok, 0),
             Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
-            Some(Expected::ReadOut(_) | Expected::Globals(_)) => (Expect::Results, 0),
+            Some(Expected::ReadOut(_) | Expected::Globals(_) | Expected::Programs(_)) => {
+                (Expect::Results, 0)
+            }
             Some(Expected::Main(expect)) => {
                 let sent = main_sequence.wrapping_add(packets_more);
                 self.walker.start(*expect, sent);
