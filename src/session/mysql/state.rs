@@ -81,7 +81,7 @@ const MOVABLE: &[(&str, Kind)] = &[
     ("windowing_use_high_precision", Kind::Plain),
 ];
 
-/// Of [`MOVABLE`] what a server takes at PREPARE and not at EXECUTE (measured with MariaDB 10.11: every
+/// Of [`MOVABLE`] what a server takes at PREPARE and not at EXECUTE (measured with MariaDB 10.11: nearly every
 /// variable of the table, under statements of all kinds).
 const BOUND_AT_PREPARE: &[&str] = &[
     "character_set_client",
