@@ -6,7 +6,7 @@ use crate::support::{Client, Login};
 use crate::{Form, Scene, ask};
 
 /// Longer than a changed global may stay unknown to clients that log in.
-const UNTIL_KNOWN: Duration = Duration::from_millis(150);
+const UNTIL_KNOWN: Duration = Duration::from_millis(1_050);
 
 /// Has `count` clients keep a connection each, so that the next statement of others runs elsewhere.
 fn crowd(scene: &Scene, count: usize) -> Vec<Client> {

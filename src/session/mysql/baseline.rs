@@ -25,7 +25,7 @@ use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::response::is_eof;
 
 /// How long a changed global may stay unknown to clients that log in.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a stored program that was made elsewhere may stay unknown to clients that log in.
 const PROGRAMS_INTERVAL: Duration = Duration::from_secs(5);

@@ -132,14 +132,22 @@ const PINS: &[(Flags, PinReason)] = &[
     (Flags::UNCERTAIN, PinReason::Unknown),
 ];
 
-/// Whether one of several statements may define something.
-fn has_ddl(sql: &[u8]) -> bool {
-    let verbs: [&[u8]; 3] = [b"create", b"alter", b"drop"];
-    let is_there = |verb: &[u8]| {
-        let mut places = sql.windows(verb.len());
-        places.any(|place| place.eq_ignore_ascii_case(verb))
+/// Whether a text has a word that stands in every definition of a routine, a trigger or a view, or gives a
+/// table with triggers another name.
+fn may_define_program(sql: &[u8]) -> bool {
+    let words: [&[u8]; 6] = [
+        b"function",
+        b"package",
+        b"procedure",
+        b"rename",
+        b"trigger",
+        b"view",
+    ];
+    let is_there = |word: &[u8]| {
+        let mut places = sql.windows(word.len());
+        places.any(|place| place.eq_ignore_ascii_case(word))
     };
-    verbs.into_iter().any(is_there)
+    words.into_iter().any(is_there)
 }
 
 /// Whether a text is one statement of a kind that never commits. Of several the last one may.
@@ -159,7 +167,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
         is_set: traits.kind == Kind::Set,
         ends_transaction: matches!(traits.kind, Kind::Commit | Kind::Rollback)
             && ends_transaction(sql),
-        defines: traits.kind == Kind::Ddl || flags.has(Flags::MULTI) && has_ddl(sql),
+        defines: (traits.kind == Kind::Ddl || flags.has(Flags::MULTI)) && may_define_program(sql),
         is_read_only: traits.is_read_only,
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
