@@ -142,6 +142,10 @@ fn every_declared_series_is_fed() {
     fill_the_pool(&gateway, &mut seen);
     leave_in_mid_statement(&gateway, &server);
     seen.wait_for("ringgate_upstream_kills_total");
+    let mut leaves = gateway.client();
+    leaves.query("SET @a = 1").expect("an OK");
+    drop(leaves);
+    seen.wait_for("ringgate_upstream_connections_cleansed_total");
     let panicking = Login {
         user: "b".to_owned(),
         password: "password-of-b".to_owned(),

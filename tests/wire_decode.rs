@@ -182,7 +182,7 @@ fn decode(decoder: &mut Decoder, bytes: &[u8], chunk: usize) -> Result<Vec<Strin
 fn check(writer: &Writer, command: &[u8], expected: &[&str]) {
     for chunk in [1, 2, 3, 5, 7, 64, usize::MAX] {
         let mut decoder = Decoder::new(writer.capabilities, ROW_MAX);
-        decoder.expect(command, 0);
+        decoder.await_reply(command, 0);
         let events = decode(&mut decoder, &writer.bytes, chunk);
         assert_eq!(
             events.as_deref(),
@@ -257,11 +257,11 @@ fn rows_that_look_like_the_end_are_rows() {
         ];
         for chunk in [30_000, 1 << 20, usize::MAX] {
             let mut decoder = Decoder::new(capabilities, ROW_MAX);
-            decoder.expect(&[com::QUERY], 0);
+            decoder.await_reply(&[com::QUERY], 0);
             let events = decode(&mut decoder, &writer.bytes, chunk).unwrap();
             assert_eq!(events, expected);
             let mut strict = Decoder::new(capabilities, 16 << 20);
-            strict.expect(&[com::QUERY], 0);
+            strict.await_reply(&[com::QUERY], 0);
             let error = decode(&mut strict, &writer.bytes, chunk).unwrap_err();
             assert_eq!(error, ReplyError::TooLarge);
         }
@@ -273,7 +273,7 @@ fn rows_that_look_like_the_end_are_rows() {
             .text(&[Some(&full)])
             .end(0);
         let mut decoder = Decoder::new(capabilities, ROW_MAX);
-        decoder.expect(&[com::QUERY], 0);
+        decoder.await_reply(&[com::QUERY], 0);
         let events = decode(&mut decoder, &writer.bytes, 1 << 20).unwrap();
         assert_eq!(events, ["columns 1", "row 16777211 bytes", "end 0 true"]);
     }
@@ -312,16 +312,16 @@ fn statements_are_prepared_executed_and_fetched_from() {
             .binary(&row)
             .end(open | status::LAST_ROW_SENT);
         let mut decoder = Decoder::new(capabilities, ROW_MAX);
-        decoder.expect(EXECUTE, 0);
+        decoder.await_reply(EXECUTE, 0);
         let events = decode(&mut decoder, &opened.bytes, 11).unwrap();
         assert_eq!(events, ["columns 2", "opened 40 true"]);
-        decoder.expect(FETCH, 0);
+        decoder.await_reply(FETCH, 0);
         let events = decode(&mut decoder, &rows.bytes, 11).unwrap();
         let fetched = ["row Signed(-5),five", "row Signed(-5),five", "end c0 true"];
         assert_eq!(events, fetched);
         // Without its cursor nobody knows what the values are.
-        decoder.expect(CLOSE, 0);
-        decoder.expect(FETCH, 0);
+        decoder.await_reply(CLOSE, 0);
+        decoder.await_reply(FETCH, 0);
         let events = decode(&mut decoder, &rows.bytes, 11).unwrap();
         assert_eq!(events[0], "row Malformed");
     }
@@ -334,7 +334,7 @@ fn what_nobody_asked_for() {
     goodbye.err(1053);
     let mut decoder = Decoder::new(MODERN, ROW_MAX);
     // A command that was on its way when the peer ended is not answered any more.
-    decoder.expect(&[com::PING], 0);
+    decoder.await_reply(&[com::PING], 0);
     assert_eq!(
         decode(&mut decoder, &goodbye.bytes, 1).unwrap(),
         ["goodbye 1053"]
@@ -345,7 +345,7 @@ fn what_nobody_asked_for() {
     assert_eq!(surplus, Err(ReplyError::Surplus));
     let mut decoder = Decoder::new(MODERN, ROW_MAX);
     for silent in [com::STMT_CLOSE, com::STMT_SEND_LONG_DATA, com::QUIT] {
-        decoder.expect(&[silent, 1, 0, 0, 0], 0);
+        decoder.await_reply(&[silent, 1, 0, 0, 0], 0);
     }
     assert_eq!(decode(&mut decoder, &ok.bytes, 1), Err(ReplyError::Surplus));
 }
@@ -361,7 +361,7 @@ proptest! {
     ) {
         let capabilities = if modern { MODERN } else { LEGACY };
         let mut decoder = Decoder::new(capabilities, 1 << 16);
-        decoder.expect(&[command, 1, 0, 0, 0], 255);
+        decoder.await_reply(&[command, 1, 0, 0, 0], 255);
         let mut pieces = 0;
         'all: for part in bytes.chunks(chunk) {
             decoder.feed(part);

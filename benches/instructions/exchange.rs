@@ -20,7 +20,8 @@ use ringgate::wire::mysql::command::encode_text_command;
 use ringgate::wire::mysql::cursor::{packet, put_lenenc_bytes, put_u8, put_u16, put_u32};
 use ringgate::wire::mysql::flags::{column_type, com};
 use ringgate::wire::mysql::frame::HEADER_LEN;
-use ringgate::wire::mysql::response::encode_ok;
+use ringgate::wire::mysql::response::{OkPacket, encode_ok, encode_ok_as_eof};
+use ringgate::wire::mysql::value::{Column, encode_text_row};
 
 use super::wire::{CAPABILITIES, ok, one_row, tracked_ok};
 use super::{Case, case};
@@ -50,17 +51,30 @@ struct World {
 }
 
 fn vector() -> Rc<Vector> {
+    let column = Column {
+        schema: b"",
+        table: b"",
+        org_table: b"",
+        name: b"",
+        org_name: b"",
+        collation: 45,
+        length: 64,
+        column_type: column_type::VARCHAR,
+        flags: 0,
+        decimals: 0,
+    };
+    let mut reply = Vec::new();
+    packet(&mut reply, 1, |out| out.push(2));
+    packet(&mut reply, 2, |out| column.encode(out));
+    packet(&mut reply, 3, |out| column.encode(out));
+    let row = [Some(&b"autocommit"[..]), Some(&b"ON"[..])];
+    packet(&mut reply, 4, |out| encode_text_row(out, row));
+    packet(&mut reply, 5, |out| {
+        encode_ok_as_eof(out, CAPABILITIES, &OkPacket::default());
+    });
     let mut answer = Answer::new(true);
-    for packet in [
-        &b"\x02"[..],
-        b"\x03def",
-        b"\x03def",
-        b"\x0aautocommit\x02ON",
-        b"\xfe\0\0\x02\0\0\0",
-    ] {
-        answer.take(packet);
-    }
-    let base = answer.values().expect("a value");
+    answer.take(&reply).expect("a reply");
+    let base = answer.end().expect("a value");
     let vector = Vector::at_login("utf8mb4", "utf8mb4_general_ci").with_base(base);
     Rc::new(vector.with_schema(b"sbtest"))
 }

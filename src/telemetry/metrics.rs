@@ -159,6 +159,8 @@ groups! {
         connect_time: Durations = "ringgate_upstream_connect_seconds",
         /// Upstream connections that ended, by reason.
         closed: ByClose = "ringgate_upstream_connections_closed_total",
+        /// Connections that sessions left with state on them, and that were cleansed of it.
+        cleansed: Counter = "ringgate_upstream_connections_cleansed_total",
         /// Connections that the endpoint was told to kill, as they ended in the middle of a statement.
         kills: Counter = "ringgate_upstream_kills_total",
         /// Connections that ended in the middle of a statement and could not be killed.

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use super::cleanse;
 use super::dial;
 use super::lend;
 use super::permit::Permit;
@@ -48,6 +49,10 @@ pub enum Ending<P: Protocol> {
     Return,
     /// As `Return`, of a connection that has come into a schema, and so into another pool.
     Move(Rc<PoolState<P>>),
+    /// At a command boundary, with state that can be undone: the next one may have the connection after
+    /// that, in the pool given if it has come into or out of a schema. For what reason it is closed if it
+    /// cannot be undone.
+    Cleanse(Option<Rc<PoolState<P>>>, CloseReason),
     /// The connection is closed; a statement that still runs on it is killed.
     Discard(CloseReason),
     /// The connection is closed, whatever runs on it.
@@ -103,6 +108,11 @@ impl<P: Protocol> Leased<P> {
             Some(lease) => &lease.connection,
             None => unreachable!("a lease that has ended is gone"),
         }
+    }
+
+    /// Its pool.
+    pub(super) fn pool(&self) -> &Rc<PoolState<P>> {
+        &self.pool
     }
 
     /// The connection, to be used.
@@ -177,6 +187,10 @@ fn end<P: Protocol>(pool: &Rc<PoolState<P>>, mut lease: PooledLease<P>, ending: 
             let ended = other.pool.borrow_mut().lent(lease, now);
             other.place(ended);
             endpoint.settle();
+        }
+        Ending::Cleanse(other, reason) => {
+            let leased = Leased::new(pool, lease, 0);
+            cleanse::start(leased, other, reason);
         }
         Ending::Discard(reason) => {
             let end = LeaseEnd::Discard(reason);

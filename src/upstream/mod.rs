@@ -4,6 +4,7 @@
 //! What a connection speaks is a [`Protocol`]; nothing else here knows. The bookkeeping is that of
 //! [`crate::pool`], to which this gives sockets, tasks and time.
 
+mod cleanse;
 mod dial;
 mod endpoint;
 mod kill;
@@ -21,7 +22,7 @@ mod tests;
 
 pub use dial::DialError;
 pub use endpoint::Endpoint;
-pub use lease::{Ending, Leased};
+pub use lease::{Connection, Ending, Leased};
 pub use lend::{Lent, PeerMessage, Refused};
 pub use pool::{Acquired, LeaseWait, PoolState};
 pub use protocol::{Broken, Protocol};

@@ -8,6 +8,7 @@ use super::endpoint::Endpoint;
 use super::lend::PeerMessage;
 use super::protocol::Protocol;
 use super::site::Upstreams;
+use crate::base::clock::Deadline;
 use crate::base::ident::{CoreId, EndpointName};
 use crate::core::Drain;
 use crate::net::Timer;
@@ -44,39 +45,52 @@ impl<P: Protocol> Drop for Place<P> {
 /// Somebody waits for the place: it is asked for as long as another core has it.
 pub(super) struct Wish<P: Protocol> {
     endpoint: Rc<Endpoint<P>>,
-    /// When to ask.
+    /// Whoever has it is asked at once, not when `timer` ends.
+    is_new: bool,
+    /// When to look and ask again.
     timer: Timer,
 }
 
 impl<P: Protocol> Wish<P> {
     pub(super) fn new(endpoint: &Rc<Endpoint<P>>) -> Self {
         endpoint.place.borrow_mut().wanted();
-        let net = &endpoint.site.core.net;
-        let mut timer = net.timer();
-        timer.set(net.now().plus(Duration::ZERO));
         Self {
             endpoint: Rc::clone(endpoint),
-            timer,
+            is_new: true,
+            timer: endpoint.site.core.net.timer(),
         }
     }
 
     /// Ready when the place is free here: the caller takes it before anything else does.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let net = &self.endpoint.site.core.net;
-        let whereabouts = || self.endpoint.place.borrow().whereabouts();
-        if whereabouts() == Whereabouts::Taken {
-            // As soon as it has gone to another core, that one is asked.
-            self.timer.set(net.now().plus(Duration::ZERO));
-            return Poll::Pending;
-        }
-        while whereabouts() == Whereabouts::Away {
+        loop {
+            let whereabouts = self.endpoint.place.borrow().whereabouts();
+            match whereabouts {
+                Whereabouts::Free => return Poll::Ready(()),
+                // As soon as it has gone to another core, that one is asked.
+                Whereabouts::Taken => self.is_new = true,
+                Whereabouts::Away if std::mem::take(&mut self.is_new) => {
+                    self.look_again_later();
+                    self.endpoint.ask_for_place();
+                    continue;
+                }
+                Whereabouts::Away => {}
+            }
+            // Who gives it up wakes this, but for a panic.
+            if self.timer.deadline() == Deadline::NEVER {
+                self.look_again_later();
+            }
             if self.timer.poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            self.endpoint.ask_for_place();
-            self.timer.set(net.now().plus(ASK_AGAIN));
+            self.timer.set(Deadline::NEVER);
+            self.is_new = true;
         }
-        Poll::Ready(())
+    }
+
+    fn look_again_later(&mut self) {
+        let now = self.endpoint.site.core.net.now();
+        self.timer.set(now.plus(ASK_AGAIN));
     }
 }
 

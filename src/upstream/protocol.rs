@@ -72,6 +72,15 @@ pub trait Protocol: Sized + 'static {
     /// Why it was in vain, for the log.
     fn on_kill_reply(session: &mut Self::Session, bytes: &mut [u8]) -> Result<bool, String>;
 
+    /// Undoes all that sessions have done on an idle connection which can be cleansed.
+    fn begin_cleanse(session: &mut Self::Session, out: &mut Vec<u8>);
+
+    /// Takes in the answers to that; whether they are complete.
+    ///
+    /// # Errors
+    /// Why the connection is not as after a login, for the log.
+    fn on_cleanse_reply(session: &mut Self::Session, bytes: &mut [u8]) -> Result<bool, String>;
+
     /// An idle session in a form that may leave its core; `None` while something is left on it that
     /// sessions of this core may still read.
     fn pack(session: &Self::Session) -> Option<Self::Packed>;

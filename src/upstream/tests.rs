@@ -98,6 +98,16 @@ impl Protocol for Line {
         Err("nothing is killed here".to_owned())
     }
 
+    fn begin_cleanse(session: &mut Session, out: &mut Vec<u8>) {
+        session.set(true);
+        out.extend_from_slice(b"cleanse\n");
+    }
+
+    fn on_cleanse_reply(session: &mut Session, bytes: &mut [u8]) -> Result<bool, String> {
+        session.set(false);
+        Ok(bytes == b"cleanse\n")
+    }
+
     fn pack(session: &Session) -> Option<()> {
         (!session.get()).then_some(())
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Client, wait_for};
+use crate::support::{Client, Login, wait_for};
 use crate::{Form, Scene, ask, fails, send};
 
 /// Unknown database, No such table, as a server says it of a schema that is gone.
@@ -115,4 +115,37 @@ fn transactions_and_statements_outlive_the_schema() {
     assert_eq!(run(&mut own).expect("a row").as_deref(), Some("xgone"));
     let answer = send(&mut own, text, "SELECT DATABASE(), DATABASE() AS d");
     assert_eq!(answer.expect("a row").text(0, 1).as_deref(), Some("gone"));
+}
+
+/// In one text, so that the connection comes into a schema in which its session has been all the time.
+#[test]
+fn a_schema_that_is_made_and_entered_in_one_text_is_not_anothers() {
+    const MULTI_STATEMENTS: u32 = 1 << 16;
+    let scene = Scene::new(1, MAKE);
+    let login = Login {
+        schema: "test".to_owned(),
+        ..scene.gateway.login()
+    };
+    let mut own = Client::connect_with(&login, MULTI_STATEMENTS).expect("a login");
+    let mut none = Client::connect_with(&login, MULTI_STATEMENTS).expect("a login");
+    for sql in ["CREATE DATABASE mine", "USE mine", "DROP DATABASE mine"] {
+        ask(&mut none, Form::Text, sql);
+    }
+    for entering in ["USE gone", "USE test; USE gone"] {
+        scene.server.sql("CREATE DATABASE IF NOT EXISTS gone");
+        ask(&mut own, Form::Text, "USE gone");
+        assert_eq!(ask(&mut none, Form::Text, "SELECT DATABASE()"), "");
+        scene.server.sql("DROP DATABASE gone");
+        assert_eq!(ask(&mut own, Form::Text, "SELECT DATABASE()"), "gone");
+        own.query(&format!("CREATE DATABASE gone; {entering}"))
+            .expect("both");
+        for _ in 0..2 {
+            assert_eq!(
+                ask(&mut none, Form::Text, "SELECT DATABASE()"),
+                "",
+                "{entering}"
+            );
+            assert_eq!(ask(&mut own, Form::Text, "SELECT DATABASE()"), "gone");
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod support;
 
 mod account;
 mod baseline;
+mod cleansing;
 mod dropped_schema;
 mod insert_id;
 mod next_transaction;

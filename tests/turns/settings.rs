@@ -1,5 +1,6 @@
 //! What a session has set goes with it, in whatever form it was set, and keeps no connection.
 
+use crate::support::{ACCOUNT, Client, Login, PASSWORD};
 use crate::{Form, Scene, ask, fails};
 
 #[test]
@@ -104,6 +105,48 @@ fn a_client_that_wants_to_be_told_nothing_is_seen_by_the_gateway_all_the_same() 
         ask(&mut own, form, "USE test");
         own.reset().expect("an OK");
         assert_eq!(ask(&mut own, form, STATE), before);
+    }
+}
+
+/// Which of these statements the client is told a change of its session by, as directly.
+#[test]
+fn a_client_is_told_what_it_wants_to_be_told_in_either_form() {
+    const SESSION_TRACK: u32 = 1 << 23;
+    const STATE_CHANGED: u16 = 1 << 14;
+    let scene = Scene::new(1, CHARSETS);
+    let login = |port, user: &str, password: &str| Login {
+        port,
+        user: user.to_owned(),
+        password: password.to_owned(),
+        schema: "test".to_owned(),
+        deprecate_eof: true,
+    };
+    let gateway = scene.gateway.login();
+    let ways = [
+        login(scene.server.port(), ACCOUNT, PASSWORD),
+        login(gateway.port, &gateway.user, &gateway.password),
+    ];
+    let mut other = scene.client(true);
+    for form in Form::ALL {
+        for wants in [
+            "SET session_track_schema = 0",
+            "SET session_track_schema = 0, session_track_system_variables = 'sql_notes'",
+            "SET sql_notes = 1, session_track_system_variables = '', session_track_schema = 1",
+            "SET session_track_schema = 0, session_track_schema = 1",
+            "DO 0",
+        ] {
+            let told = ways.each_ref().map(|way| {
+                let mut client = Client::connect_with(way, SESSION_TRACK).expect("a login");
+                ask(&mut client, form, wants);
+                let changes = ["USE dutch", "SET sql_notes = 0", "SET time_zone = '+01:00'"];
+                changes.map(|sql| {
+                    ask(&mut other, Form::Text, "SELECT 1");
+                    let answer = client.query_one(sql).expect("an OK");
+                    answer.status & STATE_CHANGED != 0
+                })
+            });
+            assert_eq!(told[1], told[0], "{form:?} {wants}");
+        }
     }
 }
 

@@ -7,14 +7,14 @@ use super::admission::Admitted;
 use super::front::Front;
 use super::login::Registered;
 use super::stall::Stall;
-use super::upstream::{self, Ending, LeaseWait, Leased};
+use super::upstream::{self, Connection, Ending, LeaseWait, Leased};
 use super::world::World;
 use crate::base::clock::Now;
 use crate::base::close::CloseReason;
 use crate::base::drain::Drain;
 use crate::core::fault;
 use crate::net::{Buf, Timer};
-use crate::session::mysql::conversation::{Conversation, Entered, Limits, Notes};
+use crate::session::mysql::conversation::{Conversation, Entered, LeaseEnd, Limits, Notes};
 use crate::session::mysql::downstream::Session;
 use crate::telemetry::metrics::DoorSeries;
 
@@ -187,19 +187,37 @@ impl<F: Front> Client<F> {
         }
     }
 
-    /// Returns a clean connection to its pool.
-    pub(super) fn give_back(&mut self) {
+    /// Ends the lease.
+    pub(super) fn end_lease(&mut self, end: LeaseEnd) {
         self.kept = None;
         let Some(lease) = self.lease.take() else {
             return;
         };
-        fault::point("exchange.return");
-        let connection = lease.connection();
+        let ending = match end {
+            LeaseEnd::Return => {
+                fault::point("exchange.return");
+                self.give_back(lease.connection())
+            }
+            LeaseEnd::Cleanse(reason) if lease.connection().stream.is_disturbed() => {
+                Ending::Discard(reason)
+            }
+            LeaseEnd::Cleanse(reason) => {
+                let has_schema = lease.connection().session.has_schema();
+                Ending::Cleanse(self.admitted.pool_for(has_schema), reason)
+            }
+            LeaseEnd::Discard(reason) => Ending::Discard(reason),
+            LeaseEnd::Abandon(reason) => Ending::Close(reason),
+        };
+        lease.end(ending);
+    }
+
+    /// How a clean connection goes back to its pool.
+    fn give_back(&mut self, connection: &Connection) -> Ending {
         if connection.stream.is_disturbed() {
-            return lease.end(Ending::Discard(CloseReason::UpstreamLost));
+            return Ending::Discard(CloseReason::UpstreamLost);
         }
         if !connection.session.fits_its_pool() {
-            return lease.end(Ending::Discard(CloseReason::StateLost));
+            return Ending::Discard(CloseReason::StateLost);
         }
         let owner = self.conversation.session().owner();
         let is_left = connection.session.holds_for(owner);
@@ -210,18 +228,7 @@ impl<F: Front> Client<F> {
         if is_left {
             self.admitted.left_at = Some(Rc::clone(&self.admitted.pool));
         }
-        let Some(pool) = moved else {
-            return lease.end(Ending::Return);
-        };
-        lease.end(Ending::Move(pool));
-    }
-
-    /// Ends the lease by closing its connection.
-    pub(super) fn end_lease(&mut self, ending: Ending) {
-        self.kept = None;
-        if let Some(lease) = self.lease.take() {
-            lease.end(ending);
-        }
+        moved.map_or(Ending::Return, Ending::Move)
     }
 
     pub(super) fn now(&self) -> Now {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use super::client::{Client, Turned};
 use super::front::{Failed, Front, send_spans};
 use super::stall::Stall;
-use super::upstream::{Acquired, Ending, Leased};
+use super::upstream::{Acquired, Leased};
 use crate::base::clock::Deadline;
 use crate::base::codes::Event;
 use crate::core::fault;
@@ -235,16 +235,8 @@ impl<F: Front> Client<F> {
                     Some(input) => input,
                     None => return Turned::Waits,
                 },
-                Action::Return => {
-                    self.give_back();
-                    Input::Go
-                }
-                Action::Discard(reason) => {
-                    self.end_lease(Ending::Discard(reason));
-                    Input::Go
-                }
-                Action::Abandon(reason) => {
-                    self.end_lease(Ending::Close(reason));
+                Action::EndLease(end) => {
+                    self.end_lease(end);
                     Input::Go
                 }
                 Action::Entered(entered) => return Turned::Entered(entered),

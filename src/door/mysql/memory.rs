@@ -84,7 +84,7 @@ impl Speaker {
     pub(super) fn say(&mut self, bytes: &[u8]) {
         let decoder = &mut self.decoder;
         self.commands
-            .follow(bytes, |head, sequence| decoder.expect(head, sequence));
+            .follow(bytes, |head, sequence| decoder.await_reply(head, sequence));
         let mut pipe = self.pipe.borrow_mut();
         pipe.commands.extend_from_slice(bytes);
         wake(&mut pipe.conversation);

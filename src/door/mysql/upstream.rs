@@ -3,21 +3,18 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use foldhash::fast::FixedState;
-
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{Answer, Realms, Scope, question};
+use crate::session::mysql::baseline::{Answer, Realm, Realms, Scope, question};
+use crate::session::mysql::cleanse::TRACK_EVERYTHING;
 use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
 use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::packed::PackedUpstream;
-use crate::session::mysql::programs;
 use crate::session::mysql::state::Vector;
 use crate::session::mysql::statements::Texts;
 use crate::session::mysql::upstream::{LoginFacts, Tally, Upstream};
@@ -28,11 +25,6 @@ use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::{caps, com};
 use crate::wire::mysql::frame::{HEADER_LEN, Header};
-
-/// Makes the server report every change of session state, so that pools know what a connection is
-/// in. Both families know the first two; MySQL rejects nothing here either.
-const TRACK_EVERYTHING: &[u8] =
-    b"SET session_track_schema=1,session_track_state_change=1,session_track_system_variables='*'";
 
 /// The longest packet of a login that is read.
 const LOGIN_PACKET_MAX: usize = 64 * 1024;
@@ -65,6 +57,7 @@ pub struct Shared {
 }
 
 pub(super) type Acquired = upstream::Acquired<Mysql>;
+pub(super) type Connection = upstream::Connection<Mysql>;
 pub(super) type Ending = upstream::Ending<Mysql>;
 pub(super) type LeaseWait = upstream::LeaseWait<Mysql>;
 pub(super) type EndpointState = upstream::Endpoint<Mysql>;
@@ -151,6 +144,15 @@ impl Protocol for Mysql {
         }
     }
 
+    fn begin_cleanse(session: &mut Upstream, out: &mut Vec<u8>) {
+        session.begin_cleanse(out);
+    }
+
+    fn on_cleanse_reply(session: &mut Upstream, bytes: &mut [u8]) -> Result<bool, String> {
+        let answered = session.on_cleanse_reply(bytes);
+        answered.map_err(|error| format!("{error:?}"))
+    }
+
     fn pack(session: &Upstream) -> Option<PackedUpstream> {
         session.pack()
     }
@@ -184,15 +186,8 @@ async fn log_in(
             break facts;
         }
     };
-    let realm = realm_of(&packets.stream, &login.config);
-    // Listing them may cost a server with many tables some time: one login does it for all.
-    let asks_for_programs = login.realms.of(realm).lacks_programs();
     let (own, globals) = (question(Scope::Session), question(Scope::Global));
-    let questions = [TRACK_EVERYTHING, &own, &globals];
-    for sql in questions
-        .into_iter()
-        .chain(asks_for_programs.then_some(programs::QUESTION))
-    {
+    for sql in [TRACK_EVERYTHING, &own, &globals] {
         packet(&mut out, 0, |out| {
             encode_text_command(out, com::QUERY, sql);
         });
@@ -205,32 +200,30 @@ async fn log_in(
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
     let deprecates_eof = facts.caps & caps::DEPRECATE_EOF != 0;
-    let own = packets.answer(deprecates_eof, timer).await?;
-    let globals = packets.answer(deprecates_eof, timer).await?;
-    let programs = match asks_for_programs {
-        true => Some(packets.answer(deprecates_eof, timer).await?),
-        false => None,
-    };
+    let mut own = packets.values(deprecates_eof, timer).await?;
+    let globals = packets.values(deprecates_eof, timer).await?;
     if packets.buf.is_some() || !packets.partial.is_empty() {
         let text = "the server sent more than the login's end";
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
-    let mut facts = login_facts(login, &facts, realm);
-    if let Some(programs) = programs {
-        facts.baselines.learn_programs(programs.programs());
-    }
-    if let Some(own) = own.values() {
-        let base = facts.baselines.logged_in(own, globals.values());
+    let realm = realm_of(&packets.stream, &login.config);
+    let mut facts = login_facts(login, &facts, &realm);
+    if let Some(own) = own.end() {
+        let base = facts.baselines.logged_in(own, globals);
         facts.vector = Rc::new(facts.vector.with_base(base));
     }
     Ok((packets.stream, Upstream::new(facts)))
 }
 
-/// Logins with the same number get the same variables at the same time.
-fn realm_of(stream: &Stream, config: &ConnectConfig) -> u64 {
+/// Which variables the login gets.
+fn realm_of(stream: &Stream, config: &ConnectConfig) -> Realm {
     let server = stream.peer_addr().map(|address| address.to_string());
-    let key = (server.unwrap_or_default(), &config.user, config.caps_wanted);
-    FixedState::default().hash_one(key)
+    let account = config.user.clone();
+    Realm(Arc::new((
+        server.unwrap_or_default(),
+        account,
+        config.caps_wanted,
+    )))
 }
 
 /// What to log in with on this connection. Nobody listens in on a Unix socket: servers take the password
@@ -245,7 +238,7 @@ fn config_for(stream: &Stream, config: &Arc<ConnectConfig>) -> Arc<ConnectConfig
     })
 }
 
-fn login_facts(login: &UpstreamLogin, facts: &ServerFacts, realm: u64) -> LoginFacts {
+fn login_facts(login: &UpstreamLogin, facts: &ServerFacts, realm: &Realm) -> LoginFacts {
     let collation = charset::collation(u16::from(login.config.collation));
     let vector = collation.map_or_else(Vector::default, |collation| {
         Vector::at_login(collation.charset, collation.name)
@@ -267,17 +260,24 @@ struct Packets {
 }
 
 impl Packets {
-    /// The answer to a question. A server may refuse it: what is not set then goes back to its
-    /// `DEFAULT`, and no stored programs are known.
-    async fn answer(
+    /// The answer to a question for variables. A server may refuse it: what is not set then goes back
+    /// to its `DEFAULT`.
+    async fn values(
         &mut self,
         deprecates_eof: bool,
         timer: &mut Timer,
     ) -> Result<Answer, DialError> {
         let mut answer = Answer::new(deprecates_eof);
         loop {
-            let (_, payload) = self.next(timer).await?;
-            if answer.take(&payload) {
+            let (seq, payload) = self.next(timer).await?;
+            let len = payload.len();
+            let header = Header { len, seq }.encode();
+            let taken = answer.take(&header).and_then(|_| answer.take(&payload));
+            let is_over = taken.map_err(|error| {
+                let text = format!("the answer to SHOW VARIABLES: {error:?}");
+                DialError::new(CloseReason::UpstreamProtocol, text)
+            })?;
+            if is_over {
                 return Ok(answer);
             }
         }

@@ -311,8 +311,11 @@ impl Session {
             let current = vector.get_or_insert_with(|| (*self.vector).clone());
             current.set(b"collation_connection", collation);
         }
-        if let Some(vector) = vector.filter(|vector| *vector != *self.vector) {
-            self.set_vector(Rc::new(vector));
+        if let Some(vector) = vector {
+            if vector != *self.vector {
+                self.set_vector(Rc::new(vector));
+            }
+            // What is not new to the session may be to a connection that could not follow it before.
             upstream.vector = self.wanted_vector();
         }
         Ok(())
@@ -338,6 +341,7 @@ impl Session {
         self.op.effects = super::effects::Effects::default();
         let mut statement = Statement::new(text, params, effects);
         statement.mode = self.op.mode;
+        statement.is_rewritten = self.op.instead.is_some();
         self.op.statement = self.statements.add(statement);
     }
 
@@ -381,9 +385,8 @@ impl Session {
                 }
                 Ok(())
             }
-            Some(Expected::Globals(_) | Expected::Programs(_)) => {
-                take_knowledge(upstream, bytes, piece);
-                Ok(())
+            Some(Expected::Variables(_) | Expected::Programs(_)) => {
+                take_knowledge(upstream, bytes, piece)
             }
             Some(Expected::Prepared(text)) => {
                 if let Some(Packet::Prepared { id, params, .. }) = packet {
@@ -472,7 +475,7 @@ impl Session {
             self.trackers = Some(wanted);
         }
         if self.op.effects.defines && self.op.command != com::STMT_PREPARE {
-            upstream.baselines.doubt_programs();
+            upstream.baselines.programs().doubt();
         }
         self.end_long_data(upstream, upstream_out);
         self.end_explanation();
@@ -533,29 +536,29 @@ impl Session {
     }
 }
 
-/// A piece of what the server says about its globals or its stored programs.
-fn take_knowledge(upstream: &mut Upstream, bytes: &[u8], piece: Piece) {
+/// A piece of what the server says about its globals, which hold as they were known if it says nothing, or
+/// about its stored programs.
+fn take_knowledge(upstream: &mut Upstream, bytes: &[u8], piece: Piece) -> Result<(), Fault> {
     let raw = match piece {
         Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
         Piece::Carried => upstream.walker.carried(),
     };
-    let is_done = upstream.walker.is_done();
-    let (baselines, eof) = (&upstream.baselines, upstream.deprecates_eof);
     match upstream.expected.first_mut() {
-        Some(Expected::Globals(reply)) => {
-            reply.extend_from_slice(raw);
-            if is_done {
-                baselines.looked(reply, eof);
+        Some(Expected::Variables(answer)) => {
+            let is_over = answer.take(raw)?;
+            if is_over {
+                upstream.baselines.looked(answer);
             }
         }
-        Some(Expected::Programs(reply)) => {
-            reply.extend_from_slice(raw);
-            if is_done {
-                baselines.learn_programs_of(reply, eof);
+        Some(Expected::Programs(asked)) => {
+            let is_over = asked.answer.take(raw)?;
+            if is_over {
+                upstream.baselines.programs().learn(asked);
             }
         }
         _ => {}
     }
+    Ok(())
 }
 
 fn pass(upstream: &Upstream, piece: Piece, out: &mut Output) {

@@ -5,30 +5,25 @@
 //! connection is asked for its variables once, right after its login, and they move as values.
 //!
 //! Sessions take the newest baseline that is known when they run their first statement, and keep it.
-//! Connections log in seldom, so globals are looked at in between, at most every [`LOOK_INTERVAL`]
+//! Connections log in seldom, so globals are looked at in between, at most once in `LOOK_INTERVAL`
 //! and only when a session begins.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::programs::Programs;
-use super::state::{Vector, moved_by_value, number_of};
+use super::own_question::{self, Collect};
+use super::programs::KnownPrograms;
+use super::state::{Vector, movable, moved_by_value, number_of};
 use crate::base::clock::Now;
-use crate::wire::mysql::cursor::Reader;
-use crate::wire::mysql::flags::header;
-use crate::wire::mysql::frame::{HEADER_LEN, Header};
-use crate::wire::mysql::response::is_eof;
+use crate::wire::mysql::value::Value;
 
 /// How long a changed global may stay unknown to clients that log in.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// How long a stored program that was made elsewhere may stay unknown to clients that log in.
-const PROGRAMS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Vectors of logins that are remembered with their baseline; more are not shared.
 const ADOPTED_MAX: usize = 256;
@@ -74,14 +69,25 @@ pub enum Scope {
     Global,
 }
 
-/// The statement that asks for the movable variables. A server leaves out what it does not know.
+/// What every login but an administrator's runs.
+const INIT_CONNECT: &str = "init_connect";
+
+/// The statement that asks for what logins give. A server leaves out what it does not know.
 pub fn question(scope: Scope) -> Vec<u8> {
-    let scope = match scope {
-        Scope::Session => "SESSION",
-        Scope::Global => "GLOBAL",
-    };
+    match scope {
+        Scope::Session => show("SESSION", moved_by_value()),
+        Scope::Global => show("GLOBAL", moved_by_value().chain([INIT_CONNECT])),
+    }
+}
+
+/// The statement that asks for all that a vector may hold, the character sets included.
+pub fn every_variable() -> Vec<u8> {
+    show("SESSION", movable())
+}
+
+fn show(scope: &str, names: impl Iterator<Item = &'static str>) -> Vec<u8> {
     let mut sql = format!("SHOW {scope} VARIABLES WHERE Variable_name IN (");
-    for (at, name) in moved_by_value().enumerate() {
+    for (at, name) in names.enumerate() {
         sql.push_str(if at == 0 { "'" } else { ",'" });
         sql.push_str(name);
         sql.push('\'');
@@ -90,111 +96,104 @@ pub fn question(scope: Scope) -> Vec<u8> {
     sql.into_bytes()
 }
 
-/// The reply to a [`question`], packet by packet.
+/// What the server says to a [`question`].
+pub type Answer = own_question::Answer<Values>;
+
+/// What is kept of that: a value for each variable that is known here.
 #[derive(Debug, Default)]
-pub struct Answer {
-    deprecates_eof: bool,
-    /// Column definitions that are still to come, once their number is known.
-    definitions: Option<u64>,
-    has_begun_rows: bool,
-    rows: Vec<Box<[u8]>>,
-    is_over: bool,
+pub struct Values {
+    by_number: BTreeMap<u8, Box<[u8]>>,
+    runs_statements: bool,
+}
+
+impl Collect for Values {
+    /// The longest value there is has some 1,000.
+    const ROW_MAX: usize = 16 * 1024;
+
+    fn take_row(&mut self, values: &[Value<'_>]) {
+        let [Value::Bytes(name), Value::Bytes(value)] = *values else {
+            return;
+        };
+        if let Some(number) = number_of(name) {
+            self.by_number.insert(number, value.into());
+        } else if name.eq_ignore_ascii_case(INIT_CONNECT.as_bytes()) {
+            self.runs_statements = !value.is_empty();
+        }
+    }
+
+    /// What was known holds.
+    fn refused(&mut self, _errno: u16) {}
 }
 
 impl Answer {
-    /// Of a connection with or without DEPRECATE_EOF.
-    pub fn new(deprecates_eof: bool) -> Self {
-        Self {
-            deprecates_eof,
-            ..Self::default()
-        }
+    /// Takes the values out; `None` if the server gave none.
+    pub fn end(&mut self) -> Option<Base> {
+        let values = std::mem::take(&mut self.found.by_number);
+        (!values.is_empty()).then(|| Base(values.into_iter().collect()))
     }
 
-    /// Takes the next packet's payload; whether it was the last one.
-    pub fn take(&mut self, payload: &[u8]) -> bool {
-        let first = payload.first().copied().unwrap_or(header::ERR);
-        match self.definitions {
-            _ if first == header::ERR => self.is_over = true,
-            None if first == header::OK => self.is_over = true,
-            None => self.definitions = Some(Reader::new(payload).lenenc().unwrap_or_default()),
-            Some(0) if first == header::EOF && !self.has_begun_rows && !self.deprecates_eof => {
-                self.has_begun_rows = true;
-            }
-            Some(0) if first == header::EOF && (self.deprecates_eof || is_eof(payload)) => {
-                self.is_over = true;
-            }
-            Some(0) => {
-                self.has_begun_rows = true;
-                self.rows.push(payload.into());
-            }
-            Some(left) => self.definitions = Some(left.saturating_sub(1)),
-        }
-        self.is_over
+    /// Whether logins run statements, as far as the server has told.
+    pub fn runs_statements(&self) -> bool {
+        self.found.runs_statements
     }
+}
 
-    /// The same of packets with their headers.
-    fn of(mut reply: &[u8], deprecates_eof: bool) -> Self {
-        let mut answer = Self::new(deprecates_eof);
-        while let Some(header) = Header::parse(reply) {
-            let end = HEADER_LEN.saturating_add(header.len);
-            answer.take(reply.get(HEADER_LEN..end).unwrap_or_default());
-            reply = reply.get(end..).unwrap_or_default();
-        }
-        answer
-    }
+/// Which account on which server, with which capabilities: logins of the same realm get the same
+/// variables at the same time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Realm(pub Arc<(String, String, u32)>);
 
-    /// The values; `None` if the server gave none.
-    pub fn values(&self) -> Option<Base> {
-        let read = |row: &[u8]| {
-            let mut row = Reader::new(row);
-            let number = number_of(row.lenenc_bytes().ok()?)?;
-            Some((number, row.lenenc_bytes_or_null().ok()??.into()))
-        };
-        let mut values: Vec<_> = self.rows.iter().filter_map(|row| read(row)).collect();
-        values.sort_unstable_by_key(|(number, _)| *number);
-        (!values.is_empty()).then(|| Base(values.into()))
-    }
-
-    /// The stored programs of an answer to [`super::programs::QUESTION`].
-    pub fn programs(&self) -> Programs {
-        Programs::from_rows(self.rows.iter().map(|row| &**row))
-    }
+/// What a core knows of a realm, for a core to which it lends a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    login: Option<Base>,
+    globals: Option<Base>,
+    runs_statements: bool,
 }
 
 /// What is known of the logins of one account on one server, shared by a core's connections.
 #[derive(Debug, Default)]
 pub struct Baselines {
-    realm: u64,
+    realm: Realm,
     now: RefCell<Known>,
     looked_at: Cell<Option<Now>>,
-    /// `None` until they were read.
-    programs: RefCell<Option<Rc<Programs>>>,
-    programs_at: Cell<Option<Now>>,
-    /// Something was defined since they were read.
-    doubts_programs: Cell<bool>,
+    programs: KnownPrograms,
     adopted: RefCell<HashMap<usize, Adopted, FixedState>>,
 }
 
 /// A vector without a baseline, and with one.
 type Adopted = (Rc<Vector>, Rc<Vector>);
 
-#[derive(Debug, Default)]
-struct Known {
-    login: Option<Base>,
-    globals: Option<Base>,
-}
-
 impl Baselines {
-    /// Which account on which server.
-    pub fn realm(&self) -> u64 {
-        self.realm
+    /// Whose they are.
+    pub fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
+    /// What is known now.
+    pub fn known(&self) -> Known {
+        self.now.borrow().clone()
+    }
+
+    /// Takes over what another core knows, where nothing is known.
+    pub fn learn(&self, known: Known) {
+        let mut now = self.now.borrow_mut();
+        if now.login.is_none() {
+            *now = known;
+        }
+    }
+
+    /// Whether a login does more than to set variables: it runs `init_connect`.
+    pub fn runs_statements(&self) -> bool {
+        self.now.borrow().runs_statements
     }
 
     /// A connection has logged in and has these values, with these globals. Returns the values, shared
     /// with other connections that have the same.
-    pub fn logged_in(&self, login: Base, globals: Option<Base>) -> Base {
+    pub fn logged_in(&self, login: Base, mut globals: Answer) -> Base {
         let mut now = self.now.borrow_mut();
-        now.globals = globals;
+        now.globals = globals.end();
+        now.runs_statements = globals.runs_statements();
         match &now.login {
             Some(known) if *known == login => known.clone(),
             _ => {
@@ -209,20 +208,20 @@ impl Baselines {
     pub fn is_due(&self, now: Now) -> bool {
         let is_known = self.now.borrow().globals.is_some();
         let last = self.looked_at.get();
-        // The first to ask comes right behind the login that has told them.
-        let is_due = is_known && last.is_some_and(|last| now.since(last) >= LOOK_INTERVAL);
-        if is_due || last.is_none() {
+        let is_due = is_known && last.is_none_or(|last| now.since(last) >= LOOK_INTERVAL);
+        if is_due {
             self.looked_at.set(Some(now));
         }
         is_due
     }
 
-    /// What the server has answered to the question for globals: packets with their headers.
-    pub fn looked(&self, reply: &[u8], deprecates_eof: bool) {
-        let Some(globals) = Answer::of(reply, deprecates_eof).values() else {
+    /// What the server has answered to the question for globals.
+    pub fn looked(&self, answer: &mut Answer) {
+        let Some(globals) = answer.end() else {
             return;
         };
         let now = &mut *self.now.borrow_mut();
+        now.runs_statements = answer.runs_statements();
         let (Some(login), Some(old)) = (&now.login, &now.globals) else {
             return;
         };
@@ -233,51 +232,9 @@ impl Baselines {
         }
     }
 
-    /// The stored programs that leave something behind.
-    pub fn programs(&self) -> Rc<Programs> {
-        self.programs.borrow().clone().unwrap_or_default()
-    }
-
-    /// Whether there are any.
-    pub fn has_programs(&self) -> bool {
-        let programs = self.programs.borrow();
-        programs
-            .as_ref()
-            .is_some_and(|programs| !programs.is_empty())
-    }
-
-    /// Whether they were never read.
-    pub fn lacks_programs(&self) -> bool {
-        self.programs.borrow().is_none()
-    }
-
-    /// They were read at a login.
-    pub fn learn_programs(&self, programs: Programs) {
-        *self.programs.borrow_mut() = Some(Rc::new(programs));
-    }
-
-    /// They were read in between: packets with their headers.
-    pub fn learn_programs_of(&self, reply: &[u8], deprecates_eof: bool) {
-        self.learn_programs(Answer::of(reply, deprecates_eof).programs());
-    }
-
-    /// A statement may have made or changed one.
-    pub fn doubt_programs(&self) {
-        // Those of no server are not asked for.
-        self.doubts_programs.set(self.realm != 0);
-    }
-
-    /// Whether to read them again before a statement, that of a session that begins at `now` or of any
-    /// other; the next one is not to.
-    pub fn programs_are_due(&self, now: Option<Now>) -> bool {
-        let last = self.programs_at.get();
-        // The first to ask comes right behind the login that has read them.
-        let is_old = |now: Now| last.is_some_and(|last| now.since(last) >= PROGRAMS_INTERVAL);
-        let is_due = self.doubts_programs.replace(false) || now.is_some_and(is_old);
-        if is_due || last.is_none() {
-            self.programs_at.set(now.or(last));
-        }
-        is_due
+    /// What is known of stored programs.
+    pub fn programs(&self) -> &KnownPrograms {
+        &self.programs
     }
 
     /// The vector of a session that begins, with the newest baseline; `None` if there is none.
@@ -298,21 +255,22 @@ impl Baselines {
 
 /// The baselines of one core's connections, by realm.
 #[derive(Debug, Default)]
-pub struct Realms(RefCell<HashMap<u64, Weak<Baselines>, FixedState>>);
+pub struct Realms(RefCell<HashMap<Realm, Weak<Baselines>, FixedState>>);
 
 impl Realms {
     /// Those of this realm.
-    pub fn of(&self, realm: u64) -> Rc<Baselines> {
+    pub fn of(&self, realm: &Realm) -> Rc<Baselines> {
         let mut all = self.0.borrow_mut();
-        if let Some(known) = all.get(&realm).and_then(Weak::upgrade) {
+        if let Some(known) = all.get(realm).and_then(Weak::upgrade) {
             return known;
         }
         all.retain(|_, baselines| baselines.strong_count() > 0);
         let baselines = Rc::new(Baselines {
-            realm,
+            realm: realm.clone(),
+            programs: KnownPrograms::not_yet(),
             ..Baselines::default()
         });
-        all.insert(realm, Rc::downgrade(&baselines));
+        all.insert(realm.clone(), Rc::downgrade(&baselines));
         baselines
     }
 }
@@ -320,71 +278,130 @@ impl Realms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::mysql::cursor::packet;
+    use crate::wire::mysql::flags::{caps, column_type};
+    use crate::wire::mysql::response::{EofPacket, OkPacket, encode_end_of_rows, encode_eof};
+    use crate::wire::mysql::value::{Column, encode_text_row};
+
+    /// A reply of rows with a name and a value.
+    fn reply(values: &[(&str, &str)], deprecates_eof: bool) -> Vec<u8> {
+        let capabilities = if deprecates_eof {
+            caps::DEPRECATE_EOF
+        } else {
+            0
+        };
+        let column = Column {
+            schema: b"",
+            table: b"",
+            org_table: b"",
+            name: b"",
+            org_name: b"",
+            collation: 45,
+            length: 64,
+            column_type: column_type::VARCHAR,
+            flags: 0,
+            decimals: 0,
+        };
+        let (mut reply, mut sequence) = (Vec::new(), 1);
+        let mut add = |write: &dyn Fn(&mut Vec<u8>)| {
+            sequence = packet(&mut reply, sequence, write);
+        };
+        add(&|out| out.push(2));
+        add(&|out| column.encode(out));
+        add(&|out| column.encode(out));
+        if !deprecates_eof {
+            add(&|out| encode_eof(out, EofPacket::default()));
+        }
+        for (name, value) in values {
+            let fields = [name, value].map(|field| Some(field.as_bytes()));
+            add(&|out| encode_text_row(out, fields));
+        }
+        add(&|out| encode_end_of_rows(out, capabilities, &OkPacket::default()));
+        reply
+    }
+
+    fn answer(values: &[(&str, &str)]) -> Answer {
+        let mut answer = Answer::new(true);
+        assert_eq!(answer.take(&reply(values, true)), Ok(true));
+        answer
+    }
 
     fn base(values: &[(&str, &str)]) -> Base {
-        let mut answer = Answer::new(true);
-        assert!(!answer.take(b"\x02"));
-        assert!(!answer.take(b"\x03def") && !answer.take(b"\x03def"));
-        for (name, value) in values {
-            let mut row = Vec::new();
-            crate::wire::mysql::cursor::put_lenenc_bytes(&mut row, name.as_bytes());
-            crate::wire::mysql::cursor::put_lenenc_bytes(&mut row, value.as_bytes());
-            assert!(!answer.take(&row));
-        }
-        assert!(answer.take(b"\xfe\0\0\x02\0\0\0"));
-        answer.values().expect("values")
+        answer(values).end().expect("values")
+    }
+
+    fn realm(account: &str) -> Realm {
+        Realm(Arc::new(("127.0.0.1:1".to_owned(), account.to_owned(), 0)))
     }
 
     #[test]
     fn an_answer_is_read_with_and_without_eofs() {
-        let expect = base(&[("time_zone", "+01:00"), ("autocommit", "ON")]);
-        let mut answer = Answer::new(false);
-        let packets: [&[u8]; 7] = [
-            b"\x02",
-            b"\x03def",
-            b"\x03def",
-            b"\xfe\0\0\x02\0",
-            b"\x0aautocommit\x02ON",
-            b"\x09time_zone\x06+01:00",
-            b"\xfe\0\0\x02\0",
-        ];
-        let ends: Vec<bool> = packets.iter().map(|packet| answer.take(packet)).collect();
-        assert_eq!(ends, [false, false, false, false, false, false, true]);
-        assert_eq!(answer.values(), Some(expect));
-        for other in [&b"\0\0\0\x02\0\0\0"[..], b"\xff\x15\x04#28000no", b""] {
-            let mut answer = Answer::new(true);
-            assert!(answer.take(other));
-            assert_eq!(answer.values(), None);
+        let values = [("time_zone", "+01:00"), ("autocommit", "ON"), ("else", "1")];
+        for deprecates_eof in [true, false] {
+            let mut answer = Answer::new(deprecates_eof);
+            let bytes = reply(&values, deprecates_eof);
+            let (last, rest) = bytes.split_last().expect("a reply");
+            rest.iter()
+                .for_each(|byte| assert_eq!(answer.take(&[*byte]), Ok(false)));
+            assert_eq!(answer.take(&[*last]), Ok(true));
+            assert_eq!(answer.end(), Some(base(&values[..2])), "{deprecates_eof}");
         }
+        for other in [
+            &b"\x07\0\0\x01\0\0\0\x02\0\0\0"[..],
+            b"\x09\0\0\x01\xff\x15\x04#28000",
+        ] {
+            let mut answer = Answer::new(true);
+            assert_eq!(answer.take(other), Ok(true));
+            assert_eq!(answer.end(), None);
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_or_has_no_end_takes_no_memory() {
+        let mut broken = Answer::new(true);
+        assert!(broken.take(b"\x01\0\0\x05\0").is_err());
+        let long = "x".repeat(Values::ROW_MAX);
+        let mut answer = Answer::new(true);
+        assert!(answer.take(&reply(&[("sql_mode", &long)], true)).is_err());
+        let endless = vec![("sql_mode", "ANSI"); 50_000];
+        assert_eq!(super::tests::answer(&endless).found.by_number.len(), 1);
+    }
+
+    #[test]
+    fn a_core_that_is_lent_a_connection_learns_what_a_login_gives() {
+        let (lender, other) = (Realms::default(), Realms::default());
+        let here = lender.of(&realm("a"));
+        let login = base(&[("sql_notes", "OFF")]);
+        here.logged_in(login, answer(&[("sql_notes", "OFF")]));
+        let there = other.of(&realm("a"));
+        there.learn(here.known());
+        assert_eq!(there.known(), here.known());
+        // What it knows itself is newer.
+        there.logged_in(base(&[("sql_notes", "ON")]), Answer::new(true));
+        there.learn(here.known());
+        assert_ne!(there.known(), here.known());
     }
 
     #[test]
     fn what_a_login_took_from_a_global_follows_it_and_nothing_else_does() {
         let realms = Realms::default();
-        let baselines = realms.of(5);
-        assert!(Rc::ptr_eq(&baselines, &realms.of(5)) && !Rc::ptr_eq(&baselines, &realms.of(6)));
+        let baselines = realms.of(&realm("a"));
+        assert!(Rc::ptr_eq(&baselines, &realms.of(&realm("a"))));
+        assert!(!Rc::ptr_eq(&baselines, &realms.of(&realm("b"))));
         let vector = Rc::new(Vector::default());
         assert!(baselines.adopt(&vector).is_none());
         let login = base(&[("sql_notes", "ON"), ("time_zone", "+03:00")]);
-        let globals = base(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);
-        baselines.logged_in(login.clone(), Some(globals));
+        let globals = answer(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);
+        baselines.logged_in(login.clone(), globals);
         let first = baselines.adopt(&vector).expect("a baseline");
         assert!(Rc::ptr_eq(
             &first,
             &baselines.adopt(&vector).expect("the same")
         ));
-        let mut reply = Vec::new();
-        for payload in [
-            &b"\x02"[..],
-            b"\x03def",
-            b"\x03def",
-            b"\x09sql_notes\x03OFF",
-            b"\x09time_zone\x06+05:00",
-            b"\xfe\0\0\x02\0\0\0",
-        ] {
-            crate::wire::mysql::cursor::packet(&mut reply, 0, |out| out.extend_from_slice(payload));
-        }
-        baselines.looked(&reply, true);
+        baselines.looked(&mut answer(&[
+            ("sql_notes", "OFF"),
+            ("time_zone", "+05:00"),
+        ]));
         let second = baselines.adopt(&vector).expect("a baseline");
         assert_eq!(first.effective("sql_notes"), Some(&b"ON"[..]));
         assert_eq!(second.effective("sql_notes"), Some(&b"OFF"[..]));

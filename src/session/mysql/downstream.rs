@@ -100,6 +100,8 @@ pub(super) struct Op {
     pub(super) explains: bool,
     /// The text to send in place of the client's.
     pub(super) instead: Option<Vec<u8>>,
+    /// The server was asked for its stored programs ahead of it.
+    pub(super) has_asked: bool,
     /// What the client wants to be told of, once the command has succeeded.
     pub(super) trackers: Option<Box<Trackers>>,
 }
@@ -150,8 +152,8 @@ pub struct Session {
     pub(super) trackers: Option<Box<Trackers>>,
     /// The upstream account, if other clients use it too.
     pub(super) shared_account: Option<Arc<str>>,
-    /// When the command in progress came to its connection, while the session has no baseline.
-    pub(super) began_at: Option<Now>,
+    /// When the command in progress came to its connection.
+    pub(super) began_at: Now,
 }
 
 impl Session {
@@ -176,7 +178,7 @@ impl Session {
             schema_refusal: None,
             trackers: None,
             shared_account: None,
-            began_at: None,
+            began_at: Now::default(),
         }
     }
 
@@ -232,7 +234,8 @@ impl Session {
     pub(super) fn lex_mode(&self) -> LexMode {
         LexMode {
             ansi_quotes: self.lexing.ansi_quotes || self.status & status::ANSI_QUOTES != 0,
-            no_backslash_escapes: self.status & status::NO_BACKSLASH_ESCAPES != 0,
+            no_backslash_escapes: self.lexing.no_backslash_escapes
+                || self.status & status::NO_BACKSLASH_ESCAPES != 0,
             multibyte_unsafe: self.lexing.multibyte_unsafe,
         }
     }
@@ -244,7 +247,7 @@ impl Session {
 
     /// Tells the time of an attempt that is about to begin.
     pub fn begins_at(&mut self, now: Now) {
-        self.began_at = (!self.vector.has_base()).then_some(now);
+        self.began_at = now;
     }
 
     /// Takes over another state, and what it means for reading SQL text.
@@ -362,8 +365,7 @@ impl Session {
         match (self.op.command, body.u32()) {
             (com::QUERY, _) => {
                 let next = self.accept_query(head.get(1..).unwrap_or_default(), out);
-                // The rest of the text was not seen.
-                self.op.effects.is_read_only = false;
+                self.op.effects.overlook_rest();
                 self.overlook_set();
                 next
             }
@@ -419,7 +421,7 @@ impl Session {
         if self.changes_shared_account(sql) {
             return self.refuse(Event::SharedAccount, "", out);
         }
-        self.look_at_set(sql);
+        self.look_at_set(sql, self.lex_mode());
         self.accept_reading(sql, out)
     }
 
@@ -469,6 +471,8 @@ impl Session {
         self.left.reset();
         self.trackers = None;
         self.schema_is_gone = false;
+        self.schema_refusal = None;
+        self.has_explained = false;
         self.answer_ok(out);
     }
 

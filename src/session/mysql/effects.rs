@@ -103,6 +103,14 @@ impl Effects {
         self.reads_insert_id || self.sets_insert_id
     }
 
+    /// Only the head of the text was seen: nothing is proved by it.
+    pub fn overlook_rest(&mut self) {
+        self.is_read_only = false;
+        self.is_undone_with_transaction = false;
+        self.ends_transaction = false;
+        self.may_insert = true;
+    }
+
     /// Whether it wants anything that the statement before left behind.
     pub fn reads_last_statement(&self) -> bool {
         self.needs_insert_id()

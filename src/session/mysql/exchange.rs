@@ -6,17 +6,15 @@
 //! untouched but for the few packets that carry state. [`Session::end`] says what becomes of the
 //! lease.
 
-use super::baseline::{Scope, question};
+use super::baseline::{Answer, Scope, question};
 use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
-use super::left_behind::Lost;
+use super::left_behind::{Lost, Missing};
 use super::output::Output;
-use super::programs;
 use super::schema_gone::Asked;
 use super::statements::Texts;
 use super::text;
 use super::upstream::{Expected, Moved, Upstream};
-use crate::base::pin::PinReason;
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
@@ -105,14 +103,12 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
-        let is_first = !self.vector.has_base();
-        if is_first && self.take_baseline(upstream, upstream_out) == Begin::Wait {
+        let asks = self.ask_for_globals(upstream, upstream_out);
+        if self.ask_for_programs(upstream, upstream_out) || asks {
             return Ok(Begin::Wait);
         }
-        if self.ask_for_programs(is_first, upstream, upstream_out) {
-            return Ok(Begin::Wait);
-        }
-        self.look_for_programs(upstream, command);
+        self.take_baseline(upstream);
+        self.look_for_programs(upstream, command, is_whole);
         if self.schema_is_gone {
             if std::mem::take(&mut self.op.clears_conditions) {
                 upstream.clear_conditions(upstream_out);
@@ -134,24 +130,22 @@ impl Session {
             self.schema_is_gone = self.op.refusal.is_some();
         }
         let has_moved_id = self.op.has_moved_id;
-        let counts_are_here =
-            self.left
-                .counts_are_on(&self.op.effects, &upstream.left, has_moved_id);
+        let missing = self
+            .left
+            .missing_counts(&self.op.effects, &upstream.left, has_moved_id);
         let begin = match self.op.command {
             com::STMT_PREPARE => {
                 upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
                 self.begin_prepare(texts, command, is_whole, upstream_out)
             }
             com::STMT_EXECUTE => {
-                let instead = self.text_with_counts(counts_are_here, texts)?;
+                let instead = self.text_with_counts(missing, texts)?;
                 self.begin_execute(upstream, instead, command, is_whole, upstream_out)?
             }
             com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
                 self.begin_statement(upstream, command, upstream_out)?
             }
-            com::QUERY => {
-                self.begin_query(upstream, counts_are_here, command, is_whole, upstream_out)?
-            }
+            com::QUERY => self.begin_query(upstream, missing, command, is_whole, upstream_out)?,
             _ => Begin::Send,
         };
         if begin != Begin::Wait {
@@ -187,60 +181,29 @@ impl Session {
         }
     }
 
-    /// The session's first statement: what it has not set is from now on what a login gives now.
-    fn take_baseline(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
-        if self
-            .began_at
-            .is_some_and(|now| upstream.baselines.is_due(now))
-        {
+    /// Asks for the globals ahead of the session's first statement, if they may have changed; whether it did.
+    fn ask_for_globals(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> bool {
+        let is_first = !self.vector.has_base();
+        let is_due = is_first && upstream.baselines.is_due(self.began_at);
+        if is_due {
             upstream.left.note_foreign();
             packet(out, 0, |out| {
                 encode_text_command(out, com::QUERY, &question(Scope::Global));
             });
-            upstream.expected.push(Expected::Globals(Vec::new()));
-            return Begin::Wait;
-        }
-        if let Some(vector) = upstream.baselines.adopt(&self.vector) {
-            self.set_vector(vector);
-        }
-        Begin::Send
-    }
-
-    /// Asks which stored programs leave something behind, if that may have changed; whether it did.
-    fn ask_for_programs(&self, is_first: bool, upstream: &mut Upstream, out: &mut Vec<u8>) -> bool {
-        // The question would be the last statement then.
-        let may_ask = !self.op.effects.reads_last_statement();
-        let now = self.began_at.filter(|_| is_first);
-        let is_due = may_ask && upstream.baselines.programs_are_due(now);
-        if is_due {
-            upstream.left.note_foreign();
-            packet(out, 0, |out| {
-                encode_text_command(out, com::QUERY, programs::QUESTION);
-            });
-            upstream.expected.push(Expected::Programs(Vec::new()));
+            let answer = Answer::new(upstream.deprecates_eof);
+            upstream
+                .expected
+                .push(Expected::Variables(Box::new(answer)));
         }
         is_due
     }
 
-    /// Keeps the connection if the command names a stored program that leaves something behind.
-    fn look_for_programs(&mut self, upstream: &Upstream, command: &[u8]) {
-        if !upstream.baselines.has_programs() {
-            return;
-        }
-        let (programs, mode) = (upstream.baselines.programs(), self.lex_mode());
-        let is_named = match self.op.command {
-            com::QUERY => {
-                let sql = payload_of(command).get(1..).unwrap_or_default();
-                programs.are_named_in(sql, mode)
-            }
-            com::STMT_EXECUTE => {
-                let statement = self.statements.get(self.op.statement);
-                statement.is_some_and(|s| programs.are_named_in(&s.text.sql, s.mode))
-            }
-            _ => false,
-        };
-        if is_named {
-            self.op.effects.pins.add(PinReason::StoredProgram);
+    /// The session's first statement: what it has not set is from now on what a login gives now.
+    fn take_baseline(&mut self, upstream: &Upstream) {
+        if !self.vector.has_base()
+            && let Some(vector) = upstream.baselines.adopt(&self.vector)
+        {
+            self.set_vector(vector);
         }
     }
 
@@ -325,25 +288,26 @@ impl Session {
     fn begin_query(
         &mut self,
         upstream: &Upstream,
-        counts_are_here: bool,
+        missing: Missing,
         command: &[u8],
         is_whole: bool,
         out: &mut Vec<u8>,
     ) -> Result<Begin, Fault> {
         let effects = self.op.effects;
         self.left.check_conditions(&effects, &upstream.left)?;
-        let reads_counts = effects.reads_row_count || effects.reads_found_rows;
+        let own = payload_of(command).get(1..).unwrap_or_default();
         let instead = self.op.instead.as_deref();
         let mut replaced = None;
-        if reads_counts && is_whole && !counts_are_here {
-            let (row_count, found_rows) = self.left.counts(&effects)?;
-            let own = payload_of(command).get(1..).unwrap_or_default();
+        if missing.any() && !is_whole {
+            return Err(Fault::LastStatementLost);
+        }
+        if missing.any() {
+            let (row_count, found_rows) = self.left.counts(missing)?;
             let sql = instead.unwrap_or(own);
             replaced = text::substitute(sql, self.lex_mode(), row_count, found_rows)
                 .map_err(|_| Fault::LastStatementLost)?;
         }
-        let sql = replaced.as_deref().or(self.op.instead.as_deref());
-        let own = payload_of(command).get(1..).unwrap_or_default();
+        let sql = replaced.as_deref().or(instead);
         let named = is_whole.then(|| self.text_with_schema(sql.unwrap_or(own), self.lex_mode()));
         match named.flatten().as_deref().or(sql) {
             Some(sql) => {

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::downstream::{Session, payload_of};
 use super::exchange::{Begin, Fault};
 use super::execute_body::{Types, null_types};
+use super::left_behind::Missing;
 use super::regrown::Regrown;
 use super::statements::{Prepared, Statement, StatementText, Texts};
 use super::text;
@@ -21,27 +22,28 @@ impl Session {
     /// name of a schema that is not there.
     pub(super) fn text_with_counts(
         &mut self,
-        counts_are_here: bool,
+        missing: Missing,
         texts: &mut Texts,
     ) -> Result<Option<Rc<StatementText>>, Fault> {
-        let effects = self.op.effects;
-        let needs_counts =
-            (effects.reads_row_count || effects.reads_found_rows) && !counts_are_here;
         let is_elsewhere = self.op.refusal.is_some();
-        if !needs_counts && !is_elsewhere {
+        if !missing.any() && !is_elsewhere {
             return Ok(None);
         }
-        let counts = match needs_counts {
-            true => Some(self.left.counts(&effects)?),
+        let counts = match missing.any() {
+            true => Some(self.left.counts(missing)?),
             false => None,
         };
         let Some(statement) = self.statements.get(self.op.statement) else {
             return Ok(None);
         };
         let (own, mode) = (&statement.text, statement.mode);
-        let mut sql = counts.and_then(|(row_count, found_rows)| {
-            text::substitute(&own.sql, mode, row_count, found_rows).unwrap_or_default()
-        });
+        let mut sql = match counts {
+            Some((row_count, found_rows)) => {
+                text::substitute(&own.sql, mode, row_count, found_rows)
+                    .map_err(|_| Fault::LastStatementLost)?
+            }
+            None => None,
+        };
         // Data that was sent for a statement is nowhere else, nor is a text that was not kept; and one of
         // another schema runs in that.
         let is_free = own.is_kept && !statement.has_long_data();

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod baseline;
+pub mod cleanse;
 pub mod connect;
 pub mod conversation;
 pub mod downstream;
@@ -16,6 +17,7 @@ pub mod kill;
 pub mod left_behind;
 pub mod login;
 pub mod output;
+mod own_question;
 pub mod packed;
 pub mod programs;
 pub mod read_out;

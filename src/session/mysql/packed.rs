@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::baseline::Realms;
+use super::baseline::{Known, Realm, Realms};
 use super::left_behind::Leftovers;
 use super::state::Vector;
 use super::statements::{PackedStatement, PreparedSet, Texts};
@@ -21,7 +21,8 @@ pub struct PackedUpstream {
     statements_max: usize,
     has_conditions: bool,
     schemas_known: SmallVec<[u64; 4]>,
-    realm: u64,
+    realm: Realm,
+    baseline: Known,
 }
 
 impl Upstream {
@@ -44,18 +45,21 @@ impl Upstream {
             statements_max: self.prepared.len_max(),
             has_conditions: self.left.has_conditions(),
             schemas_known: self.schemas_known.clone(),
-            realm: self.baselines.realm(),
+            realm: self.baselines.realm().clone(),
+            baseline: self.baselines.known(),
         })
     }
 
     /// The session that another core has packed, among this core's texts and baselines.
     pub fn unpack(packed: PackedUpstream, texts: &mut Texts, realms: &Realms) -> Self {
+        let baselines = realms.of(&packed.realm);
+        baselines.learn(packed.baseline);
         let mut upstream = Self::new(LoginFacts {
             thread_id: packed.thread_id,
             deprecates_eof: packed.deprecates_eof,
             vector: Rc::new(packed.vector),
             statements_max: packed.statements_max,
-            baselines: realms.of(packed.realm),
+            baselines,
         });
         upstream.prepared = PreparedSet::unpack(packed.statements, packed.statements_max, texts);
         upstream.left = Leftovers::lent(packed.has_conditions);

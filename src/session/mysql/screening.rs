@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::downstream::Session;
-use super::text::{self, Collation, Trackers};
+use super::text::{self, Collation, LexMode, SetText, Trackers};
 use crate::base::pin::PinReason;
 
 impl Session {
@@ -23,24 +23,42 @@ impl Session {
     }
 
     /// Looks at a text that may be a SET.
-    pub(super) fn look_at_set(&mut self, sql: &[u8]) {
+    pub(super) fn look_at_set(&mut self, sql: &[u8], mode: LexMode) {
+        let Some(look) = self.read_set(sql, mode) else {
+            return;
+        };
+        if look.keeps_trackers {
+            self.want_trackers(look.instead.as_deref().unwrap_or(sql), mode);
+        }
+        self.op.instead = look.instead;
+    }
+
+    /// Looks at what was prepared in the place of such a text.
+    pub(super) fn look_at_rewritten_set(&mut self, sql: &[u8], mode: LexMode) {
+        if self
+            .read_set(sql, mode)
+            .is_some_and(|look| look.keeps_trackers)
+        {
+            self.want_trackers(sql, mode);
+        }
+    }
+
+    fn read_set(&mut self, sql: &[u8], mode: LexMode) -> Option<SetText> {
         let effects = &mut self.op.effects;
         if !effects.is_set && !effects.sets_trackers && !effects.sets_unreported {
-            return;
+            return None;
         }
-        let mode = self.lex_mode();
-        let look = text::look_at_set(sql, mode);
-        let effects = &mut self.op.effects;
+        let mut look = text::look_at_set(sql, mode);
         if look.is_unreported || effects.sets_trackers && !look.keeps_trackers {
             effects.pins.add(PinReason::Variable);
         }
-        if look.keeps_trackers {
-            let text = look.instead.as_deref().unwrap_or(sql);
-            let wanted = text::trackers_set_by(text, mode, &self.trackers());
-            self.op.trackers = Some(Box::new(wanted));
-        }
-        self.op.collation = look.collation;
-        self.op.instead = look.instead;
+        self.op.collation = std::mem::take(&mut look.collation);
+        Some(look)
+    }
+
+    fn want_trackers(&mut self, rewritten: &[u8], mode: LexMode) {
+        let wanted = text::trackers_set_by(rewritten, mode, &self.trackers());
+        self.op.trackers = Some(Box::new(wanted));
     }
 
     /// Only a part of a text was looked at.

@@ -118,6 +118,11 @@ pub struct Vector {
     base: Option<Base>,
 }
 
+/// Names of all movable variables.
+pub fn movable() -> impl Iterator<Item = &'static str> {
+    MOVABLE.iter().map(|(name, _)| *name)
+}
+
 /// Names of the variables that are restored to a baseline.
 pub fn moved_by_value() -> impl Iterator<Item = &'static str> {
     let plain = MOVABLE.iter().filter(|(_, kind)| *kind == Kind::Plain);
@@ -185,6 +190,21 @@ impl Vector {
             base: Some(base),
             ..self.clone()
         }
+    }
+
+    /// The state in which the variables are as `found`, on the same baseline and in the same schema; `None`
+    /// if there is none to compare with.
+    pub fn found_to_be(&self, found: &Base) -> Option<Self> {
+        let base = self.base.clone()?;
+        let is_own = |(number, value): &(u8, &[u8])| base.value_of(*number) != Some(value);
+        let variables = found.values().filter(is_own);
+        Some(Self {
+            schema: self.schema.clone(),
+            variables: variables
+                .map(|(number, value)| (number, value.into()))
+                .collect(),
+            base: Some(base.clone()),
+        })
     }
 
     /// The same vector on the baseline of `other`, if it has none.

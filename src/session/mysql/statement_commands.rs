@@ -19,14 +19,13 @@ impl Session {
         self.op.mode = self.lex_mode();
         self.op.effects = effects::of_text(sql, self.op.mode);
         if !is_whole {
-            // The rest of the text was not seen.
-            self.op.effects.is_read_only = false;
+            self.op.effects.overlook_rest();
             self.op.effects.pins.add(PinReason::Unknown);
         }
         if self.changes_shared_account(sql) {
             return self.refuse(Event::SharedAccount, "", out);
         }
-        self.look_at_set(sql);
+        self.look_at_set(sql, self.op.mode);
         if !is_whole {
             self.overlook_set();
         }
@@ -84,13 +83,18 @@ impl Session {
         if !effects.is_set && !effects.sets_trackers && !effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
-        let statement = self.statements.get(self.op.statement);
-        let text = statement.map(|statement| statement.text.clone());
-        let sql = text.as_ref().map_or(&[][..], |text| &text.sql);
-        self.look_at_set(sql);
+        let Some(statement) = self.statements.get(self.op.statement) else {
+            return Next::Lease { prefer_last: false };
+        };
+        let (text, mode) = (statement.text.clone(), statement.mode);
+        if statement.is_rewritten {
+            self.look_at_rewritten_set(&text.sql, mode);
+        } else {
+            self.look_at_set(&text.sql, mode);
+        }
         // Where one was to be sent in its place, that was prepared.
         self.op.instead = None;
-        self.accept_reading(sql, out)
+        self.accept_reading(&text.sql, out)
     }
 
     /// An EXECUTE is refused, and the long data that it would have used is gone, as on a server.

@@ -29,6 +29,8 @@ pub struct Statement {
     pub effects: Effects,
     /// How its text is read.
     pub mode: LexMode,
+    /// Its text is not the client's own, but what was sent in its place.
+    pub is_rewritten: bool,
     has_cursor: bool,
     has_long_data: bool,
     /// A bit for each parameter that came as long data; `None` if none has.
@@ -44,6 +46,7 @@ impl Statement {
             types: None,
             effects,
             mode: LexMode::default(),
+            is_rewritten: false,
             has_cursor: false,
             has_long_data: false,
             long: None,
@@ -235,6 +238,7 @@ pub struct Prepared {
 pub struct PackedStatement {
     sql: Box<[u8]>,
     settings: Vector,
+    is_shared: bool,
     id: u32,
     types: Option<Box<[u8]>>,
 }
@@ -314,6 +318,7 @@ impl PreparedSet {
         let pack = |prepared: &Prepared| PackedStatement {
             sql: prepared.text.sql.clone(),
             settings: prepared.text.settings.vector().clone(),
+            is_shared: prepared.text.is_shared,
             id: prepared.id,
             types: prepared.types.as_deref().map(Into::into),
         };
@@ -325,11 +330,11 @@ impl PreparedSet {
         let mut set = Self::new(len_max);
         for statement in packed {
             let settings = texts.settings_of(&Rc::new(statement.settings));
-            let mut text = texts.intern(&statement.sql, &settings);
-            if set.by_key.contains_key(&text.key) {
-                // Two statements of one session; see `Texts::unshared`.
-                text = texts.unshared(&statement.sql, &settings);
-            }
+            // One of a session's own is nobody's here.
+            let text = match statement.is_shared {
+                true => texts.intern(&statement.sql, &settings),
+                false => texts.unshared(&statement.sql, &settings),
+            };
             let key = text.key;
             set.add(text, statement.id);
             if let Some(prepared) = set.by_key.get_mut(&key) {

@@ -40,6 +40,8 @@ pub struct StatementText {
     pub sql: Box<[u8]>,
     /// Whether `sql` is the text, so that it can be prepared on any connection.
     pub is_kept: bool,
+    /// Whether it stands for the same text of any session with the same settings.
+    pub is_shared: bool,
     /// What it was prepared under.
     pub settings: Rc<Settings>,
 }
@@ -86,30 +88,32 @@ impl Texts {
         if self.by_hash.len() >= self.by_hash.capacity() {
             self.by_hash.retain(|_, text| text.strong_count() > 0);
         }
-        let text = self.unshared(sql, settings);
+        let mut text = self.make(sql, true, settings);
+        text.is_shared = true;
+        let text = Rc::new(text);
         self.by_hash.insert(hash, Rc::downgrade(&text));
         text
     }
 
     /// A text with a key of its own, which nobody else gets.
     pub fn unshared(&mut self, sql: &[u8], settings: &Rc<Settings>) -> Rc<StatementText> {
-        self.make(sql, true, settings)
+        Rc::new(self.make(sql, true, settings))
     }
 
     /// Stands for a text that is too long to be kept, of which there is one connection's statement.
     pub fn unkept(&mut self, settings: &Rc<Settings>) -> Rc<StatementText> {
-        self.make(b"", false, settings)
+        Rc::new(self.make(b"", false, settings))
     }
 
-    fn make(&mut self, sql: &[u8], is_kept: bool, settings: &Rc<Settings>) -> Rc<StatementText> {
+    fn make(&mut self, sql: &[u8], is_kept: bool, settings: &Rc<Settings>) -> StatementText {
         self.next_key = self.next_key.wrapping_add(1);
-        let text = StatementText {
+        StatementText {
             key: self.next_key,
             sql: sql.into(),
             is_kept,
+            is_shared: false,
             settings: settings.clone(),
-        };
-        Rc::new(text)
+        }
     }
 }
 

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::baseline::Baselines;
+use super::baseline::{Answer, Baselines};
 use super::left_behind::{Leftovers, Residue};
+use super::programs;
 use super::state::{Vector, is_same};
 use super::statements::{PreparedSet, StatementText};
 use crate::wire::mysql::command::encode_text_command;
@@ -22,10 +23,10 @@ pub(super) enum Expected {
     Prepared(Rc<StatementText>),
     /// To the statement that reads another session's state out.
     ReadOut(Rc<Residue>),
-    /// To the question for the server's globals: what has come of it.
-    Globals(Vec<u8>),
+    /// To a question for variables: what has come of it.
+    Variables(Box<Answer>),
     /// To the question for stored programs.
-    Programs(Vec<u8>),
+    Programs(Box<programs::Asked>),
     /// To the client's command.
     Main(Expect),
 }
@@ -73,6 +74,8 @@ pub struct Upstream {
     pub(super) left: Leftovers,
     /// It takes several statements in a text and did not when it connected, or the other way round.
     pub(super) has_other_option: bool,
+    /// What has run on it may have left anything: it ends with its lease.
+    pub(super) is_spent: bool,
     /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
     /// of a right.
     pub(super) schemas_known: SmallVec<[u64; 4]>,
@@ -108,6 +111,7 @@ impl Upstream {
             is_walking: false,
             left: Leftovers::default(),
             has_other_option: false,
+            is_spent: false,
             schemas_known: SmallVec::new(),
             tally: Tally::default(),
             baselines: facts.baselines,
@@ -119,9 +123,10 @@ impl Upstream {
         self.expected.is_empty()
     }
 
-    /// Whether the connection is as it was made, so that its pool's next user finds what it expects.
+    /// Whether the connection is as it was made, as far as is known, so that its pool's next user finds what it
+    /// expects.
     pub fn fits_its_pool(&self) -> bool {
-        self.is_idle() && !self.has_other_option
+        self.is_idle() && !self.has_other_option && !self.is_spent
     }
 
     /// What was done since the last call, for metrics.
@@ -192,7 +197,7 @@ impl Upstream {
             None => return,
             Some(Expected::Moved) => (Expect::Ok, 0),
             Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
-            Some(Expected::ReadOut(_) | Expected::Globals(_) | Expected::Programs(_)) => {
+            Some(Expected::ReadOut(_) | Expected::Variables(_) | Expected::Programs(_)) => {
                 (Expect::Results, 0)
             }
             Some(Expected::Main(expect)) => {

@@ -153,7 +153,7 @@ impl Decoder {
 
     /// A command was sent: `head` are the first bytes of its payload ([`COMMAND_HEAD`] of them tell all),
     /// `sequence` is the sequence id of its last packet.
-    pub fn expect(&mut self, head: &[u8], sequence: u8) {
+    pub fn await_reply(&mut self, head: &[u8], sequence: u8) {
         let id = head.get(1..).and_then(|rest| rest.first_chunk().copied());
         let statement = u32::from_le_bytes(id.unwrap_or_default());
         let (expect, form) = match head.first().copied() {

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use ringgate::base::clock::Now;
 use ringgate::base::drain::Drain;
-use ringgate::session::mysql::conversation::{Action, Conversation, Input, Io, Limits, Notes};
+use ringgate::session::mysql::conversation::{
+    Action, Conversation, Input, Io, LeaseEnd, Limits, Notes,
+};
 use ringgate::session::mysql::downstream::{Session, SessionFacts};
 use ringgate::session::mysql::output::{Output, Span};
 
@@ -240,12 +242,12 @@ impl Driver {
                         }
                     }
                 }
-                Action::Return => {
+                Action::EndLease(LeaseEnd::Return) => {
                     let leased = self.lease.take().expect("leased");
                     site.give_back(leased, self.client());
                     Input::Go
                 }
-                Action::Discard(_) | Action::Abandon(_) => {
+                Action::EndLease(_) => {
                     let leased = self.lease.take().expect("leased");
                     site.discard(leased, self.client());
                     Input::Go

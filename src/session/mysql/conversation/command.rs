@@ -113,14 +113,17 @@ impl Conversation {
                 Action::Wait
             }
             Next::Reset => {
-                self.discard(CloseReason::StateLost, io);
+                self.leave(CloseReason::StateLost, io);
                 self.session.reset(io.down);
                 self.answered(io)
             }
-            Next::Quit => Action::Close {
-                reason: CloseReason::ClientQuit,
-                is_cut: false,
-            },
+            Next::Quit => {
+                self.leave(CloseReason::ClientQuit, io);
+                Action::Close {
+                    reason: CloseReason::ClientQuit,
+                    is_cut: false,
+                }
+            }
         }
     }
 

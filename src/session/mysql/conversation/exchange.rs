@@ -202,6 +202,17 @@ impl Conversation {
         self.over(io)
     }
 
+    /// The session leaves the connection that it keeps between commands, which is cleansed of it if that
+    /// can be, or closed.
+    pub(super) fn leave(&mut self, reason: CloseReason, io: &Io<'_>) {
+        let held = io.held.as_deref();
+        let is_clean = held.is_some_and(|held| self.session.can_be_cleansed_of(held));
+        self.discard(reason, io);
+        if is_clean {
+            self.lease_end = Some(LeaseEnd::Cleanse(reason));
+        }
+    }
+
     /// The leased connection is to be closed, and with it goes all that lived on it.
     pub(super) fn discard(&mut self, reason: CloseReason, io: &Io<'_>) {
         if io.held.is_some() {

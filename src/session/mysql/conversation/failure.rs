@@ -127,10 +127,13 @@ impl Conversation {
 
     /// The client's connection is over, whatever it waited for.
     pub(super) fn gone(&mut self, reason: CloseReason, is_cut: bool, io: &mut Io<'_>) -> Action {
-        if !matches!(self.stage, Stage::Idle | Stage::Skipping(_)) {
-            io.notes.failed = Some(reason);
+        match self.stage {
+            Stage::Idle | Stage::Skipping(_) => self.leave(reason, io),
+            _ => {
+                io.notes.failed = Some(reason);
+                self.discard(reason, io);
+            }
         }
-        self.discard(reason, io);
         Action::Close { reason, is_cut }
     }
 

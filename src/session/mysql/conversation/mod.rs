@@ -108,6 +108,21 @@ pub enum Input<'a> {
     Drain,
 }
 
+/// How a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// The connection is clean and goes back.
+    Return,
+    /// All is to be undone that the session has done on the connection. If it cannot be, the connection is
+    /// closed for this reason.
+    Cleanse(CloseReason),
+    /// The connection is closed. What runs there is to be killed.
+    Discard(CloseReason),
+    /// As [`LeaseEnd::Discard`], of a connection on which nothing runs: the server has got a part of a
+    /// command and waits for the rest.
+    Abandon(CloseReason),
+}
+
 /// What the driver does next. Before anything else it sends what the step has written.
 #[derive(Debug)]
 pub enum Action {
@@ -117,13 +132,8 @@ pub enum Action {
     Go,
     /// Lease a connection: [`Input::Leased`] or [`Input::Refused`] follows.
     Lease(Wish),
-    /// Give the leased connection back clean, then [`Input::Go`].
-    Return,
-    /// Close the leased connection, then [`Input::Go`]. What runs there is to be killed.
-    Discard(CloseReason),
-    /// As [`Action::Discard`], of a connection on which nothing runs: the server has got a part of a
-    /// command and waits for the rest.
-    Abandon(CloseReason),
+    /// End the lease so, then [`Input::Go`].
+    EndLease(LeaseEnd),
     /// What [`Conversation::enter_schema`] asked for has ended.
     Entered(Entered),
     /// The client's connection ends.
@@ -244,14 +254,6 @@ enum Skipped {
     Owed,
 }
 
-/// How the lease in hand ends, decided and not told to the driver yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LeaseEnd {
-    Return,
-    Discard(CloseReason),
-    Abandon(CloseReason),
-}
-
 /// One client's conversation.
 #[derive(Debug)]
 pub struct Conversation {
@@ -290,6 +292,7 @@ pub struct Conversation {
     only_idle: bool,
     /// The pins after the last exchange, for counting new ones.
     pinned: PinSet,
+    /// How the lease in hand ends, decided and not told to the driver yet.
     lease_end: Option<LeaseEnd>,
     /// Told once the lease has ended.
     then: Option<Action>,
@@ -365,11 +368,7 @@ impl Conversation {
                 if matches!(action, Action::Close { .. } | Action::Entered(_)) {
                     self.then = Some(action);
                 }
-                match end {
-                    LeaseEnd::Return => Action::Return,
-                    LeaseEnd::Discard(reason) => Action::Discard(reason),
-                    LeaseEnd::Abandon(reason) => Action::Abandon(reason),
-                }
+                Action::EndLease(end)
             }
         }
     }

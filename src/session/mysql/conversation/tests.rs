@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Action, Conversation, Entered, Input, Io, Limits, Notes};
+use super::{Action, Conversation, Entered, Input, Io, LeaseEnd, Limits, Notes};
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
@@ -111,11 +111,7 @@ impl Talk {
         loop {
             action = match action {
                 Action::Go => self.step(Input::Go),
-                Action::Return => {
-                    self.held = None;
-                    self.step(Input::Go)
-                }
-                Action::Discard(_) | Action::Abandon(_) => {
+                Action::EndLease(_) => {
                     self.held = None;
                     self.step(Input::Go)
                 }
@@ -450,7 +446,7 @@ fn a_command_that_stops_half_way_gives_its_connection_to_those_who_wait() {
     // Nothing runs on the server: there is nothing to kill.
     let expect = CloseReason::ClientStalled;
     assert!(
-        matches!(action, Action::Abandon(reason) if reason == expect),
+        matches!(action, Action::EndLease(LeaseEnd::Abandon(reason)) if reason == expect),
         "{action:?}"
     );
     talk.held = None;

@@ -85,6 +85,20 @@ pub(super) struct LeftBehind {
     found_rows_residue: Option<Rc<Residue>>,
 }
 
+/// Counts that a statement reads and its connection has not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    row_count: bool,
+    found_rows: bool,
+}
+
+impl Missing {
+    /// Whether any is.
+    pub(super) fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
 impl LeftBehind {
     /// Of session `owner`, which has run nothing. It is told in `settled` what it waits for.
     pub(super) fn new(owner: u64, settled: Rc<Settled>) -> Self {
@@ -265,25 +279,29 @@ impl LeftBehind {
         }
     }
 
-    /// Whether the counts that a statement reads are those of the connection. `has_moved_id`: it was
+    /// Which of the counts that a statement reads are not those of the connection. `has_moved_id`: it was
     /// just given an insert id, which counts as a statement of its own.
-    pub(super) fn counts_are_on(
+    pub(super) fn missing_counts(
         &self,
         effects: &Effects,
         there: &Leftovers,
         has_moved_id: bool,
-    ) -> bool {
+    ) -> Missing {
         let has_rows = there.last_rows == (self.owner, self.rows_serial);
         let ran_last = self.ran_last_on(there) && !has_moved_id;
-        (ran_last || !effects.reads_row_count) && (has_rows || !effects.reads_found_rows)
+        Missing {
+            row_count: effects.reads_row_count && !ran_last,
+            found_rows: effects.reads_found_rows && !has_rows,
+        }
     }
 
-    /// ROW_COUNT() and FOUND_ROWS() for a statement that reads them away from their connection.
+    /// ROW_COUNT() and FOUND_ROWS(), those that are missing, for a statement that reads them away from
+    /// their connection.
     ///
     /// # Errors
     /// Nobody knows them any more.
-    pub(super) fn counts(&mut self, effects: &Effects) -> Result<(i64, u64), Lost> {
-        if effects.reads_found_rows
+    pub(super) fn counts(&mut self, missing: Missing) -> Result<(Option<i64>, Option<u64>), Lost> {
+        if missing.found_rows
             && let Some(residue) = &self.found_rows_residue
         {
             let Place::Kept(reply) = residue.place() else {
@@ -291,7 +309,10 @@ impl LeftBehind {
             };
             self.found_rows = read_number(&reply).ok_or(Lost)?;
         }
-        Ok((self.row_count, self.found_rows))
+        Ok((
+            missing.row_count.then_some(self.row_count),
+            missing.found_rows.then_some(self.found_rows),
+        ))
     }
 
     /// This many rows of a result have been sent, and that is what FOUND_ROWS() is now.

@@ -463,7 +463,10 @@ impl Grammar {
         match self.statement.kind {
             Kind::Set if words == 1 => self.second_of_set(keyword),
             Kind::Show => self.word_of_show(words, keyword),
-            Kind::Ddl if keyword == K::Temporary && self.statement.first == K::Create => {
+            Kind::Ddl
+                if keyword == K::Temporary
+                    && matches!(self.statement.first, K::Create | K::Drop) =>
+            {
                 self.add(Flags::TEMPORARY_TABLE);
             }
             Kind::Ddl if keyword == K::Prepare && last == K::Drop => {

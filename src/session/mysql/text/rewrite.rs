@@ -115,32 +115,33 @@ pub fn kill_target(sql: &[u8], mode: LexMode) -> Option<Kill> {
 }
 
 /// Replaces `ROW_COUNT()` and `FOUND_ROWS()` in a statement by their values, for a connection on
-/// which they would give another session's.
+/// which they would give another session's. One without a value stays as it is.
 ///
 /// A value is written as `CAST(n AS SIGNED)`, which has the functions' own type, BIGINT, where a
 /// bare number may be an INT. A column of the outermost select list keeps its name through an
 /// alias. Of several statements, later ones ask about those before them: `ROW_COUNT()` is replaced
 /// in the first alone, `FOUND_ROWS()` also behind statements that leave it as it is.
-/// `None` when there is nothing to replace: no call outside strings and comments, a statement of a
-/// kind that stores its text instead of running it, or text that servers may cut differently.
+/// `None` when there is nothing to replace: no call outside strings and comments, or a statement of a
+/// kind that stores its text instead of running it.
 ///
 /// # Errors
-/// `FOUND_ROWS()` is asked for behind a statement that may set it or not.
+/// `FOUND_ROWS()` is asked for behind a statement that may set it or not, a table would have other
+/// columns for it, or servers may cut the text differently.
 pub fn substitute(
     sql: &[u8],
     mode: LexMode,
-    row_count: i64,
-    found_rows: u64,
+    row_count: Option<i64>,
+    found_rows: Option<u64>,
 ) -> Result<Option<Vec<u8>>, Unclear> {
-    let Some(tokens) = tokens(sql, mode) else {
-        return Ok(None);
+    let tokens = tokens(sql, mode).ok_or(Unclear)?;
+    let value = |name| match name {
+        Keyword::RowCount => row_count.map(i128::from),
+        Keyword::FoundRows => found_rows.map(i128::from),
+        _ => None,
     };
-    let (calls, aliases) = replaceable(sql, &tokens, mode)?;
+    let (calls, aliases) = replaceable(sql, &tokens, mode, |name| value(name).is_some())?;
     Ok(replace(sql, &calls, &aliases, |name| {
-        let value = match name {
-            Keyword::RowCount => i128::from(row_count),
-            _ => i128::from(found_rows),
-        };
+        let value = value(name).unwrap_or_default();
         format!("CAST({value} AS SIGNED)").into_bytes()
     }))
 }
@@ -194,6 +195,7 @@ fn replaceable<'a>(
     sql: &'a [u8],
     tokens: &[Placed],
     mode: LexMode,
+    has_value: impl Fn(Keyword) -> bool,
 ) -> Result<(Vec<Call>, Vec<Alias<'a>>), Unclear> {
     let (mut calls, mut aliases) = (Vec::new(), Vec::new());
     let (mut is_first, mut is_unclear) = (true, false);
@@ -204,15 +206,17 @@ fn replaceable<'a>(
         let text = sql.get(head.start..tail.end).unwrap_or_default();
         let traits = scan(text, mode);
         if runs(traits.kind) {
-            let mut found = calls_of(statement, |name, _| {
-                matches!(name, Keyword::RowCount | Keyword::FoundRows)
-            });
+            let mut found = calls_of(statement, |name, _| has_value(name));
             found.retain(|call| is_first || call.name == Keyword::FoundRows);
             if is_unclear && !found.is_empty() {
                 return Err(Unclear);
             }
             aliases.extend(aliases_of(sql, statement, &found));
             calls.extend(found);
+        } else if makes_table(statement)
+            && !calls_of(statement, |name, _| has_value(name)).is_empty()
+        {
+            return Err(Unclear);
         }
         is_first = false;
         match traits.found_rows {
@@ -266,7 +270,16 @@ fn runs(kind: Kind) -> bool {
             | Kind::Replace
             | Kind::Set
             | Kind::Do
+            | Kind::Call
+            | Kind::Load
     )
+}
+
+/// Whether a statement is CREATE [OR REPLACE] [TEMPORARY] TABLE, which may run a SELECT.
+fn makes_table(statement: &[Placed]) -> bool {
+    let mut words = statement.iter().take(5).map(|(token, _)| *token);
+    words.next() == Some(Token::Word(Keyword::Create))
+        && words.any(|token| token == Token::Word(Keyword::Table))
 }
 
 fn push_alias(out: &mut Vec<u8>, name: &[u8]) {
@@ -501,9 +514,31 @@ mod tests {
     }
 
     fn check(sql: &str, expect: Option<&str>) {
-        let out = substitute(sql.as_bytes(), LexMode::default(), -1, 42).unwrap();
+        let out = substitute(sql.as_bytes(), LexMode::default(), Some(-1), Some(42)).unwrap();
         let out = out.map(|out| String::from_utf8(out).unwrap());
         assert_eq!(out.as_deref(), expect, "{sql}");
+    }
+
+    #[test]
+    fn a_call_whose_value_is_not_given_stays() {
+        let sql = b"SELECT ROW_COUNT(), FOUND_ROWS()";
+        for (row_count, found_rows, expect) in [
+            (
+                Some(-1),
+                None,
+                Some("SELECT CAST(-1 AS SIGNED) AS `ROW_COUNT()`, FOUND_ROWS()"),
+            ),
+            (
+                None,
+                Some(7),
+                Some("SELECT ROW_COUNT(), CAST(7 AS SIGNED) AS `FOUND_ROWS()`"),
+            ),
+            (None, None, None),
+        ] {
+            let out = substitute(sql, LexMode::default(), row_count, found_rows).unwrap();
+            let out = out.map(|out| String::from_utf8(out).unwrap());
+            assert_eq!(out.as_deref(), expect);
+        }
     }
 
     #[test]
@@ -590,7 +625,7 @@ mod tests {
 
     #[test]
     fn a_call_behind_a_statement_that_may_set_the_value_is_refused() {
-        let run = |sql: &str| substitute(sql.as_bytes(), LexMode::default(), -1, 42);
+        let run = |sql: &str| substitute(sql.as_bytes(), LexMode::default(), Some(-1), Some(42));
         assert_eq!(run("EXPLAIN t; SELECT FOUND_ROWS()"), Err(Unclear));
         assert_eq!(run("EXPLAIN t; SELECT 1; SELECT FOUND_ROWS()"), Ok(None));
     }
@@ -606,10 +641,26 @@ mod tests {
             "INSERT INTO t VALUES (1); SELECT ROW_COUNT()",
             "CREATE PROCEDURE p() SELECT ROW_COUNT()",
             "PREPARE s FROM 'SELECT FOUND_ROWS()'",
-            "SELECT ROW_COUNT() 'open",
             "",
         ] {
             check(sql, None);
         }
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_is_refused() {
+        for sql in [
+            "SELECT ROW_COUNT() 'open",
+            "CREATE TABLE t AS SELECT FOUND_ROWS()",
+            "CREATE OR REPLACE TEMPORARY TABLE t SELECT ROW_COUNT() a",
+        ] {
+            let out = substitute(sql.as_bytes(), LexMode::default(), Some(-1), Some(42));
+            assert_eq!(out, Err(Unclear), "{sql}");
+        }
+        check("CALL p(ROW_COUNT())", Some("CALL p(CAST(-1 AS SIGNED))"));
+        check(
+            "LOAD DATA INFILE 'f' INTO TABLE t SET a = FOUND_ROWS()",
+            Some("LOAD DATA INFILE 'f' INTO TABLE t SET a = CAST(42 AS SIGNED)"),
+        );
     }
 }

@@ -1,0 +1,254 @@
+//! A connection that its session leaves with state on it is brought back to what a login gives:
+//! COM_RESET_CONNECTION, the trackers, the schema, and a look at what the variables are then.
+//!
+//! A reset is not a login. It keeps the role and the profiles (seen on MariaDB 10.11), runs no
+//! `init_connect`, sets what an account or a login's flags gave back to the globals, and forgets the
+//! schema's character set. So a connection is cleansed only of what a reset provably undoes and on servers
+//! without `init_connect`; its variables are asked for and not assumed; its schema is entered again.
+
+use std::rc::Rc;
+
+use super::baseline::{Answer, every_variable};
+use super::downstream::Session;
+use super::left_behind::Leftovers;
+use super::statements::PreparedSet;
+use super::upstream::{Expected, Upstream};
+use crate::base::pin::PinReason;
+use crate::wire::mysql::command::encode_text_command;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::com;
+use crate::wire::mysql::reply::{Packet, ReplyError, Step};
+
+/// Makes the server report every change of session state, so that pools know what a connection is
+/// in. Both families know the first two; MySQL rejects nothing here either.
+pub const TRACK_EVERYTHING: &[u8] =
+    b"SET session_track_schema=1,session_track_state_change=1,session_track_system_variables='*'";
+
+/// What a reset undoes on every server that has it.
+const UNDONE: &[PinReason] = &[
+    PinReason::Transaction,
+    PinReason::UserVariable,
+    PinReason::TemporaryTable,
+    PinReason::NamedLock,
+    PinReason::LockTables,
+    PinReason::Cursor,
+    PinReason::LongData,
+    PinReason::LongStatement,
+    PinReason::NextTransaction,
+    PinReason::Handler,
+    PinReason::StatementState,
+];
+
+impl Session {
+    /// Whether the connection that this session keeps can be [`Upstream::begin_cleanse`]d of it.
+    pub fn can_be_cleansed_of(&self, upstream: &Upstream) -> bool {
+        self.pins().iter().all(|pin| UNDONE.contains(&pin))
+            && upstream.fits_its_pool()
+            && upstream.vector.has_base()
+            && !upstream.baselines.runs_statements()
+    }
+}
+
+/// Why a connection is not as after a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unclean {
+    /// The server refused a part of it with this error, or does not tell its variables.
+    Refused,
+    /// It broke the protocol.
+    Broken(ReplyError),
+}
+
+impl From<ReplyError> for Unclean {
+    fn from(error: ReplyError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Upstream {
+    /// Writes what undoes all that sessions have done on this idle connection. What they left there to be
+    /// read is read out first.
+    pub fn begin_cleanse(&mut self, out: &mut Vec<u8>) {
+        self.read_out_all(out);
+        packet(out, 0, |out| out.push(com::RESET_CONNECTION));
+        self.expected.push(Expected::Moved);
+        let schema = self.vector.schema();
+        let commands = schema.map(|schema| (com::INIT_DB, schema));
+        let commands = commands.into_iter().chain([(com::QUERY, TRACK_EVERYTHING)]);
+        for (command, text) in commands {
+            packet(out, 0, |out| encode_text_command(out, command, text));
+            self.expected.push(Expected::Moved);
+        }
+        packet(out, 0, |out| {
+            encode_text_command(out, com::QUERY, &every_variable());
+        });
+        let answer = Answer::new(self.deprecates_eof);
+        self.expected.push(Expected::Variables(Box::new(answer)));
+    }
+
+    /// Takes in bytes of the replies; whether they are complete. The connection is then as after a login.
+    ///
+    /// # Errors
+    /// It is not, and must be closed.
+    pub fn on_cleanse_reply(&mut self, bytes: &mut [u8]) -> Result<bool, Unclean> {
+        let mut rest = self.salvage(bytes)?;
+        loop {
+            match self.expected.first_mut() {
+                None if rest.is_empty() => return Ok(true),
+                None => return Err(ReplyError::Surplus.into()),
+                Some(Expected::Variables(answer)) => {
+                    if !answer.take(rest)? {
+                        return Ok(false);
+                    }
+                    rest = &mut [];
+                    let found = answer.end().ok_or(Unclean::Refused)?;
+                    self.expected.remove(0);
+                    let vector = self.vector.found_to_be(&found).ok_or(Unclean::Refused)?;
+                    self.vector = Rc::new(vector);
+                    self.prepared = PreparedSet::new(self.prepared.len_max());
+                    self.left = Leftovers::default();
+                }
+                Some(_) => {
+                    let Some(n) = self.take_undone(rest)? else {
+                        return Ok(false);
+                    };
+                    rest = rest.get_mut(n..).unwrap_or_default();
+                }
+            }
+        }
+    }
+
+    /// Takes in a piece of the oldest reply; its length, `None` if there is no more.
+    fn take_undone(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, Unclean> {
+        self.start_walking(0, 0);
+        let (used, packet) = match self.walker.step(bytes)? {
+            Step::Starved => return Ok(None),
+            Step::Pass(n) | Step::PassCarried(n) => (n, None),
+            Step::Packet(n, packet) | Step::PacketCarried(n, packet) => (n, Some(packet)),
+        };
+        if matches!(packet, Some(Packet::Err { .. })) {
+            return Err(Unclean::Refused);
+        }
+        if self.walker.is_done() {
+            self.is_walking = false;
+            self.expected.remove(0);
+        }
+        Ok(Some(used))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::mysql::baseline::Baselines;
+    use crate::session::mysql::state::Vector;
+    use crate::session::mysql::upstream::LoginFacts;
+    use crate::wire::mysql::flags::column_type;
+    use crate::wire::mysql::response::{
+        ErrPacket, OkPacket, encode_end_of_rows, encode_err, encode_ok,
+    };
+    use crate::wire::mysql::value::{Column, encode_text_row};
+
+    type Values<'a> = &'a [(&'a str, &'a str)];
+
+    /// The replies to a question for variables.
+    fn rows(values: Values<'_>) -> Vec<u8> {
+        let column = Column {
+            schema: b"",
+            table: b"",
+            org_table: b"",
+            name: b"",
+            org_name: b"",
+            collation: 45,
+            length: 64,
+            column_type: column_type::VARCHAR,
+            flags: 0,
+            decimals: 0,
+        };
+        let mut reply = Vec::new();
+        packet(&mut reply, 1, |out| out.push(2));
+        packet(&mut reply, 2, |out| column.encode(out));
+        let mut sequence = packet(&mut reply, 3, |out| column.encode(out));
+        for (name, value) in values {
+            let fields = [name, value].map(|field| Some(field.as_bytes()));
+            sequence = packet(&mut reply, sequence, |out| encode_text_row(out, fields));
+        }
+        let caps = crate::wire::mysql::flags::caps::DEPRECATE_EOF;
+        packet(&mut reply, sequence, |out| {
+            encode_end_of_rows(out, caps, &OkPacket::default());
+        });
+        reply
+    }
+
+    fn answer(values: Values<'_>) -> Answer {
+        let mut answer = Answer::new(true);
+        assert_eq!(answer.take(&rows(values)), Ok(true));
+        answer
+    }
+
+    fn ok(out: &mut Vec<u8>) {
+        packet(out, 1, |out| encode_ok(out, 0, &OkPacket::default()));
+    }
+
+    fn error(out: &mut Vec<u8>) {
+        let err = ErrPacket {
+            errno: 1049,
+            sqlstate: None,
+            message: b"",
+        };
+        packet(out, 1, |out| encode_err(out, &err));
+    }
+
+    fn upstream() -> Upstream {
+        let baselines = Rc::<Baselines>::default();
+        let login = answer(&[("sql_notes", "OFF"), ("time_zone", "SYSTEM")]);
+        let base = { login }.end().expect("values");
+        let base = baselines.logged_in(base, answer(&[]));
+        let vector = Vector::default().with_schema(b"a").with_base(base);
+        Upstream::new(LoginFacts {
+            thread_id: 7,
+            deprecates_eof: true,
+            vector: Rc::new(vector),
+            statements_max: 4,
+            baselines,
+        })
+    }
+
+    #[test]
+    fn a_cleansed_connection_is_as_it_is_found() {
+        let mut reply = Vec::new();
+        (0..3).for_each(|_| ok(&mut reply));
+        // The reset has gone back to a global that is not what the login gave.
+        reply.extend(rows(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]));
+        for cut in 0..reply.len() {
+            let mut upstream = upstream();
+            let before = upstream.vector.clone();
+            upstream.begin_cleanse(&mut Vec::new());
+            let (mut a, mut b) = (reply[..cut].to_vec(), reply[cut..].to_vec());
+            assert_eq!(upstream.on_cleanse_reply(&mut a), Ok(false), "cut at {cut}");
+            assert_eq!(upstream.on_cleanse_reply(&mut b), Ok(true), "cut at {cut}");
+            assert!(upstream.is_idle());
+            assert_eq!(upstream.vector.schema(), Some(&b"a"[..]));
+            let mut set = Vec::new();
+            assert!(before.write_set(&upstream.vector, &mut set));
+            assert_eq!(set, b"SET sql_notes='OFF'");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_or_not_told_is_not_clean() {
+        for refused in 0..4 {
+            let mut reply = Vec::new();
+            for step in 0..4 {
+                match step {
+                    step if step == refused => error(&mut reply),
+                    3 => reply.extend(rows(&[("sql_notes", "ON")])),
+                    _ => ok(&mut reply),
+                }
+            }
+            let mut upstream = upstream();
+            upstream.begin_cleanse(&mut Vec::new());
+            let answered = upstream.on_cleanse_reply(&mut reply);
+            assert_eq!(answered, Err(Unclean::Refused), "step {refused}");
+        }
+    }
+}

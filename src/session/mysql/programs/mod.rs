@@ -1,0 +1,271 @@
+//! Stored programs that leave something in the session that runs them: no word of `SELECT f()`, or of an
+//! INSERT with a trigger behind it, tells.
+//!
+//! A core asks for the routines, triggers and views that an account can see, with their texts, ahead of
+//! the first statement that it runs for that account, and again later. A name is *stateful* if its text takes a lock, sets or reads a user variable, names a
+//! system variable by `@@`, makes a temporary table, prepares a statement or takes from a sequence;
+//! if its text cannot be seen; and if it names one that is stateful. Statements that name a stateful
+//! one keep their connection, as they would if it stood in their own text.
+
+mod known;
+mod listing;
+mod watch;
+
+use listing::{Kind, Listed, Words};
+
+use super::own_question;
+use super::text::{LexMode, Mention, mentions};
+pub use known::{Asked, KnownPrograms};
+pub use listing::QUESTION;
+
+/// What the server says to [`QUESTION`].
+pub type Answer = own_question::Answer<Listed>;
+
+impl Answer {
+    /// Takes the programs out that leave something; `None` if the server did not tell.
+    pub fn end(&mut self) -> Option<Programs> {
+        let found = std::mem::take(&mut self.found);
+        (!found.is_withheld()).then(|| Programs::of(found))
+    }
+}
+
+/// Names that a text may name, in lower case, whatever their schema.
+#[derive(Debug, Default)]
+struct Names {
+    words: Words,
+    /// One has a byte that a client in another character set writes otherwise, or a blank and the like.
+    has_odd: bool,
+    /// One has a quote in it, which stands twice in a text.
+    has_quote: bool,
+}
+
+/// Whether a name is written the same in all character sets and with or without quotes.
+fn is_odd(name: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+    !name.iter().all(is_plain)
+}
+
+impl Names {
+    fn add(&mut self, name: Vec<u8>) {
+        self.has_odd |= is_odd(&name);
+        self.has_quote |= name.iter().any(|byte| matches!(byte, b'`' | b'"'));
+        self.words.insert(name);
+    }
+
+    fn are_none(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    fn has(&self, word: &[u8]) -> bool {
+        self.has_quote || self.has_odd && is_odd(word) || self.words.contains(word)
+    }
+
+    fn are_in(&self, sql: &[u8], mode: LexMode) -> bool {
+        if self.are_none() {
+            return false;
+        }
+        let mut is_named = false;
+        // A text that cannot be cut for sure keeps its connection anyway.
+        let _ = mentions(sql, mode, |mention| {
+            if let Mention::Word(word) = mention {
+                is_named |= self.has(word);
+            }
+        });
+        is_named
+    }
+}
+
+/// The programs that leave something.
+#[derive(Debug, Default)]
+pub struct Programs {
+    stateful: Names,
+    /// They are too many to be told apart, or not told.
+    may_be_any: bool,
+}
+
+impl Programs {
+    /// What is to be assumed where nothing is told.
+    pub fn any() -> Self {
+        Self {
+            may_be_any: true,
+            ..Self::default()
+        }
+    }
+
+    fn of(found: Listed) -> Self {
+        if found.overflows() {
+            return Self::any();
+        }
+        let (mut stateful, mut procedures) = (Names::default(), Words::default());
+        let mut rest = found.programs;
+        loop {
+            let some = !stateful.are_none();
+            let is_stateful = |program: &listing::Program| {
+                program.is_stateful
+                    || program.is_unseen_view && some
+                    || program.words.iter().any(|word| stateful.has(word))
+                    || !program.words.is_disjoint(&procedures)
+            };
+            let (more, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_stateful);
+            if more.is_empty() {
+                return Self {
+                    stateful,
+                    may_be_any: false,
+                };
+            }
+            for program in more {
+                match program.kind {
+                    // CALL keeps its connection whatever it calls.
+                    Kind::Procedure => {
+                        procedures.insert(program.name);
+                    }
+                    _ => stateful.add(program.name),
+                }
+            }
+            rest = others;
+        }
+    }
+
+    /// Whether there are none: the usual case.
+    pub fn are_none(&self) -> bool {
+        self.stateful.are_none() && !self.may_be_any
+    }
+
+    /// Whether a text of which this is a part, or all, may name one of them.
+    pub fn may_be_named_in(&self, sql: &[u8], is_whole: bool, mode: LexMode) -> bool {
+        !self.are_none() && (self.may_be_any || !is_whole || self.stateful.are_in(sql, mode))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::own_question::Collect;
+    use super::*;
+    use crate::wire::mysql::value::Value;
+
+    /// Rows of a kind, a name and a text.
+    fn programs(rows: &[(&str, &str, Option<&str>)]) -> Programs {
+        let mut found = Listed::default();
+        for (kind, name, text) in rows {
+            let text = text.map_or(Value::Null, |text| Value::Bytes(text.as_bytes()));
+            found.take_row(&[
+                Value::Bytes(kind.as_bytes()),
+                Value::Bytes(name.as_bytes()),
+                text,
+            ]);
+        }
+        Programs::of(found)
+    }
+
+    #[test]
+    fn what_leaves_something_is_found_through_what_calls_it() {
+        let programs = programs(&[
+            (
+                "f",
+                "Plain",
+                Some("BEGIN DECLARE x INT; SET x = 1; RETURN x; END"),
+            ),
+            ("f", "locks", Some("RETURN GET_LOCK(n, 0)")),
+            ("f", "calls", Some("RETURN `Locks`('a')")),
+            ("t", "t", Some("SET NEW.a = calls()")),
+            ("t", "u", Some("SET @last = NEW.v")),
+            ("t", "w", Some("BEGIN SET NEW.b = plain(); END")),
+            ("v", "v", Some("select `db`.`locks`('x') AS `x`")),
+            ("v", "seen", Some("select 1 AS `get`")),
+            ("f", "hidden", None),
+            ("v", "unseen", None),
+            (
+                "f",
+                "zone",
+                Some("BEGIN SET @@time_zone = '+01:00'; RETURN 1; END"),
+            ),
+            (
+                "f",
+                "temps",
+                Some("BEGIN CREATE TEMPORARY TABLE x (a INT); RETURN 1; END"),
+            ),
+            ("p", "state", Some("SET @a = 1")),
+            ("f", "through", Some("BEGIN CALL state(); RETURN 1; END")),
+            ("f", "ansi", Some("RETURN \"get_lock\"('a', 0)")),
+        ]);
+        for (sql, expect) in [
+            ("SELECT plain(1)", false),
+            ("SELECT LOCKS ('x')", true),
+            ("SELECT test.`calls`()", true),
+            ("INSERT INTO t(a) VALUES (1)", true),
+            ("UPDATE `u` SET v = 1", true),
+            ("INSERT INTO w VALUES (1)", false),
+            ("SELECT * FROM v", true),
+            ("SELECT * FROM seen", false),
+            ("SELECT hidden(), 't'", true),
+            ("SELECT 'locks', 't' -- u", false),
+            ("SELECT a FROM unseen", true),
+            ("SELECT zone()", true),
+            ("SELECT temps()", true),
+            ("SELECT state FROM plain", false),
+            ("SELECT through()", true),
+            ("SELECT ansi()", true),
+        ] {
+            let is_named = programs.may_be_named_in(sql.as_bytes(), true, LexMode::default());
+            assert_eq!(is_named, expect, "{sql}");
+        }
+        assert!(programs.may_be_named_in(b"INSERT INTO w VALUES (", false, LexMode::default()));
+    }
+
+    #[test]
+    fn a_view_that_cannot_be_seen_calls_what_there_is() {
+        let alone = programs(&[("v", "unseen", None)]);
+        assert!(alone.are_none());
+    }
+
+    #[test]
+    fn a_name_is_found_however_a_client_writes_it() {
+        let odd = programs(&[("f", "Zähle", None)]);
+        for (sql, expect) in [
+            (&b"SELECT z\xe4hle()"[..], true),
+            ("SELECT ZÄHLE()".as_bytes(), true),
+            (b"SELECT `a-b` FROM t", true),
+            (b"SELECT `ab` FROM t", false),
+        ] {
+            let is_named = odd.may_be_named_in(sql, true, LexMode::default());
+            assert_eq!(is_named, expect, "{}", String::from_utf8_lossy(sql));
+        }
+        let quote = programs(&[("f", "a`b", None)]);
+        assert!(quote.may_be_named_in(b"SELECT `a``b`()", true, LexMode::default()));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_is_not_kept_counts() {
+        let word: String = (0..4_000).map(|n| format!(" w{n}")).collect();
+        let mut found = Listed::default();
+        let mut add = |name: &str, text: &str| {
+            let values = [b"f", name.as_bytes(), text.as_bytes()].map(Value::Bytes);
+            found.take_row(&values);
+        };
+        for n in 0..40 {
+            add(&format!("f{n}"), &word);
+        }
+        let some = Programs::of(std::mem::take(&mut found));
+        assert!(!some.may_be_named_in(b"SELECT f0()", true, LexMode::default()));
+        assert!(some.may_be_named_in(b"SELECT f39()", true, LexMode::default()));
+        let mut add = |name: &str, text: &str| {
+            let values = [b"f", name.as_bytes(), text.as_bytes()].map(Value::Bytes);
+            found.take_row(&values);
+        };
+        for n in 0..200_000 {
+            add(&format!("f{n}"), "RETURN GET_LOCK('a', 0)");
+        }
+        assert!(found.overflows() && found.programs.is_empty());
+        let any = Programs::of(found);
+        assert!(any.may_be_named_in(b"SELECT 1", true, LexMode::default()));
+    }
+
+    #[test]
+    fn a_server_without_such_tables_has_none_and_one_that_does_not_tell_may() {
+        for (errno, expect) in [(1146, true), (1064, true), (1969, false), (3024, false)] {
+            let mut answer = Answer::new(true);
+            answer.found.refused(errno);
+            assert_eq!(answer.end().is_some(), expect, "{errno}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What stored programs mean for a session's commands: the question goes ahead of one when it is due, and one
+//! that names a program which leaves something keeps its connection.
+
+use super::super::downstream::{Session, payload_of};
+use super::super::upstream::{Expected, Upstream};
+use super::QUESTION;
+use crate::base::pin::PinReason;
+use crate::wire::mysql::command::encode_text_command;
+use crate::wire::mysql::cursor::packet;
+use crate::wire::mysql::flags::com;
+
+impl Session {
+    /// Asks which stored programs leave something behind, if that may have changed; whether it did.
+    pub(in super::super) fn ask_for_programs(
+        &mut self,
+        upstream: &mut Upstream,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let known = upstream.baselines.programs();
+        if self.op.has_asked || !known.is_due(self.began_at) || !self.may_ask() {
+            return false;
+        }
+        self.op.has_asked = true;
+        upstream.left.note_foreign();
+        packet(out, 0, |out| {
+            encode_text_command(out, com::QUERY, QUESTION);
+        });
+        let asked = known.ask(self.began_at, upstream.deprecates_eof);
+        upstream.expected.push(Expected::Programs(Box::new(asked)));
+        true
+    }
+
+    /// Not where the question would be the last statement of one that reads what that left; nor on a connection
+    /// that the session keeps: in a transaction, tables that others change are left out of the answer.
+    fn may_ask(&self) -> bool {
+        !self.op.effects.reads_last_statement() && self.pins().is_empty()
+    }
+
+    /// Keeps the connection if the command names a stored program that leaves something behind. What names
+    /// anything while it is not known which do ends with its connection.
+    pub(in super::super) fn look_for_programs(
+        &mut self,
+        upstream: &mut Upstream,
+        command: &[u8],
+        is_whole: bool,
+    ) {
+        let known = upstream.baselines.programs();
+        if known.are_none() || self.runs_nothing(command) {
+            return;
+        }
+        let (programs, mode) = (known.found(), self.lex_mode());
+        let is_named = match self.op.command {
+            com::QUERY => {
+                let sql = payload_of(command).get(1..).unwrap_or_default();
+                programs.may_be_named_in(sql, is_whole, mode)
+            }
+            com::STMT_EXECUTE => {
+                let statement = self.statements.get(self.op.statement);
+                statement.is_some_and(|s| programs.may_be_named_in(&s.text.sql, true, s.mode))
+            }
+            _ => return,
+        };
+        upstream.is_spent |= known.is_open();
+        if is_named {
+            self.op.effects.pins.add(PinReason::StoredProgram);
+        }
+    }
+}
