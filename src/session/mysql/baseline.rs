@@ -157,7 +157,7 @@ pub struct Baselines {
     realm: Realm,
     now: RefCell<Known>,
     looked_at: Cell<Option<Now>>,
-    programs: KnownPrograms,
+    programs: Rc<KnownPrograms>,
     adopted: RefCell<HashMap<usize, Adopted, FixedState>>,
 }
 
@@ -253,25 +253,43 @@ impl Baselines {
     }
 }
 
+/// Accounts on servers whose programs are remembered, connected or not; of more, those that are.
+const ACCOUNTS_MAX: usize = 256;
+
 /// The baselines of one core's connections, by realm.
 #[derive(Debug, Default)]
-pub struct Realms(RefCell<HashMap<Realm, Weak<Baselines>, FixedState>>);
+pub struct Realms {
+    all: RefCell<HashMap<Realm, Weak<Baselines>, FixedState>>,
+    /// By server and account. They outlive connections: pools that take each other's would ask at each login.
+    programs: RefCell<HashMap<(String, String), Rc<KnownPrograms>, FixedState>>,
+}
 
 impl Realms {
     /// Those of this realm.
     pub fn of(&self, realm: &Realm) -> Rc<Baselines> {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.all.borrow_mut();
         if let Some(known) = all.get(realm).and_then(Weak::upgrade) {
             return known;
         }
         all.retain(|_, baselines| baselines.strong_count() > 0);
         let baselines = Rc::new(Baselines {
             realm: realm.clone(),
-            programs: KnownPrograms::not_yet(),
+            programs: self.programs_of(realm),
             ..Baselines::default()
         });
         all.insert(realm.clone(), Rc::downgrade(&baselines));
         baselines
+    }
+
+    fn programs_of(&self, realm: &Realm) -> Rc<KnownPrograms> {
+        let mut programs = self.programs.borrow_mut();
+        if programs.len() >= ACCOUNTS_MAX {
+            programs.retain(|_, known| Rc::strong_count(known) > 1);
+        }
+        let (server, account, _) = &*realm.0;
+        let known = programs.entry((server.clone(), account.clone()));
+        let known = known.or_insert_with(|| Rc::new(KnownPrograms::not_yet()));
+        Rc::clone(known)
     }
 }
 
@@ -380,6 +398,20 @@ mod tests {
         there.logged_in(base(&[("sql_notes", "ON")]), Answer::new(true));
         there.learn(here.known());
         assert_ne!(there.known(), here.known());
+    }
+
+    #[test]
+    fn what_is_known_of_programs_outlives_the_connections_that_it_was_learnt_on() {
+        let realms = Realms::default();
+        let programs = Rc::as_ptr(&realms.of(&realm("a")).programs);
+        assert!(std::ptr::eq(
+            programs,
+            Rc::as_ptr(&realms.of(&realm("a")).programs)
+        ));
+        assert!(!std::ptr::eq(
+            programs,
+            Rc::as_ptr(&realms.of(&realm("b")).programs)
+        ));
     }
 
     #[test]
