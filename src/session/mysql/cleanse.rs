@@ -106,6 +106,7 @@ impl Upstream {
                     self.vector = Rc::new(vector);
                     self.prepared = PreparedSet::new(self.prepared.len_max());
                     self.left = Leftovers::default();
+                    self.is_suspect = false;
                 }
                 Some(_) => {
                     let Some(n) = self.take_undone(rest)? else {

@@ -1,6 +1,6 @@
 //! What a statement's text says about the session, reduced to what an exchange has to do.
 
-use super::text::{Flags, FoundRows, Kind, LexMode, ends_transaction, scan};
+use super::text::{Flags, FoundRows, Kind, LexMode, Traits, ends_transaction, scan};
 use crate::base::pin::PinReason;
 
 /// A set of pin reasons.
@@ -85,6 +85,8 @@ pub struct Effects {
     pub ends_transaction: bool,
     /// May define something: a routine, a trigger, a view.
     pub defines: bool,
+    /// Its words may be those of a statement that writes to tables, which has their triggers run.
+    pub may_write: bool,
     /// Is KILL.
     pub kills: bool,
     /// May change an account, the one that sessions share among them.
@@ -106,6 +108,7 @@ impl Effects {
     /// Only the head of the text was seen: nothing is proved by it.
     pub fn overlook_rest(&mut self) {
         self.is_read_only = false;
+        self.may_write = true;
         self.is_undone_with_transaction = false;
         self.ends_transaction = false;
         self.may_insert = true;
@@ -167,6 +170,32 @@ fn is_undone(kind: Kind, sql: &[u8]) -> bool {
     is_row_work && memchr::memchr(b';', sql).is_none()
 }
 
+/// Whether a text may be one that writes to tables. What else is not read-only locks, sets or ends something.
+fn may_write(traits: &Traits) -> bool {
+    let Traits { kind, flags, .. } = traits;
+    let writes_nothing = matches!(
+        kind,
+        Kind::Empty
+            | Kind::Select
+            | Kind::Set
+            | Kind::Use
+            | Kind::Show
+            | Kind::Begin
+            | Kind::Commit
+            | Kind::Rollback
+            | Kind::Savepoint
+            | Kind::Do
+            | Kind::Lock
+            | Kind::Unlock
+            | Kind::Kill
+            | Kind::Flush
+            | Kind::Handler
+            | Kind::Deallocate
+    );
+    let is_single = !flags.has_any(Flags::MULTI.and(Flags::SET_STATEMENT).and(Flags::UNCERTAIN));
+    !(traits.is_read_only || writes_nothing && is_single)
+}
+
 /// What the text of a statement tells.
 pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     let traits = scan(sql, mode);
@@ -177,6 +206,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
             && ends_transaction(sql),
         defines: (traits.kind == Kind::Ddl || flags.has(Flags::MULTI)) && may_define_program(sql),
         is_read_only: traits.is_read_only,
+        may_write: may_write(&traits),
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
         may_insert: matches!(traits.kind, Kind::Insert | Kind::Replace | Kind::Load),
@@ -222,6 +252,32 @@ mod tests {
         ] {
             let effects = of_text(sql.as_bytes(), LexMode::default());
             assert_eq!(effects.is_undone_with_transaction, expect, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_a_trigger_run_is_known_by_its_words() {
+        for (sql, expect) in [
+            ("INSERT INTO t VALUES (1)", true),
+            ("REPLACE t SELECT 1", true),
+            ("WITH a AS (SELECT 1) DELETE FROM t", true),
+            ("UPDATE t SET a = 1", true),
+            ("LOAD DATA INFILE 'x' INTO TABLE t", true),
+            ("SELECT 1; DELETE FROM t", true),
+            (
+                "SET STATEMENT max_statement_time = 1 FOR INSERT INTO t VALUES (1)",
+                true,
+            ),
+            ("ANALYZE INSERT INTO t VALUES (1)", true),
+            ("/*!50000 INSERT INTO t VALUES (1) */", true),
+            ("SELECT a FROM t FOR UPDATE", false),
+            ("BEGIN", false),
+            ("COMMIT", false),
+            ("SET autocommit = 1", false),
+            ("DO SLEEP(0)", false),
+        ] {
+            let effects = of_text(sql.as_bytes(), LexMode::default());
+            assert_eq!(effects.may_write, expect, "{sql}");
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Upstream {
     pub(super) has_other_option: bool,
     /// What has run on it may have left anything: it ends with its lease.
     pub(super) is_spent: bool,
+    /// A trigger that nobody has seen may have run on it: it is cleansed before anybody else has it.
+    pub(super) is_suspect: bool,
     /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
     /// of a right.
     pub(super) schemas_known: SmallVec<[u64; 4]>,
@@ -112,6 +114,7 @@ impl Upstream {
             left: Leftovers::default(),
             has_other_option: false,
             is_spent: false,
+            is_suspect: false,
             schemas_known: SmallVec::new(),
             tally: Tally::default(),
             baselines: facts.baselines,
@@ -127,6 +130,11 @@ impl Upstream {
     /// expects.
     pub fn fits_its_pool(&self) -> bool {
         self.is_idle() && !self.has_other_option && !self.is_spent
+    }
+
+    /// Whether the connection must be cleansed before anybody else has it.
+    pub fn is_suspect(&self) -> bool {
+        self.is_suspect
     }
 
     /// What was done since the last call, for metrics.

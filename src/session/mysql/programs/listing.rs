@@ -7,21 +7,40 @@ use super::super::own_question::Collect;
 use super::super::text::{LexMode, Mention, mentions};
 use crate::wire::mysql::value::Value;
 
-/// Asks for kind, name and text of routines, of tables with triggers and of views. Texts that are too long
-/// to be looked at are as good as unseen.
+/// Asks for kind, schema, name and text of routines, of tables with triggers and of views, and which triggers
+/// the account is not shown. Texts that are too long to be looked at are as good as unseen.
 ///
 /// It is asked in whatever state a connection is: the LIMIT holds against `sql_select_limit`, the bytes
 /// against `character_set_results`, LENGTH against a mode in which `''` is NULL.
-pub const QUESTION: &[u8] = b"SELECT IF(ROUTINE_TYPE = 'PROCEDURE', 'p', 'f'), \
+///
+/// MariaDB loads the triggers of every table that the account may name, and only then looks whether it may see
+/// them: the session's count of loads (`Feature_trigger`) before and after tells of how many tables (seen on
+/// 10.11). MySQL has no such count and takes the comments for comments.
+pub const QUESTION: &[u8] = b"\
+    /*M!100000 SELECT _binary's' AS k, _binary'' AS s, CAST(CONVERT(VARIABLE_VALUE USING utf8mb4) AS BINARY) AS n, \
+    NULL AS t FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'FEATURE_TRIGGER' UNION ALL */ \
+    SELECT _binary't' AS k, CAST(CONVERT(EVENT_OBJECT_SCHEMA USING utf8mb4) AS BINARY) AS s, \
+    CAST(CONVERT(EVENT_OBJECT_TABLE USING utf8mb4) AS BINARY) AS n, \
+    IF(LENGTH(ACTION_STATEMENT) > 60000, NULL, CAST(CONVERT(ACTION_STATEMENT USING utf8mb4) AS BINARY)) AS t \
+    FROM information_schema.TRIGGERS UNION ALL \
+    /*M!100000 SELECT _binary's', _binary'', CAST(CONVERT(VARIABLE_VALUE USING utf8mb4) AS BINARY), NULL \
+    FROM information_schema.SESSION_STATUS WHERE VARIABLE_NAME = 'FEATURE_TRIGGER' UNION ALL */ \
+    SELECT IF(ROUTINE_TYPE = 'PROCEDURE', _binary'p', _binary'f'), _binary'', \
     CAST(CONVERT(ROUTINE_NAME USING utf8mb4) AS BINARY), \
     IF(LENGTH(ROUTINE_DEFINITION) > 60000, NULL, CAST(CONVERT(ROUTINE_DEFINITION USING utf8mb4) AS BINARY)) \
-    FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN ('sys', 'mysql') \
-    UNION ALL SELECT 't', CAST(CONVERT(EVENT_OBJECT_TABLE USING utf8mb4) AS BINARY), \
-    IF(LENGTH(ACTION_STATEMENT) > 60000, NULL, CAST(CONVERT(ACTION_STATEMENT USING utf8mb4) AS BINARY)) \
-    FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA NOT IN ('sys', 'mysql') \
-    UNION ALL SELECT 'v', CAST(CONVERT(TABLE_NAME USING utf8mb4) AS BINARY), \
+    FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN ('sys', 'mysql') UNION ALL \
+    SELECT _binary'v', _binary'', CAST(CONVERT(TABLE_NAME USING utf8mb4) AS BINARY), \
     IF(LENGTH(VIEW_DEFINITION) BETWEEN 1 AND 60000, CAST(CONVERT(VIEW_DEFINITION USING utf8mb4) AS BINARY), NULL) \
-    FROM information_schema.VIEWS WHERE TABLE_SCHEMA NOT IN ('sys', 'mysql') \
+    FROM information_schema.VIEWS WHERE TABLE_SCHEMA NOT IN ('sys', 'mysql') UNION ALL \
+    SELECT _binary'g', _binary'', \
+    IF(COUNT(*) > 0 /*!80016 AND NOT @@GLOBAL.partial_revokes */, _binary'1', _binary'0'), NULL \
+    FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE = 'TRIGGER' \
+    AND GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''') UNION ALL \
+    SELECT _binary'd', _binary'', IF(COUNT(*) = 0, _binary'1', _binary'0'), NULL FROM information_schema.SCHEMATA s \
+    WHERE s.SCHEMA_NAME NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys') AND NOT EXISTS \
+    (SELECT 1 FROM information_schema.SCHEMA_PRIVILEGES p WHERE p.PRIVILEGE_TYPE = 'TRIGGER' \
+    AND p.GRANTEE = CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''') \
+    AND s.SCHEMA_NAME LIKE p.TABLE_SCHEMA) \
     LIMIT 18446744073709551615";
 
 /// Bytes of names and words that an answer may keep. Of programs beyond a half of it only the name is kept,
@@ -52,6 +71,9 @@ const STATEFUL: &[&str] = &[
     "transaction",
 ];
 
+/// Words of a text that may write to tables.
+const WRITING: &[&str] = &["delete", "insert", "load", "replace", "update"];
+
 /// A set of names or words in lower case.
 pub(super) type Words = HashSet<Vec<u8>, RandomState>;
 
@@ -75,6 +97,10 @@ pub(super) struct Program {
     pub(super) words: Words,
     pub(super) is_stateful: bool,
     pub(super) is_unseen_view: bool,
+    /// It may write to tables, or calls what may.
+    pub(super) writes: bool,
+    /// Of a view, as servers write it: functions that it calls.
+    pub(super) calls: Words,
 }
 
 impl Program {
@@ -85,6 +111,8 @@ impl Program {
             words: Words::default(),
             is_stateful: text.is_none() && kind != Kind::View,
             is_unseen_view: text.is_none() && kind == Kind::View,
+            writes: false,
+            calls: Words::default(),
         };
         let text = text.unwrap_or_default();
         // It is read under the modes of its definition, whatever these were.
@@ -119,8 +147,13 @@ impl Program {
             Mention::Word(word) => {
                 let known = std::str::from_utf8(word);
                 self.is_stateful |= known.is_ok_and(|word| STATEFUL.contains(&word));
+                self.writes |= known.is_ok_and(|word| WRITING.contains(&word));
                 self.words.insert(word.to_vec());
             }
+            Mention::QuotedCall(name) if self.kind == Kind::View => {
+                self.calls.insert(name.to_vec());
+            }
+            Mention::QuotedCall(_) => {}
         });
         self.is_stateful |= !is_certain;
     }
@@ -142,8 +175,28 @@ impl Program {
 #[derive(Debug, Default)]
 pub struct Listed {
     pub(super) programs: Vec<Program>,
+    /// Hashes of the tables whose triggers are seen.
+    tables: HashSet<u64, RandomState>,
+    /// The session's count of loads of tables with triggers, before and after.
+    loads: Vec<u64>,
+    /// All triggers may be seen.
+    sees_all: Option<bool>,
+    /// Those of each schema that may be seen.
+    sees_schemas: bool,
     kept: usize,
     refused: Option<u16>,
+}
+
+/// Which triggers an account is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// All there are.
+    #[default]
+    All,
+    /// Those of every table that it may name itself. Programs that run as somebody else may write to others.
+    Own,
+    /// Not all of these.
+    Some,
 }
 
 impl Listed {
@@ -152,15 +205,53 @@ impl Listed {
         self.kept > KEPT_MAX
     }
 
+    /// Which triggers were shown.
+    pub(super) fn sight(&self) -> Sight {
+        let seen = u64::try_from(self.tables.len()).unwrap_or_default();
+        let sees_own = match self.loads[..] {
+            [before, after] => after.saturating_sub(before) <= seen,
+            _ => self.sees_schemas,
+        };
+        match (self.sees_all, sees_own) {
+            // Of no server that has them.
+            (None | Some(true), _) => Sight::All,
+            (Some(false), true) => Sight::Own,
+            (Some(false), false) => Sight::Some,
+        }
+    }
+
     /// Whether the server has such tables and did not tell.
     pub(super) fn is_withheld(&self) -> bool {
         self.refused.is_some_and(|errno| !ABSENT.contains(&errno))
+    }
+
+    /// What the server says beside its programs.
+    fn take_fact(&mut self, kind: &[u8], value: &[u8]) {
+        match kind {
+            b"s" if self.loads.len() < 2 => {
+                let count = std::str::from_utf8(value).ok();
+                let count = count.and_then(|count| count.parse::<u64>().ok());
+                self.loads.extend(count);
+            }
+            b"g" => self.sees_all = Some(value == b"1"),
+            b"d" => self.sees_schemas = value == b"1",
+            _ => {}
+        }
+    }
+
+    /// A table's triggers are seen. Two that have one hash count as one, and so as less than there are.
+    fn note_table(&mut self, schema: &[u8], table: &[u8]) {
+        let hash = xxhash_rust::xxh3::xxh3_64(&[schema, b"\0", table].concat());
+        if !self.overflows() && self.tables.insert(hash) {
+            self.kept = self.kept.saturating_add(OVERHEAD);
+        }
     }
 
     fn keep(&mut self, mut program: Program) {
         if program.is_stateful || self.kept > KEPT_MAX / 2 {
             program.is_stateful = true;
             program.words = Words::default();
+            program.calls = Words::default();
         }
         self.kept = self.kept.saturating_add(program.size());
         if self.overflows() {
@@ -175,7 +266,13 @@ impl Collect for Listed {
     const ROW_MAX: usize = 128 * 1024;
 
     fn take_row(&mut self, values: &[Value<'_>]) {
-        let [Value::Bytes(kind), Value::Bytes(name), text] = *values else {
+        let [
+            Value::Bytes(kind),
+            Value::Bytes(schema),
+            Value::Bytes(name),
+            text,
+        ] = *values
+        else {
             return;
         };
         let kind = match kind {
@@ -183,8 +280,14 @@ impl Collect for Listed {
             b"f" => Kind::Function,
             b"t" => Kind::Trigger,
             b"v" => Kind::View,
-            _ => return,
+            _ => return self.take_fact(kind, name),
         };
+        if kind == Kind::Trigger {
+            self.note_table(schema, name);
+            if schema == b"sys" {
+                return;
+            }
+        }
         let text = match text {
             Value::Bytes(text) => Some(text),
             _ => None,

@@ -11,7 +11,7 @@ mod known;
 mod listing;
 mod watch;
 
-use listing::{Kind, Listed, Words};
+use listing::{Kind, Listed, Program, Sight, Words};
 
 use super::own_question;
 use super::text::{LexMode, Mention, mentions};
@@ -79,6 +79,10 @@ impl Names {
 #[derive(Debug, Default)]
 pub struct Programs {
     stateful: Names,
+    /// What may write to tables that the account cannot name, or views on them, by what it is.
+    writing: Names,
+    views: Names,
+    sight: Sight,
     /// They are too many to be told apart, or not told.
     may_be_any: bool,
 }
@@ -96,44 +100,89 @@ impl Programs {
         if found.overflows() {
             return Self::any();
         }
-        let (mut stateful, mut procedures) = (Names::default(), Words::default());
-        let mut rest = found.programs;
-        loop {
-            let some = !stateful.are_none();
-            let is_stateful = |program: &listing::Program| {
-                program.is_stateful
-                    || program.is_unseen_view && some
-                    || program.words.iter().any(|word| stateful.has(word))
-                    || !program.words.is_disjoint(&procedures)
-            };
-            let (more, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_stateful);
-            if more.is_empty() {
-                return Self {
-                    stateful,
-                    may_be_any: false,
-                };
-            }
-            for program in more {
-                match program.kind {
-                    // CALL keeps its connection whatever it calls.
-                    Kind::Procedure => {
-                        procedures.insert(program.name);
-                    }
-                    _ => stateful.add(program.name),
-                }
-            }
-            rest = others;
+        let sight = found.sight();
+        let rest = hidden_calls(found.programs);
+        let some = rest.iter().any(|program| program.is_stateful);
+        let is_first = |program: &Program| program.is_stateful || program.is_unseen_view && some;
+        let (stateful, rest) = closure(rest, is_first);
+        let mut programs = Self {
+            stateful,
+            sight,
+            ..Self::default()
+        };
+        if sight != Sight::All {
+            let views = rest.iter().filter(|program| program.kind == Kind::View);
+            views.for_each(|view| programs.views.add(view.name.clone()));
+            programs.writing = closure(rest, |program| program.writes).0;
         }
+        programs
     }
 
     /// Whether there are none: the usual case.
     pub fn are_none(&self) -> bool {
-        self.stateful.are_none() && !self.may_be_any
+        let sees_enough = match self.sight {
+            Sight::All => true,
+            Sight::Own => self.writing.are_none() && self.views.are_none(),
+            Sight::Some => false,
+        };
+        sees_enough && self.stateful.are_none() && !self.may_be_any
     }
 
     /// Whether a text of which this is a part, or all, may name one of them.
     pub fn may_be_named_in(&self, sql: &[u8], is_whole: bool, mode: LexMode) -> bool {
-        !self.are_none() && (self.may_be_any || !is_whole || self.stateful.are_in(sql, mode))
+        let are_some = self.may_be_any || !self.stateful.are_none();
+        are_some && (self.may_be_any || !is_whole || self.stateful.are_in(sql, mode))
+    }
+
+    /// Whether a text may have a trigger run that the account cannot see. `may_write` is whether its own words
+    /// may be those of a statement that writes.
+    pub fn may_fire_unseen(&self, sql: &[u8], may_write: bool, mode: LexMode) -> bool {
+        match self.sight {
+            Sight::All => false,
+            Sight::Own => {
+                self.writing.are_in(sql, mode) || may_write && self.views.are_in(sql, mode)
+            }
+            Sight::Some => may_write || self.writing.are_in(sql, mode),
+        }
+    }
+}
+
+/// Views that call a function which the account cannot see are as if it stood there without its text.
+fn hidden_calls(mut programs: Vec<Program>) -> Vec<Program> {
+    let functions: Words = programs
+        .iter()
+        .filter(|program| program.kind == Kind::Function)
+        .map(|program| program.name.clone())
+        .collect();
+    for program in &mut programs {
+        program.is_stateful |= !program.calls.is_subset(&functions);
+    }
+    programs
+}
+
+/// The names of the programs that `is_first`, and of those that name one of them; and the other programs.
+/// Procedures are not among the names: CALL keeps its connection whatever it calls.
+fn closure(mut rest: Vec<Program>, is_first: impl Fn(&Program) -> bool) -> (Names, Vec<Program>) {
+    let (mut names, mut procedures) = (Names::default(), Words::default());
+    loop {
+        let is_one = |program: &Program| {
+            is_first(program)
+                || program.words.iter().any(|word| names.has(word))
+                || !program.words.is_disjoint(&procedures)
+        };
+        let (more, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_one);
+        if more.is_empty() {
+            return (names, others);
+        }
+        for program in more {
+            match program.kind {
+                Kind::Procedure => {
+                    procedures.insert(program.name);
+                }
+                _ => names.add(program.name),
+            }
+        }
+        rest = others;
     }
 }
 
@@ -150,6 +199,7 @@ mod tests {
             let text = text.map_or(Value::Null, |text| Value::Bytes(text.as_bytes()));
             found.take_row(&[
                 Value::Bytes(kind.as_bytes()),
+                Value::Bytes(b""),
                 Value::Bytes(name.as_bytes()),
                 text,
             ]);
@@ -239,7 +289,7 @@ mod tests {
         let word: String = (0..4_000).map(|n| format!(" w{n}")).collect();
         let mut found = Listed::default();
         let mut add = |name: &str, text: &str| {
-            let values = [b"f", name.as_bytes(), text.as_bytes()].map(Value::Bytes);
+            let values = [b"f", &b""[..], name.as_bytes(), text.as_bytes()].map(Value::Bytes);
             found.take_row(&values);
         };
         for n in 0..40 {
@@ -249,7 +299,7 @@ mod tests {
         assert!(!some.may_be_named_in(b"SELECT f0()", true, LexMode::default()));
         assert!(some.may_be_named_in(b"SELECT f39()", true, LexMode::default()));
         let mut add = |name: &str, text: &str| {
-            let values = [b"f", name.as_bytes(), text.as_bytes()].map(Value::Bytes);
+            let values = [b"f", &b""[..], name.as_bytes(), text.as_bytes()].map(Value::Bytes);
             found.take_row(&values);
         };
         for n in 0..200_000 {
@@ -266,6 +316,74 @@ mod tests {
             let mut answer = Answer::new(true);
             answer.found.refused(errno);
             assert_eq!(answer.end().is_some(), expect, "{errno}");
+        }
+    }
+
+    /// What is told of a server with a trigger on `t`, a routine that writes and a view.
+    fn told(facts: &[(&str, &str)]) -> Programs {
+        let mut found = Listed::default();
+        let rows = [
+            ("t", "t", "SET NEW.v = 1"),
+            (
+                "f",
+                "writes",
+                "BEGIN INSERT INTO x.y VALUES (1); RETURN 1; END",
+            ),
+            ("f", "calls", "RETURN writes()"),
+            ("f", "reads", "RETURN 1"),
+            ("v", "v", "select `x`.`y`.`a` AS `a` from `x`.`y`"),
+        ];
+        let facts = facts.iter().map(|(kind, value)| (*kind, *value, ""));
+        for (kind, name, text) in facts.chain(rows) {
+            let values = [kind, "s", name, text].map(|value| Value::Bytes(value.as_bytes()));
+            found.take_row(&values);
+        }
+        Programs::of(found)
+    }
+
+    #[test]
+    fn what_may_have_an_unseen_trigger_run_depends_on_what_is_seen() {
+        let cases = [
+            ("INSERT INTO z VALUES (1)", true),
+            ("INSERT INTO v VALUES (1)", true),
+            ("SELECT calls()", false),
+            ("SELECT reads() FROM v", false),
+        ];
+        let all = [false; 4];
+        let own = [false, true, true, false];
+        let some = [true, true, true, false];
+        for (facts, expect) in [
+            (&[][..], all),
+            (&[("g", "1"), ("s", "0"), ("s", "7"), ("d", "0")], all),
+            (&[("g", "0"), ("s", "3"), ("s", "4"), ("d", "0")], own),
+            (&[("g", "0"), ("s", "3"), ("s", "5"), ("d", "0")], some),
+            (&[("g", "0"), ("d", "1")], own),
+            (&[("g", "0"), ("d", "0")], some),
+        ] {
+            let programs = told(facts);
+            for ((sql, may_write), expect) in cases.iter().zip(expect) {
+                let fires =
+                    programs.may_fire_unseen(sql.as_bytes(), *may_write, LexMode::default());
+                assert_eq!(fires, expect, "{facts:?} {sql}");
+            }
+            assert_eq!(programs.are_none(), expect == all, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_view_that_calls_what_cannot_be_seen_counts() {
+        let programs = programs(&[
+            ("f", "seen", Some("RETURN 1")),
+            (
+                "v",
+                "good",
+                Some("select `db`.`seen`(1) AS `x` from (`t` join `u`)"),
+            ),
+            ("v", "bad", Some("select `db`.`hidden`(1) AS `x`")),
+        ]);
+        for (sql, expect) in [("SELECT * FROM good", false), ("SELECT * FROM bad", true)] {
+            let is_named = programs.may_be_named_in(sql.as_bytes(), true, LexMode::default());
+            assert_eq!(is_named, expect, "{sql}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What stored programs mean for a session's commands: the question goes ahead of one when it is due, and one
-//! that names a program which leaves something keeps its connection.
+//! that names a program which leaves something keeps its connection. What may have a trigger run that the account
+//! cannot see has its connection cleansed when it is free.
 
 use super::super::downstream::{Session, payload_of};
 use super::super::upstream::{Expected, Upstream};
@@ -37,7 +38,8 @@ impl Session {
     }
 
     /// Keeps the connection if the command names a stored program that leaves something behind. What names
-    /// anything while it is not known which do ends with its connection.
+    /// anything while it is not known which do ends with its connection; what may have a trigger run that nobody
+    /// has seen leaves a suspect one.
     pub(in super::super) fn look_for_programs(
         &mut self,
         upstream: &mut Upstream,
@@ -49,17 +51,25 @@ impl Session {
             return;
         }
         let (programs, mode) = (known.found(), self.lex_mode());
-        let is_named = match self.op.command {
+        let may_write = self.op.effects.may_write;
+        let look = |sql: &[u8], is_whole, mode| {
+            (
+                programs.may_be_named_in(sql, is_whole, mode),
+                programs.may_fire_unseen(sql, may_write, mode),
+            )
+        };
+        let (is_named, may_fire) = match self.op.command {
             com::QUERY => {
                 let sql = payload_of(command).get(1..).unwrap_or_default();
-                programs.may_be_named_in(sql, is_whole, mode)
+                look(sql, is_whole, mode)
             }
-            com::STMT_EXECUTE => {
-                let statement = self.statements.get(self.op.statement);
-                statement.is_some_and(|s| programs.may_be_named_in(&s.text.sql, true, s.mode))
-            }
+            com::STMT_EXECUTE => match self.statements.get(self.op.statement) {
+                Some(statement) => look(&statement.text.sql, true, statement.mode),
+                None => return,
+            },
             _ => return,
         };
+        upstream.is_suspect |= may_fire;
         upstream.is_spent |= known.is_open();
         if is_named {
             self.op.effects.pins.add(PinReason::StoredProgram);
