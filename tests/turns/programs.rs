@@ -143,6 +143,8 @@ const UNSEEN: &[&str] = &[
     "CREATE DEFINER = root@localhost TRIGGER hidden.on_u AFTER INSERT ON hidden.u FOR EACH ROW SET @kept = GET_LOCK('unseen', 0) + 41",
     "CREATE DEFINER = root@localhost FUNCTION test.through(n INT) RETURNS INT MODIFIES SQL DATA \
      BEGIN INSERT INTO hidden.u VALUES (n); RETURN n; END",
+    "CREATE DEFINER = root@localhost FUNCTION hidden.locks() RETURNS INT NO SQL RETURN GET_LOCK('unseen', 0)",
+    "CREATE DEFINER = root@localhost VIEW test.calling AS SELECT hidden.locks() AS x",
     "CREATE DEFINER = root@localhost VIEW test.across AS SELECT v FROM hidden.u",
 ];
 
@@ -272,6 +274,26 @@ fn an_account_that_may_see_triggers_pays_for_none_that_leave_nothing() {
             assert_eq!(scene.pinned(), 0.0, "{form:?} {sql}");
         }
         assert_eq!(cleansed(&scene), before, "{form:?}");
+    }
+}
+
+#[test]
+fn what_functions_leave_that_the_account_cannot_see_is_nobodys() {
+    // With the view's text and without it: the function is in another schema.
+    for rights in ["SELECT, SHOW VIEW", "SELECT"] {
+        let scene = Scene::new(1, "");
+        let mut root = scene.direct();
+        UNSEEN
+            .iter()
+            .for_each(|sql| drop(ask(&mut root, Form::Text, sql)));
+        let account = format!("'{ACCOUNT}'@'%'");
+        scene.server.sql(&format!(
+            "REVOKE ALL, GRANT OPTION FROM {account}; GRANT {rights} ON test.* TO {account}"
+        ));
+        let mut other = scene.client(false);
+        for form in Form::ALL {
+            others_see_nothing_of(&scene, &mut other, form, "SELECT x FROM calling");
+        }
     }
 }
 

@@ -76,7 +76,7 @@ pub struct Upstream {
     pub(super) has_other_option: bool,
     /// What has run on it may have left anything: it ends with its lease.
     pub(super) is_spent: bool,
-    /// A trigger that nobody has seen may have run on it: it is cleansed before anybody else has it.
+    /// Something that nobody has seen may have run on it: it is cleansed before anybody else has it.
     pub(super) is_suspect: bool,
     /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
     /// of a right.

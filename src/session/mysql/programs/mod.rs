@@ -82,6 +82,8 @@ pub struct Programs {
     /// What may write to tables that the account cannot name, or views on them, by what it is.
     writing: Names,
     views: Names,
+    /// Views without a text: they may call functions that the account cannot see.
+    unseen: Names,
     sight: Sight,
     /// They are too many to be told apart, or not told.
     may_be_any: bool,
@@ -110,6 +112,8 @@ impl Programs {
             sight,
             ..Self::default()
         };
+        let unseen = rest.iter().filter(|program| program.is_unseen_view);
+        unseen.for_each(|view| programs.unseen.add(view.name.clone()));
         if sight != Sight::All {
             let views = rest.iter().filter(|program| program.kind == Kind::View);
             views.for_each(|view| programs.views.add(view.name.clone()));
@@ -125,7 +129,8 @@ impl Programs {
             Sight::Own => self.writing.are_none() && self.views.are_none(),
             Sight::Some => false,
         };
-        sees_enough && self.stateful.are_none() && !self.may_be_any
+        let are_seen = sees_enough && self.unseen.are_none();
+        are_seen && self.stateful.are_none() && !self.may_be_any
     }
 
     /// Whether a text of which this is a part, or all, may name one of them.
@@ -134,16 +139,18 @@ impl Programs {
         are_some && (self.may_be_any || !is_whole || self.stateful.are_in(sql, mode))
     }
 
-    /// Whether a text may have a trigger run that the account cannot see. `may_write` is whether its own words
+    /// Whether a text may have something run that the account cannot see: a trigger, or what a view without a
+    /// text calls. `may_write` is whether its own words
     /// may be those of a statement that writes.
-    pub fn may_fire_unseen(&self, sql: &[u8], may_write: bool, mode: LexMode) -> bool {
-        match self.sight {
+    pub fn may_leave_unseen(&self, sql: &[u8], may_write: bool, mode: LexMode) -> bool {
+        let may_fire = match self.sight {
             Sight::All => false,
             Sight::Own => {
                 self.writing.are_in(sql, mode) || may_write && self.views.are_in(sql, mode)
             }
             Sight::Some => may_write || self.writing.are_in(sql, mode),
-        }
+        };
+        may_fire || self.unseen.are_in(sql, mode)
     }
 }
 
@@ -265,7 +272,11 @@ mod tests {
     #[test]
     fn a_view_that_cannot_be_seen_calls_what_there_is() {
         let alone = programs(&[("v", "unseen", None)]);
-        assert!(alone.are_none());
+        let (sql, mode) = (b"SELECT * FROM unseen", LexMode::default());
+        assert!(
+            !alone.may_be_named_in(sql, true, mode) && alone.may_leave_unseen(sql, false, mode)
+        );
+        assert!(!alone.may_leave_unseen(b"SELECT * FROM t", false, mode));
     }
 
     #[test]
@@ -363,7 +374,7 @@ mod tests {
             let programs = told(facts);
             for ((sql, may_write), expect) in cases.iter().zip(expect) {
                 let fires =
-                    programs.may_fire_unseen(sql.as_bytes(), *may_write, LexMode::default());
+                    programs.may_leave_unseen(sql.as_bytes(), *may_write, LexMode::default());
                 assert_eq!(fires, expect, "{facts:?} {sql}");
             }
             assert_eq!(programs.are_none(), expect == all, "{facts:?}");

@@ -1,5 +1,5 @@
 //! What stored programs mean for a session's commands: the question goes ahead of one when it is due, and one
-//! that names a program which leaves something keeps its connection. What may have a trigger run that the account
+//! that names a program which leaves something keeps its connection. What may have something run that the account
 //! cannot see has its connection cleansed when it is free.
 
 use super::super::downstream::{Session, payload_of};
@@ -38,8 +38,8 @@ impl Session {
     }
 
     /// Keeps the connection if the command names a stored program that leaves something behind. What names
-    /// anything while it is not known which do ends with its connection; what may have a trigger run that nobody
-    /// has seen leaves a suspect one.
+    /// anything while it is not known which do ends with its connection; what may have something run that
+    /// nobody has seen leaves a suspect one.
     pub(in super::super) fn look_for_programs(
         &mut self,
         upstream: &mut Upstream,
@@ -55,10 +55,10 @@ impl Session {
         let look = |sql: &[u8], is_whole, mode| {
             (
                 programs.may_be_named_in(sql, is_whole, mode),
-                programs.may_fire_unseen(sql, may_write, mode),
+                programs.may_leave_unseen(sql, may_write, mode),
             )
         };
-        let (is_named, may_fire) = match self.op.command {
+        let (is_named, may_leave) = match self.op.command {
             com::QUERY => {
                 let sql = payload_of(command).get(1..).unwrap_or_default();
                 look(sql, is_whole, mode)
@@ -69,7 +69,7 @@ impl Session {
             },
             _ => return,
         };
-        upstream.is_suspect |= may_fire;
+        upstream.is_suspect |= may_leave;
         upstream.is_spent |= known.is_open();
         if is_named {
             self.op.effects.pins.add(PinReason::StoredProgram);
