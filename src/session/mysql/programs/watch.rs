@@ -18,7 +18,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> bool {
         let known = upstream.baselines.programs();
-        if self.op.has_asked || !known.is_due(self.began_at) || !self.may_ask() {
+        if self.op.has_asked || !known.is_due(self.began_at) || !self.may_ask(upstream) {
             return false;
         }
         self.op.has_asked = true;
@@ -31,10 +31,15 @@ impl Session {
         true
     }
 
-    /// Not where the question would be the last statement of one that reads what that left; nor on a connection
-    /// that the session keeps: in a transaction, tables that others change are left out of the answer.
-    fn may_ask(&self) -> bool {
-        !self.op.effects.reads_last_statement() && self.pins().is_empty()
+    /// Not where the question would be the last statement before one that reads the counts or conditions of
+    /// the session's own on this connection; an insert id outlives it. Nor on a connection that the session keeps:
+    /// in a transaction, tables that others change are left out of the answer.
+    fn may_ask(&self, upstream: &Upstream) -> bool {
+        let effects = &self.op.effects;
+        let reads = effects.reads_row_count || effects.reads_found_rows || effects.reads_conditions;
+        let owner = self.owner();
+        let is_there = upstream.last_owner() == owner || upstream.holds_for(owner);
+        self.pins().is_empty() && !(reads && is_there)
     }
 
     /// Keeps the connection if the command names a stored program that leaves something behind. What names
