@@ -93,7 +93,11 @@ fn a_refused_account_refuses_nobody_else() {
             assert!(served > 3, "{doing}: {served}");
             for thread in insisting {
                 let error = thread.join().expect("no panic").expect("refused");
-                let expect = if is_full { "pool_wait" } else { "account_refused" };
+                let expect = if is_full {
+                    "pool_wait"
+                } else {
+                    "account_refused"
+                };
                 assert!(error.to_string().contains(expect), "{doing}: {error}");
             }
         });

@@ -52,6 +52,8 @@ pins! {
     Role = "role",
     /// CALL, whose effects on the session are not visible.
     Call = "call",
+    /// A statement names a stored program that leaves something in its session.
+    StoredProgram = "stored_program",
     /// State of the last statement that a prepared statement reads.
     StatementState = "statement_state",
     /// The server reported a change of session state that nothing explains.

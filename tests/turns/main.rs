@@ -18,8 +18,10 @@ mod insert_id;
 mod login_collation;
 mod mysql;
 mod next_transaction;
+mod programs;
 mod settings;
 mod variables;
+mod whole_state;
 
 use support::{
     ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, Options, PASSWORD, Server, Shape,

@@ -203,7 +203,11 @@ impl<F: Front> Client<F> {
             }
             LeaseEnd::Cleanse(reason) => {
                 let has_schema = lease.connection().session.has_schema();
-                Ending::Cleanse(self.admitted.pool_for(has_schema), reason)
+                let moved = self.admitted.pool_for(has_schema);
+                if let Some(pool) = &moved {
+                    self.admitted.pool = Rc::clone(pool);
+                }
+                Ending::Cleanse(moved, reason)
             }
             LeaseEnd::Discard(reason) => Ending::Discard(reason),
             LeaseEnd::Abandon(reason) => Ending::Close(reason),

@@ -386,7 +386,9 @@ impl Session {
                 }
                 Ok(())
             }
-            Some(Expected::Variables(_)) => take_globals(upstream, bytes, piece),
+            Some(Expected::Variables(_) | Expected::Programs(_)) => {
+                take_knowledge(upstream, bytes, piece)
+            }
             Some(Expected::Prepared(text)) => {
                 if let Some(Packet::Prepared { id, params, .. }) = packet {
                     let text = text.clone();
@@ -473,10 +475,13 @@ impl Session {
         {
             self.trackers = Some(wanted);
         }
+        if self.op.effects.defines && self.op.command != com::STMT_PREPARE {
+            upstream.baselines.programs().doubt();
+        }
         self.end_long_data(upstream, upstream_out);
         self.end_explanation();
         self.end_pins();
-        upstream.has_unseen |= self.op.effects.has_unseen;
+        upstream.is_suspect |= self.op.effects.has_unseen;
         if self
             .op
             .outcome
@@ -489,11 +494,7 @@ impl Session {
             while let Some(evicted) = upstream.prepared.evict(|_| false) {
                 write_close(evicted, upstream_out);
             }
-            match upstream.has_unseen {
-                false => After::Return,
-                true if self.can_be_cleansed_of(upstream) => After::Cleanse,
-                true => After::Discard,
-            }
+            After::Return
         } else {
             After::Keep
         }
@@ -537,17 +538,27 @@ impl Session {
     }
 }
 
-/// A piece of what the server says about its globals. If it says nothing, what was known holds.
-fn take_globals(upstream: &mut Upstream, bytes: &[u8], piece: Piece) -> Result<(), Fault> {
+/// A piece of what the server says about its globals, which hold as they were known if it says nothing, or
+/// about its stored programs.
+fn take_knowledge(upstream: &mut Upstream, bytes: &[u8], piece: Piece) -> Result<(), Fault> {
     let raw = match piece {
         Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
         Piece::Carried => upstream.walker.carried(),
     };
-    let Some(Expected::Variables(answer)) = upstream.expected.first_mut() else {
-        return Ok(());
-    };
-    if answer.take(raw)? {
-        upstream.baselines.looked(answer);
+    match upstream.expected.first_mut() {
+        Some(Expected::Variables(answer)) => {
+            let is_over = answer.take(raw)?;
+            if is_over {
+                upstream.baselines.looked(answer);
+            }
+        }
+        Some(Expected::Programs(asked)) => {
+            let is_over = asked.answer.take(raw)?;
+            if is_over {
+                upstream.baselines.programs().learn(asked);
+            }
+        }
+        _ => {}
     }
     Ok(())
 }

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use super::own_question::{self, Collect};
+use super::programs::KnownPrograms;
 use super::state::{Vector, charsets, movable, moved_by_value, number_of};
 use crate::base::clock::Now;
-use crate::wire::mysql::decode::{Decoder, Event};
-use crate::wire::mysql::flags::{caps, com};
-use crate::wire::mysql::reply::ReplyError;
+use crate::wire::mysql::flags::caps;
 use crate::wire::mysql::response::decode_ok;
 use crate::wire::mysql::track::{Change, Changes};
 use crate::wire::mysql::value::Value;
@@ -118,83 +118,48 @@ pub const NOTHING: &[u8] = b"DO 0";
 /// The most counters that are learnt of a server; its other changes pin.
 const COUNTERS_MAX: usize = 16;
 
-/// Bytes of a packet of an answer; the longest value there is has some 1,000.
-const ANSWER_PACKET_MAX: usize = 16 * 1024;
+/// What the server says to a [`question`].
+pub type Answer = own_question::Answer<Values>;
 
-/// The reply to a [`question`], as it comes. What it takes is bounded, whatever comes.
-#[derive(Debug)]
-pub struct Answer {
-    decoder: Decoder,
-    values: BTreeMap<u8, Box<[u8]>>,
+/// What is kept of that: a value for each variable that is known here.
+#[derive(Debug, Default)]
+pub struct Values {
+    by_number: BTreeMap<u8, Box<[u8]>>,
     runs_statements: bool,
     kept: Option<Box<[u8]>>,
-    /// Replies that have not ended.
-    awaited: usize,
+}
+
+impl Collect for Values {
+    /// The longest value there is has some 1,000.
+    const ROW_MAX: usize = 16 * 1024;
+
+    fn take_row(&mut self, values: &[Value<'_>]) {
+        let [Value::Bytes(name), Value::Bytes(value)] = *values else {
+            return;
+        };
+        if let Some(number) = number_of(name) {
+            self.by_number.insert(number, value.into());
+        } else if name == KEPT_NAME {
+            self.kept = Some(value.into());
+        } else if name.eq_ignore_ascii_case(INIT_CONNECT.as_bytes()) {
+            self.runs_statements = !value.is_empty();
+        }
+    }
+
+    /// What was known holds.
+    fn refused(&mut self, _errno: u16) {}
 }
 
 impl Answer {
-    /// To one question, on a connection with or without DEPRECATE_EOF, on which session tracking was asked
-    /// for.
-    pub fn new(deprecates_eof: bool) -> Self {
-        Self::to(1, deprecates_eof)
-    }
-
-    /// To so many questions, one behind the other.
-    pub fn to(questions: usize, deprecates_eof: bool) -> Self {
-        let capabilities = match deprecates_eof {
-            true => caps::PROTOCOL_41 | caps::SESSION_TRACK | caps::DEPRECATE_EOF,
-            false => caps::PROTOCOL_41 | caps::SESSION_TRACK,
-        };
-        let mut decoder = Decoder::new(capabilities, ANSWER_PACKET_MAX);
-        for _ in 0..questions {
-            decoder.await_reply(&[com::QUERY], 0);
-        }
-        Self {
-            decoder,
-            values: BTreeMap::new(),
-            runs_statements: false,
-            kept: None,
-            awaited: questions,
-        }
-    }
-
-    /// Takes the next bytes, packets with their headers, cut anywhere; whether the reply is over.
-    ///
-    /// # Errors
-    /// They are no reply.
-    pub fn take(&mut self, bytes: &[u8]) -> Result<bool, ReplyError> {
-        self.decoder.feed(bytes);
-        while self.decoder.advance()? {
-            let Some(event) = self.decoder.event()? else {
-                break;
-            };
-            if event.is_last() {
-                self.awaited = self.awaited.saturating_sub(1);
-            }
-            let Event::Row(row) = event else { continue };
-            let [Value::Bytes(name), Value::Bytes(value)] = row.values()?[..] else {
-                continue;
-            };
-            if let Some(number) = number_of(name) {
-                self.values.insert(number, value.into());
-            } else if name == KEPT_NAME {
-                self.kept = Some(value.into());
-            } else if name.eq_ignore_ascii_case(INIT_CONNECT.as_bytes()) {
-                self.runs_statements = !value.is_empty();
-            }
-        }
-        Ok(self.awaited == 0)
-    }
-
     /// Takes the values out; `None` if the server gave none.
     pub fn end(&mut self) -> Option<Base> {
-        let values = std::mem::take(&mut self.values);
+        let values = std::mem::take(&mut self.found.by_number);
         (!values.is_empty()).then(|| Base(values.into_iter().collect()))
     }
 
     /// What a reset keeps, if the server has told.
     pub fn kept(&self) -> Option<&[u8]> {
-        self.kept.as_deref()
+        self.found.kept.as_deref()
     }
 }
 
@@ -232,6 +197,7 @@ pub struct Baselines {
     realm: Realm,
     now: RefCell<Known>,
     looked_at: Cell<Option<Now>>,
+    programs: Rc<KnownPrograms>,
     adopted: RefCell<HashMap<usize, Adopted, FixedState>>,
 }
 
@@ -279,7 +245,7 @@ impl Baselines {
             self.adopted.borrow_mut().clear();
             now.globals = globals_now;
         }
-        now.runs_statements = globals.runs_statements;
+        now.runs_statements = globals.found.runs_statements;
         now.kept = kept.map(Into::into);
         match &now.login {
             Some(known) if *known == login => known.clone(),
@@ -330,7 +296,7 @@ impl Baselines {
             return;
         };
         let now = &mut *self.now.borrow_mut();
-        now.runs_statements = answer.runs_statements;
+        now.runs_statements = answer.found.runs_statements;
         let (Some(login), Some(old)) = (&now.login, &now.globals) else {
             return;
         };
@@ -339,6 +305,11 @@ impl Baselines {
             now.globals = Some(globals);
             self.adopted.borrow_mut().clear();
         }
+    }
+
+    /// What is known of stored programs.
+    pub fn programs(&self) -> &KnownPrograms {
+        &self.programs
     }
 
     /// The vector of a session that begins, with the newest baseline, and character sets if it has none;
@@ -361,24 +332,43 @@ impl Baselines {
     }
 }
 
+/// Accounts on servers whose programs are remembered, connected or not; of more, those that are.
+const ACCOUNTS_MAX: usize = 256;
+
 /// The baselines of one core's connections, by realm.
 #[derive(Debug, Default)]
-pub struct Realms(RefCell<HashMap<Realm, Weak<Baselines>, FixedState>>);
+pub struct Realms {
+    all: RefCell<HashMap<Realm, Weak<Baselines>, FixedState>>,
+    /// By server and account. They outlive connections: pools that take each other's would ask at each login.
+    programs: RefCell<HashMap<(String, String), Rc<KnownPrograms>, FixedState>>,
+}
 
 impl Realms {
     /// Those of this realm.
     pub fn of(&self, realm: &Realm) -> Rc<Baselines> {
-        let mut all = self.0.borrow_mut();
+        let mut all = self.all.borrow_mut();
         if let Some(known) = all.get(realm).and_then(Weak::upgrade) {
             return known;
         }
         all.retain(|_, baselines| baselines.strong_count() > 0);
         let baselines = Rc::new(Baselines {
             realm: realm.clone(),
+            programs: self.programs_of(realm),
             ..Baselines::default()
         });
         all.insert(realm.clone(), Rc::downgrade(&baselines));
         baselines
+    }
+
+    fn programs_of(&self, realm: &Realm) -> Rc<KnownPrograms> {
+        let mut programs = self.programs.borrow_mut();
+        if programs.len() >= ACCOUNTS_MAX {
+            programs.retain(|_, known| Rc::strong_count(known) > 1);
+        }
+        let (server, account, _) = &*realm.0;
+        let known = programs.entry((server.clone(), account.clone()));
+        let known = known.or_insert_with(|| Rc::new(KnownPrograms::not_yet()));
+        Rc::clone(known)
     }
 }
 
@@ -386,7 +376,7 @@ impl Realms {
 mod tests {
     use super::*;
     use crate::wire::mysql::cursor::packet;
-    use crate::wire::mysql::flags::column_type;
+    use crate::wire::mysql::flags::{caps, column_type};
     use crate::wire::mysql::response::{EofPacket, OkPacket, encode_end_of_rows, encode_eof};
     use crate::wire::mysql::value::{Column, encode_text_row};
 
@@ -467,11 +457,11 @@ mod tests {
     fn what_is_no_answer_or_has_no_end_takes_no_memory() {
         let mut broken = Answer::new(true);
         assert!(broken.take(b"\x01\0\0\x05\0").is_err());
-        let long = "x".repeat(ANSWER_PACKET_MAX);
+        let long = "x".repeat(Values::ROW_MAX);
         let mut answer = Answer::new(true);
         assert!(answer.take(&reply(&[("sql_mode", &long)], true)).is_err());
         let endless = vec![("sql_mode", "ANSI"); 50_000];
-        assert_eq!(super::tests::answer(&endless).values.len(), 1);
+        assert_eq!(super::tests::answer(&endless).found.by_number.len(), 1);
     }
 
     #[test]
@@ -505,6 +495,20 @@ mod tests {
         // Another version, after an upgrade.
         here.saw_nothing_change(b"\0\0\0\x02\0\0\0");
         assert!(!here.is_counter(b"statement_id"));
+    }
+
+    #[test]
+    fn what_is_known_of_programs_outlives_the_connections_that_it_was_learnt_on() {
+        let realms = Realms::default();
+        let programs = Rc::as_ptr(&realms.of(&realm("a")).programs);
+        assert!(std::ptr::eq(
+            programs,
+            Rc::as_ptr(&realms.of(&realm("a")).programs)
+        ));
+        assert!(!std::ptr::eq(
+            programs,
+            Rc::as_ptr(&realms.of(&realm("b")).programs)
+        ));
     }
 
     #[test]

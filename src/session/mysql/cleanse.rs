@@ -103,7 +103,7 @@ impl Upstream {
                     self.vector = Rc::new(vector);
                     self.prepared = PreparedSet::new(self.prepared.len_max());
                     self.left = Leftovers::default();
-                    (self.has_unseen, self.is_shared) = (false, false);
+                    (self.is_suspect, self.is_shared) = (false, false);
                 }
                 Some(_) => {
                     let Some(n) = self.take_undone(rest)? else {

@@ -100,6 +100,8 @@ pub(super) struct Op {
     pub(super) explains: bool,
     /// The text to send in place of the client's.
     pub(super) instead: Option<Vec<u8>>,
+    /// The server was asked for its stored programs ahead of it.
+    pub(super) has_asked: bool,
     /// What the client wants to be told of, once the command has succeeded.
     pub(super) trackers: Option<Box<Trackers>>,
 }
@@ -150,8 +152,8 @@ pub struct Session {
     pub(super) trackers: Option<Box<Trackers>>,
     /// The upstream account, if other clients use it too.
     pub(super) shared_account: Option<Arc<str>>,
-    /// When the command in progress came to its connection, while the session has no baseline.
-    pub(super) began_at: Option<Now>,
+    /// When the command in progress came to its connection.
+    pub(super) began_at: Now,
 }
 
 impl Session {
@@ -176,7 +178,7 @@ impl Session {
             schema_refusal: None,
             trackers: None,
             shared_account: None,
-            began_at: None,
+            began_at: Now::default(),
         }
     }
 
@@ -245,7 +247,7 @@ impl Session {
 
     /// Tells the time of an attempt that is about to begin.
     pub fn begins_at(&mut self, now: Now) {
-        self.began_at = (!self.vector.has_base()).then_some(now);
+        self.began_at = now;
     }
 
     /// Takes over another state, and what it means for reading SQL text.

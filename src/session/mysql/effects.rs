@@ -1,6 +1,6 @@
 //! What a statement's text says about the session, reduced to what an exchange has to do.
 
-use super::text::{Flags, FoundRows, Kind, LexMode, ends_transaction, scan};
+use super::text::{Flags, FoundRows, Kind, LexMode, Traits, ends_transaction, scan};
 use crate::base::pin::PinReason;
 
 /// A set of pin reasons.
@@ -87,6 +87,10 @@ pub struct Effects {
     pub has_unseen: bool,
     /// Has no word.
     pub is_blank: bool,
+    /// May define something: a routine, a trigger, a view.
+    pub defines: bool,
+    /// Its words may be those of a statement that writes to tables, which has their triggers run.
+    pub may_write: bool,
     /// Is KILL.
     pub kills: bool,
     /// May change an account, the one that sessions share among them.
@@ -112,6 +116,7 @@ impl Effects {
         self.sets_insert_id = true;
         self.pins.remove(PinReason::Unknown);
         self.is_read_only = false;
+        self.may_write = true;
         self.is_undone_with_transaction = false;
         self.ends_transaction = false;
         self.may_insert = true;
@@ -146,6 +151,24 @@ const PINS: &[(Flags, PinReason)] = &[
     (Flags::UNCERTAIN, PinReason::Unknown),
 ];
 
+/// Whether a text has a word that stands in every definition of a routine, a trigger or a view, or gives a
+/// table with triggers another name.
+fn may_define_program(sql: &[u8]) -> bool {
+    let words: [&[u8]; 6] = [
+        b"function",
+        b"package",
+        b"procedure",
+        b"rename",
+        b"trigger",
+        b"view",
+    ];
+    let is_there = |word: &[u8]| {
+        let mut places = sql.windows(word.len());
+        places.any(|place| place.eq_ignore_ascii_case(word))
+    };
+    words.into_iter().any(is_there)
+}
+
 /// Whether a text is one statement of a kind that never commits. Of several the last one may.
 fn is_undone(kind: Kind, sql: &[u8]) -> bool {
     let is_row_work = matches!(
@@ -153,6 +176,32 @@ fn is_undone(kind: Kind, sql: &[u8]) -> bool {
         Kind::Select | Kind::Insert | Kind::Update | Kind::Delete | Kind::Replace | Kind::Show
     );
     is_row_work && memchr::memchr(b';', sql).is_none()
+}
+
+/// Whether a text may be one that writes to tables. What else is not read-only locks, sets or ends something.
+fn may_write(traits: &Traits) -> bool {
+    let Traits { kind, flags, .. } = traits;
+    let writes_nothing = matches!(
+        kind,
+        Kind::Empty
+            | Kind::Select
+            | Kind::Set
+            | Kind::Use
+            | Kind::Show
+            | Kind::Begin
+            | Kind::Commit
+            | Kind::Rollback
+            | Kind::Savepoint
+            | Kind::Do
+            | Kind::Lock
+            | Kind::Unlock
+            | Kind::Kill
+            | Kind::Flush
+            | Kind::Handler
+            | Kind::Deallocate
+    );
+    let is_single = !flags.has_any(Flags::MULTI.and(Flags::SET_STATEMENT).and(Flags::UNCERTAIN));
+    !(traits.is_read_only || writes_nothing && is_single)
 }
 
 /// What the text of a statement tells.
@@ -164,7 +213,9 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
         is_set: traits.kind == Kind::Set,
         ends_transaction: matches!(traits.kind, Kind::Commit | Kind::Rollback)
             && ends_transaction(sql),
+        defines: (traits.kind == Kind::Ddl || flags.has(Flags::MULTI)) && may_define_program(sql),
         is_read_only: traits.is_read_only,
+        may_write: may_write(&traits),
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
         may_insert: matches!(traits.kind, Kind::Insert | Kind::Replace | Kind::Load),
@@ -210,6 +261,32 @@ mod tests {
         ] {
             let effects = of_text(sql.as_bytes(), LexMode::default());
             assert_eq!(effects.is_undone_with_transaction, expect, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_a_trigger_run_is_known_by_its_words() {
+        for (sql, expect) in [
+            ("INSERT INTO t VALUES (1)", true),
+            ("REPLACE t SELECT 1", true),
+            ("WITH a AS (SELECT 1) DELETE FROM t", true),
+            ("UPDATE t SET a = 1", true),
+            ("LOAD DATA INFILE 'x' INTO TABLE t", true),
+            ("SELECT 1; DELETE FROM t", true),
+            (
+                "SET STATEMENT max_statement_time = 1 FOR INSERT INTO t VALUES (1)",
+                true,
+            ),
+            ("ANALYZE INSERT INTO t VALUES (1)", true),
+            ("/*!50000 INSERT INTO t VALUES (1) */", true),
+            ("SELECT a FROM t FOR UPDATE", false),
+            ("BEGIN", false),
+            ("COMMIT", false),
+            ("SET autocommit = 1", false),
+            ("DO SLEEP(0)", false),
+        ] {
+            let effects = of_text(sql.as_bytes(), LexMode::default());
+            assert_eq!(effects.may_write, expect, "{sql}");
         }
     }
 

@@ -81,8 +81,6 @@ impl From<Lost> for Fault {
 pub enum After {
     /// The connection goes back to the pool.
     Return,
-    /// The same, cleansed of what may be on it unseen.
-    Cleanse,
     /// The session keeps it; see [`Session::pins`].
     Keep,
     /// The server is about to close it.
@@ -105,9 +103,12 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
-        if !self.vector.has_base() && self.take_baseline(upstream, upstream_out) == Begin::Wait {
+        let asks = self.ask_for_globals(upstream, upstream_out);
+        if self.ask_for_programs(upstream, upstream_out) || asks {
             return Ok(Begin::Wait);
         }
+        self.take_baseline(upstream);
+        self.look_for_programs(upstream, command, is_whole);
         if self.schema_is_gone {
             if std::mem::take(&mut self.op.clears_conditions) {
                 upstream.clear_conditions(upstream_out);
@@ -182,12 +183,11 @@ impl Session {
         }
     }
 
-    /// The session's first statement: what it has not set is from now on what a login gives now.
-    fn take_baseline(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Begin {
-        if self
-            .began_at
-            .is_some_and(|now| upstream.baselines.is_due(now))
-        {
+    /// Asks for the globals ahead of the session's first statement, if they may have changed; whether it did.
+    fn ask_for_globals(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> bool {
+        let is_first = !self.vector.has_base();
+        let is_due = is_first && upstream.baselines.is_due(self.began_at);
+        if is_due {
             upstream.left.note_foreign();
             packet(out, 0, |out| {
                 encode_text_command(out, com::QUERY, &question(Scope::Global));
@@ -196,12 +196,17 @@ impl Session {
             upstream
                 .expected
                 .push(Expected::Variables(Box::new(answer)));
-            return Begin::Wait;
         }
-        if let Some(vector) = upstream.baselines.adopt(&self.vector) {
+        is_due
+    }
+
+    /// The session's first statement: what it has not set is from now on what a login gives now.
+    fn take_baseline(&mut self, upstream: &Upstream) {
+        if !self.vector.has_base()
+            && let Some(vector) = upstream.baselines.adopt(&self.vector)
+        {
             self.set_vector(vector);
         }
-        Begin::Send
     }
 
     /// Brings the connection into the session's state.

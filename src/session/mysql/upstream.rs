@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::baseline::{Answer, Baselines};
 use super::left_behind::{Leftovers, Residue};
+use super::programs;
 use super::state::{Vector, is_same};
 use super::statements::{PreparedSet, StatementText};
 use crate::wire::mysql::command::encode_text_command;
@@ -24,6 +25,8 @@ pub(super) enum Expected {
     ReadOut(Rc<Residue>),
     /// To a question for variables: what has come of it.
     Variables(Box<Answer>),
+    /// To the question for stored programs.
+    Programs(Box<programs::Asked>),
     /// To the client's command.
     Main(Expect),
 }
@@ -71,10 +74,12 @@ pub struct Upstream {
     pub(super) left: Leftovers,
     /// It takes several statements in a text and did not when it connected, or the other way round.
     pub(super) has_other_option: bool,
-    /// Statements have run on it of which only a part was seen: what they left is not known.
-    pub(super) has_unseen: bool,
     /// More than one session has run statements on it since it was as after a login.
     pub(super) is_shared: bool,
+    /// What has run on it may have left anything: it ends with its lease.
+    pub(super) is_spent: bool,
+    /// Something that nobody has seen may have run on it: it is cleansed before anybody else has it.
+    pub(super) is_suspect: bool,
     /// Hashes of schemas that this connection has been in: naming them again cannot fail for want
     /// of a right.
     pub(super) schemas_known: SmallVec<[u64; 4]>,
@@ -110,8 +115,9 @@ impl Upstream {
             is_walking: false,
             left: Leftovers::default(),
             has_other_option: false,
-            has_unseen: false,
             is_shared: false,
+            is_spent: false,
+            is_suspect: false,
             schemas_known: SmallVec::new(),
             tally: Tally::default(),
             baselines: facts.baselines,
@@ -123,9 +129,15 @@ impl Upstream {
         self.expected.is_empty()
     }
 
-    /// Whether the connection is as it was made, so that its pool's next user finds what it expects.
+    /// Whether the connection is as it was made, as far as is known, so that its pool's next user finds what it
+    /// expects.
     pub fn fits_its_pool(&self) -> bool {
-        self.is_idle() && !self.has_other_option
+        self.is_idle() && !self.has_other_option && !self.is_spent
+    }
+
+    /// Whether the connection must be cleansed before anybody else has it.
+    pub fn is_suspect(&self) -> bool {
+        self.is_suspect
     }
 
     /// What was done since the last call, for metrics.
@@ -196,7 +208,9 @@ impl Upstream {
             None => return,
             Some(Expected::Moved) => (Expect::Ok, 0),
             Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
-            Some(Expected::ReadOut(_) | Expected::Variables(_)) => (Expect::Results, 0),
+            Some(Expected::ReadOut(_) | Expected::Variables(_) | Expected::Programs(_)) => {
+                (Expect::Results, 0)
+            }
             Some(Expected::Main(expect)) => {
                 let sent = main_sequence.wrapping_add(packets_more);
                 self.walker.start(*expect, sent);

@@ -1,7 +1,7 @@
 //! From the client's bytes to its next command, and what the session says to do with it.
 
 use super::exchange::LONGEST_REPEATED;
-use super::{Action, Conversation, Io, Kept, LeaseEnd, Skipped, Stage};
+use super::{Action, Conversation, Io, Kept, Skipped, Stage};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::base::drain::Drain;
@@ -210,7 +210,7 @@ impl Conversation {
     /// Gives the lease back if nothing pins it any more.
     fn release_if_free(&mut self, io: &Io<'_>) {
         if io.held.is_some() && self.session.pins().is_empty() {
-            self.lease_end = Some(LeaseEnd::Return);
+            self.release(io);
         }
     }
 }

@@ -190,8 +190,7 @@ impl Conversation {
         }
         self.pinned = pins;
         match after {
-            After::Return => self.lease_end = Some(LeaseEnd::Return),
-            After::Cleanse => self.lease_end = Some(LeaseEnd::Cleanse(CloseReason::StateLost)),
+            After::Return => self.release(io),
             After::Keep => io.notes.keeps_lease = true,
             After::Discard => {
                 self.discard(CloseReason::UpstreamLost, io);
@@ -201,6 +200,20 @@ impl Conversation {
             }
         }
         self.over(io)
+    }
+
+    /// No pin keeps the connection any more: it goes back, cleansed if it has to be.
+    pub(super) fn release(&mut self, io: &Io<'_>) {
+        let reason = CloseReason::StateLost;
+        self.lease_end = io.held.as_deref().map(|held| {
+            if !held.is_suspect() {
+                LeaseEnd::Return
+            } else if self.session.can_be_cleansed_of(held) {
+                LeaseEnd::Cleanse(reason)
+            } else {
+                LeaseEnd::Discard(reason)
+            }
+        });
     }
 
     /// The session leaves the connection that it keeps between commands, which is cleansed of it if that

@@ -10,11 +10,14 @@ mod counting;
 mod grammar;
 mod keyword;
 mod lexer;
+mod mention;
 mod rewrite;
 mod set;
 
 pub use account::changes_account;
+pub use mention::{Mention, mentions};
 pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, name_schema, substitute};
+
 pub use set::{Collation, SetText, Trackers, look_at_set, trackers_set_by};
 
 use grammar::Grammar;
