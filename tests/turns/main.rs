@@ -15,6 +15,7 @@ mod cleansing;
 mod dropped_schema;
 mod insert_id;
 mod next_transaction;
+mod reread;
 mod settings;
 mod variables;
 
