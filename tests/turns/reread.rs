@@ -1,7 +1,8 @@
-//! Texts of several statements that change how the rest of them is read.
+//! Texts of several statements that change how the rest of them is read, and those with what holds for
+//! one of their statements alone.
 
 use crate::support::{Client, Login};
-use crate::{Form, Scene, ask, send};
+use crate::{Form, Scene, ask, fails, send};
 
 const TABLES: &str = "CREATE OR REPLACE TABLE test.t (a INT) ENGINE=InnoDB;\n\
      CREATE OR REPLACE SEQUENCE test.s;";
@@ -129,4 +130,76 @@ fn what_is_read_alike_in_all_modes_keeps_no_connection() {
         assert_eq!(ask(&mut other, Form::Text, "SELECT 1"), "1", "{text}");
         assert!(scene.pinned() < 0.5, "{text}");
     }
+}
+
+/// Variables that a text sets for one of its statements, and what they are without.
+const PASSING: &[(&str, &str)] = &[
+    ("sql_mode = 'ANSI_QUOTES'", "@@sql_mode"),
+    ("time_zone = '+05:00'", "@@time_zone"),
+    ("sql_select_limit = 1", "@@sql_select_limit"),
+];
+
+fn mixed(passing: &str) -> [String; 4] {
+    [
+        format!("SET STATEMENT {passing} FOR SELECT 1; SELECT 2"),
+        format!("SELECT 2; SET STATEMENT {passing} FOR SELECT 1"),
+        format!("/*!999999 SELECT */ SET STATEMENT {passing} FOR SELECT 1"),
+        format!("BEGIN NOT ATOMIC SET STATEMENT {passing} FOR DO 1; DO 2; END"),
+    ]
+}
+
+fn both(client: &mut Client, sql: &str) -> [String; 2] {
+    Form::ALL.map(|form| ask(client, form, sql))
+}
+
+#[test]
+fn what_is_set_for_one_statement_of_a_text_is_nobodys_afterwards() {
+    for deprecate_eof in [false, true] {
+        let scene = Scene::new(2, TABLES);
+        for (passing, shows) in PASSING {
+            let shows = format!("SELECT CONCAT({shows})");
+            for text in mixed(passing) {
+                let mut own = several(&scene, deprecate_eof);
+                let mut others = [0; 2].map(|_| several(&scene, deprecate_eof));
+                let before = ask(&mut own, Form::Text, &shows);
+                for other in &mut others {
+                    ask(other, Form::Text, &format!("SET {passing}"));
+                }
+                let of_others = ask(&mut others[0], Form::Text, &shows);
+                assert_ne!(before, of_others);
+                ask(&mut own, Form::Text, "SELECT 1");
+                own.query(&text)
+                    .unwrap_or_else(|error| panic!("{text}: {error}"));
+                assert_eq!(both(&mut others[0], &shows), [&*of_others; 2], "{text}");
+                assert_eq!(both(&mut own, &shows), [&*before; 2], "{text}");
+                drop(own);
+                // On both connections at once.
+                for other in &mut others {
+                    ask(other, Form::Text, "BEGIN");
+                    assert_eq!(both(other, &shows), [&*of_others; 2], "{text}");
+                }
+                drop(others);
+                let mut next = several(&scene, deprecate_eof);
+                assert_eq!(both(&mut next, &shows), [&*before; 2], "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mode_for_one_statement_is_not_that_of_the_next_text() {
+    let scene = Scene::new(2, TABLES);
+    let mut own = several(&scene, true);
+    let mut other = several(&scene, true);
+    for form in Form::ALL {
+        let passing = "SET STATEMENT sql_mode = 'NO_BACKSLASH_ESCAPES' FOR SELECT 1";
+        ask(&mut own, form, passing);
+        // One string, and a second statement that the server runs.
+        let text = "SELECT '\\' ; -- ' AS a; SET @a = 5";
+        own.query(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(ask(&mut other, Form::Text, "SELECT @a IS NULL"), "1");
+        assert_eq!(ask(&mut own, Form::Text, "SELECT @a"), "5");
+    }
+    assert_eq!(fails(&mut own, Form::Text, "KILL 1"), REFUSED);
 }

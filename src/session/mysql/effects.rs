@@ -77,8 +77,8 @@ pub struct Effects {
     pub sets_trackers: bool,
     /// May set variables in a form that is not reported.
     pub sets_unreported: bool,
-    /// Is a statement behind SET STATEMENT … FOR: the variables that the server reports are those that
-    /// hold for it alone.
+    /// Has a statement behind SET STATEMENT … FOR: the variables that the server reports may be those that
+    /// hold for it alone. Where others may stay, it is a reason to keep the connection.
     pub sets_in_passing: bool,
     /// Its last words are COMMIT or ROLLBACK: once it has succeeded, SET TRANSACTION is used up, unless
     /// a transaction is open then.
@@ -168,7 +168,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     }
     effects.sets_trackers = flags.has(Flags::SETS_TRACKERS);
     effects.sets_unreported = flags.has_any(Flags::SETS_UNSCOPED.and(Flags::SETS_LIST));
-    effects.sets_in_passing = flags.has(Flags::SET_STATEMENT) && !flags.has(Flags::MULTI);
+    effects.sets_in_passing = flags.has(Flags::SET_STATEMENT);
     effects.may_insert |= flags.has(Flags::MULTI);
     effects.ends_transaction |= flags.has(Flags::MULTI) && ends_transaction(sql);
     effects.unlocks_tables = flags.has(Flags::UNLOCK);

@@ -159,7 +159,10 @@ impl Grammar {
     /// The text is complete.
     pub(super) fn traits(&mut self, is_uncertain: bool) -> Traits {
         self.end_statement();
-        if is_uncertain {
+        // A server reports what SET STATEMENT sets as it reports what stays.
+        let is_mixed = self.flags.has(Flags::SET_STATEMENT)
+            && (self.has_versioned || self.flags.has(Flags::MULTI));
+        if is_uncertain || is_mixed {
             self.flags.add(Flags::UNCERTAIN);
         }
         // What such a comment makes of a statement depends on the server.
@@ -457,6 +460,10 @@ impl Grammar {
             }
             K::User | K::Password | K::Role | K::Grant | K::Revoke => {
                 self.statement.is_suspicious = true;
+            }
+            // Within a compound statement, or behind what a server may skip.
+            K::Statement if last == K::Set && self.statement.kind != Kind::Ddl => {
+                self.add(Flags::SET_STATEMENT);
             }
             K::Prepare | K::Execute | K::Kill => self.statement.is_suspicious = true,
             K::Value if last == K::Previous => self.add(Flags::SEQUENCE_STATE),
