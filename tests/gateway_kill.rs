@@ -102,6 +102,72 @@ fn a_client_that_leaves_in_mid_statement_is_rolled_back_within_a_second() {
     assert_eq!(kills(&gateway), (4.0, 0.0), "{}", gateway.log());
 }
 
+/// Its number is that of a connection of somebody else's on the server.
+#[test]
+fn no_form_of_a_kill_is_carried() {
+    let (server, gateway) = pair(&Shape::default());
+    let direct = Login {
+        port: server.port(),
+        user: ACCOUNT.to_owned(),
+        password: PASSWORD.to_owned(),
+        schema: "test".to_owned(),
+        deprecate_eof: true,
+    };
+    let mut victim = Client::connect(&direct).expect("a login");
+    let answer = victim
+        .query_one("SELECT CONNECTION_ID()")
+        .expect("its number");
+    let id = answer.text(0, 0).expect("a number");
+    let mut client = gateway.client();
+    for kill in [
+        "KILL ID",
+        "kill query ID",
+        "KILL SOFT CONNECTION ID",
+        "KILL USER rg",
+    ] {
+        let kill = kill.replace("ID", &id);
+        for text in [
+            kill.clone(),
+            format!("/*!50000 {kill} */"),
+            format!("/*!999999 SELECT */ {kill}"),
+            format!("SELECT 1; {kill}"),
+            format!("SET STATEMENT sql_notes = 0 FOR {kill}"),
+            format!("BEGIN NOT ATOMIC {kill}; END"),
+            format!("IF 1 THEN {kill}; END IF"),
+            format!(
+                "BEGIN NOT ATOMIC DECLARE EXIT HANDLER FOR 1064 {kill}; EXECUTE IMMEDIATE 'x'; END"
+            ),
+            format!("EXECUTE IMMEDIATE '{kill}'"),
+            format!("EXECUTE IMMEDIATE CONCAT('KI', 'LL {id}')"),
+            format!("PREPARE s FROM '{kill}'"),
+            format!("BEGIN NOT ATOMIC PREPARE s FROM \"{kill}\"; EXECUTE s; END"),
+            format!("CREATE PROCEDURE p() {kill}"),
+            format!("CREATE PROCEDURE p() BEGIN DO 1; {kill}; END"),
+            format!("CREATE EVENT e ON SCHEDULE AT NOW() DO {kill}"),
+        ] {
+            let error = client.query(&text).expect_err(&text);
+            assert_eq!(error.errno(), 1235, "{text}: {error}");
+            let error = client.prepare(&text).expect_err(&text);
+            assert_eq!(error.errno(), 1235, "{text}: {error}");
+        }
+    }
+    let error = client.prepare("KILL ?").expect_err("an error");
+    assert_eq!(error.errno(), 1235, "{error}");
+    victim.query("SELECT 1").expect("it lives");
+    // Where the word is a name or a string it is nobody's end.
+    for text in [
+        "CREATE OR REPLACE TABLE t (`kill` INT)",
+        "SELECT t.kill, 'KILL 1' FROM t",
+        "BEGIN NOT ATOMIC UPDATE t SET t.kill = 1; END",
+        "EXECUTE IMMEDIATE 'SELECT `kill` FROM t'",
+        "SHOW STATUS LIKE 'Com_kill'",
+    ] {
+        client
+            .query(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
+    }
+}
+
 #[test]
 fn a_half_closed_client_still_gets_the_answer_that_comes_soon() {
     let (_server, gateway) = pair(&Shape::default());

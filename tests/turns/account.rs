@@ -18,6 +18,9 @@ fn statements() -> Vec<String> {
         "SET DEFAULT ROLE NONE",
         "REVOKE ALL PRIVILEGES, GRANT OPTION FROM CURRENT_USER",
         "GRANT USAGE ON *.* TO CURRENT_USER IDENTIFIED BY 'x'",
+        "CREATE ROLE more WITH ADMIN CURRENT_USER",
+        "CREATE USER ''@'127.0.0.1' IDENTIFIED BY 'x'",
+        "CREATE USER '\\0x'@'127.0.0.1' IDENTIFIED BY 'x'",
     ]
     .map(str::to_owned)
     .into();
@@ -32,6 +35,9 @@ fn statements() -> Vec<String> {
         "DROP USER 'ACCT'@'%'",
         "REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'ACCT'@'%'",
         "GRANT USAGE ON *.* TO ACCT IDENTIFIED BY 'x'",
+        "CREATE ROLE more WITH ADMIN ACCT",
+        "SET PASSWORD FOR 'ACCT\\0'@'%' = PASSWORD('x')",
+        "ALTER USER 'ACCT\0x'@'%' ACCOUNT LOCK",
     ];
     all.extend(named.map(|sql| sql.replace("ACCT", ACCOUNT)));
     all
@@ -54,6 +60,15 @@ const TABLES: &str = "CREATE OR REPLACE TABLE test.t (user INT, password INT);\n
      CREATE USER IF NOT EXISTS bob@'%' IDENTIFIED BY 'y';\n\
      CREATE ROLE IF NOT EXISTS reader;";
 
+/// What stands between the quotes of a literal.
+fn literal(sql: &str) -> String {
+    sql.replace('\\', "\\\\").replace('\'', "''")
+}
+
+fn hex(sql: &str) -> String {
+    sql.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn statements_about_the_shared_account_are_refused_in_every_form() {
     let scene = Scene::new(2, TABLES);
@@ -68,7 +83,23 @@ fn statements_about_the_shared_account_are_refused_in_every_form() {
             format!("/*!999999 SELECT 1; */ {sql}"),
             format!("SET STATEMENT max_statement_time = 9 FOR {sql}"),
             format!("BEGIN NOT ATOMIC {sql}; END"),
-            format!("EXECUTE IMMEDIATE '{}'", sql.replace('\'', "''")),
+            format!("EXECUTE IMMEDIATE '{}'", literal(&sql)),
+            format!("EXECUTE IMMEDIATE 0x{}", hex(&sql)),
+            format!("EXECUTE IMMEDIATE x'{}'", hex(&sql)),
+            format!(
+                "BEGIN NOT ATOMIC EXECUTE IMMEDIATE '{}'; END",
+                literal(&sql)
+            ),
+            format!("IF 1 THEN EXECUTE IMMEDIATE '{}'; END IF", literal(&sql)),
+            format!("CREATE PROCEDURE p() EXECUTE IMMEDIATE '{}'", literal(&sql)),
+            format!(
+                "BEGIN NOT ATOMIC DECLARE EXIT HANDLER FOR SQLEXCEPTION {sql}; SIGNAL SQLSTATE '45000'; END"
+            ),
+            format!(
+                "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1064, NOT FOUND {sql}; DO 1; END"
+            ),
+            format!("SET sql_mode = ORACLE; BEGIN GOTO l; <<l>> {sql}; END"),
+            format!("CREATE PROCEDURE test.update() {sql}"),
         ] {
             let error = client.query(&around).expect_err(&around);
             assert_eq!(error.errno(), REFUSED, "{around}: {error}");
@@ -99,6 +130,11 @@ fn other_accounts_and_columns_of_these_names_are_nobodys_concern() {
             "SELECT user, password, CURRENT_USER() FROM t",
             "SHOW GRANTS FOR CURRENT_USER()",
             "ALTER TABLE t ALTER password SET DEFAULT 3",
+            "BEGIN NOT ATOMIC UPDATE t SET password = 1, user = 2; END",
+            "BEGIN NOT ATOMIC IF 1 THEN INSERT INTO t SET password = 1, user = 2; END IF; END",
+            "CREATE OR REPLACE TRIGGER r BEFORE UPDATE ON t FOR EACH ROW SET NEW.password = 3",
+            "CREATE OR REPLACE PROCEDURE p() BEGIN UPDATE t SET password = 1; SELECT user FROM t; END",
+            "BEGIN NOT ATOMIC EXECUTE IMMEDIATE 'UPDATE t SET password = 4'; END",
         ] {
             ask(&mut client, form, sql);
         }

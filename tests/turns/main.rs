@@ -19,6 +19,7 @@ mod login_collation;
 mod mysql;
 mod next_transaction;
 mod programs;
+mod reread;
 mod settings;
 mod variables;
 mod whole_state;

@@ -126,7 +126,12 @@ impl Session {
     }
 
     fn note_status(&mut self, status: u16, warnings: u16) {
-        self.status = status;
+        // What holds for a statement alone is over when the next text is read.
+        let passing = match self.op.effects.sets_in_passing {
+            true => status::NO_BACKSLASH_ESCAPES | status::ANSI_QUOTES,
+            false => 0,
+        };
+        self.status = status & !passing | self.status & passing;
         self.status_is_stale = false;
         self.op.outcome.status_seen = true;
         self.op.warnings = warnings;
@@ -264,7 +269,9 @@ impl Session {
                         self.op.effects.sets_insert_id = true;
                         continue;
                     }
+                    // No character set can be set for one statement.
                     let is_passing = self.op.effects.sets_in_passing
+                        && !name.starts_with(b"character_set_")
                         || is_lock_wait(name) && !self.op.effects.is_set;
                     let is_tracker = name.starts_with(b"session_track_");
                     if is_passing || is_tracker && self.op.effects.sets_trackers {

@@ -237,6 +237,8 @@ impl Session {
             no_backslash_escapes: self.lexing.no_backslash_escapes
                 || self.status & status::NO_BACKSLASH_ESCAPES != 0,
             multibyte_unsafe: self.lexing.multibyte_unsafe,
+            takes_several: self.op.command == com::QUERY && self.has(caps::MULTI_STATEMENTS),
+            is_unsure: !self.pins.is_empty() && self.is_reading_unsure(),
         }
     }
 
@@ -409,12 +411,8 @@ impl Session {
             return self.refuse(Event::EmptyQuery, "", out);
         }
         self.op.effects = effects::of_text(sql, self.lex_mode());
-        if self.op.effects.kills {
-            // Its number is the gateway's or anybody's: on the server it could be a stranger's.
-            return self.refuse(Event::KillRefused, "", out);
-        }
-        if self.changes_shared_account(sql) {
-            return self.refuse(Event::SharedAccount, "", out);
+        if let Some(event) = self.refusal_of(sql) {
+            return self.refuse(event, "", out);
         }
         self.look_at_set(sql, self.lex_mode());
         if !is_whole {

@@ -77,8 +77,8 @@ pub struct Effects {
     pub sets_trackers: bool,
     /// May set variables in a form that is not reported.
     pub sets_unreported: bool,
-    /// Is a statement behind SET STATEMENT … FOR: the variables that the server reports are those that
-    /// hold for it alone.
+    /// Has a statement behind SET STATEMENT … FOR: the variables that the server reports may be those that
+    /// hold for it alone. Where others may stay, it is a reason to keep the connection.
     pub sets_in_passing: bool,
     /// Its last words are COMMIT or ROLLBACK: once it has succeeded, SET TRANSACTION is used up, unless
     /// a transaction is open then.
@@ -91,10 +91,8 @@ pub struct Effects {
     pub defines: bool,
     /// Its words may be those of a statement that writes to tables, which has their triggers run.
     pub may_write: bool,
-    /// Is KILL.
-    pub kills: bool,
-    /// May change an account, the one that sessions share among them.
-    pub may_change_account: bool,
+    /// May hold a KILL, or a statement about the account that sessions share.
+    pub may_be_refused: bool,
     /// Its words are those of a reading statement. A function or a view that it names may write.
     pub is_read_only: bool,
     /// Within a transaction: whatever it does is undone if the connection ends before a commit, and it
@@ -219,7 +217,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
         is_undone_with_transaction: is_undone(traits.kind, sql),
         found_rows: traits.found_rows,
         may_insert: matches!(traits.kind, Kind::Insert | Kind::Replace | Kind::Load),
-        may_change_account: traits.may_change_account,
+        may_be_refused: traits.may_be_refused,
         ..Effects::default()
     };
     if flags.is_empty() {
@@ -230,11 +228,10 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     }
     effects.sets_trackers = flags.has(Flags::SETS_TRACKERS);
     effects.sets_unreported = flags.has_any(Flags::SETS_UNSCOPED.and(Flags::SETS_LIST));
-    effects.sets_in_passing = flags.has(Flags::SET_STATEMENT) && !flags.has(Flags::MULTI);
+    effects.sets_in_passing = flags.has(Flags::SET_STATEMENT);
     effects.may_insert |= flags.has(Flags::MULTI);
     effects.ends_transaction |= flags.has(Flags::MULTI) && ends_transaction(sql);
     effects.unlocks_tables = flags.has(Flags::UNLOCK);
-    effects.kills = flags.has(Flags::KILL);
     effects.sets_insert_id = flags.has_any(Flags::SETS_LAST_INSERT_ID.and(Flags::CALL));
     effects.reads_insert_id = flags.has_any(Flags::READS_LAST_INSERT_ID.and(Flags::READS_IDENTITY));
     effects.reads_row_count = flags.has(Flags::READS_ROW_COUNT);

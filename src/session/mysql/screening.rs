@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::downstream::Session;
-use super::text::{self, Collation, LexMode, SetText, Trackers};
+use super::text::{self, Collation, LexMode, Refusal, SetText, Trackers};
+use crate::base::codes::Event;
 use crate::base::pin::PinReason;
 
 impl Session {
@@ -14,12 +15,29 @@ impl Session {
         self.shared_account = name;
     }
 
-    /// Whether the text in hand is about the account that this session shares with others.
-    pub(super) fn changes_shared_account(&self, sql: &[u8]) -> bool {
-        let shared = self.shared_account.as_ref();
-        let account = shared.filter(|_| self.op.effects.may_change_account);
-        account
-            .is_some_and(|account| text::changes_account(sql, self.lex_mode(), account.as_bytes()))
+    /// Whether the server may have come to read texts otherwise without telling: what it tells of may
+    /// have been changed out of sight.
+    pub(super) fn is_reading_unsure(&self) -> bool {
+        const UNSEEN: [PinReason; 4] = [
+            PinReason::Unknown,
+            PinReason::Variable,
+            PinReason::Call,
+            PinReason::TextPrepare,
+        ];
+        UNSEEN.into_iter().any(|reason| self.pins.has(reason))
+    }
+
+    /// Why the text in hand is not carried, if it is not.
+    pub(super) fn refusal_of(&self, sql: &[u8]) -> Option<Event> {
+        if !self.op.effects.may_be_refused {
+            return None;
+        }
+        let shared = self.shared_account.as_ref().map(|name| name.as_bytes());
+        match text::refusal(sql, self.lex_mode(), shared)? {
+            // Its number is the gateway's or anybody's: on the server it could be a stranger's.
+            Refusal::Kill => Some(Event::KillRefused),
+            Refusal::Account => Some(Event::SharedAccount),
+        }
     }
 
     /// Looks at a text that may be a SET.

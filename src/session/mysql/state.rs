@@ -261,6 +261,7 @@ impl Vector {
             ansi_quotes: has_word(mode, b"ANSI_QUOTES"),
             no_backslash_escapes: has_word(mode, b"NO_BACKSLASH_ESCAPES"),
             multibyte_unsafe: !is_known || crate::wire::mysql::charset::is_unsafe_to_lex(charset),
+            ..LexMode::default()
         }
     }
 

@@ -29,8 +29,8 @@ impl Session {
             self.op.effects.overlook_rest();
             self.op.effects.pins.add(PinReason::Unknown);
         }
-        if self.changes_shared_account(sql) {
-            return self.refuse(Event::SharedAccount, "", out);
+        if let Some(event) = self.refusal_of(sql) {
+            return self.refuse(event, "", out);
         }
         self.look_at_set(sql, self.op.mode);
         if !is_whole {

@@ -133,7 +133,7 @@ impl Program {
                     LexMode {
                         ansi_quotes: *ansi_quotes,
                         no_backslash_escapes: *no_backslash_escapes,
-                        multibyte_unsafe: false,
+                        ..LexMode::default()
                     },
                 );
             }

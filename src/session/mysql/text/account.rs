@@ -1,50 +1,127 @@
-//! Whether a text is about one account: a second look at the few texts that may be.
+//! Whether a text holds a statement that is not carried: one about the account that many clients share,
+//! or a KILL. A second look at the few texts that may.
 //!
-//! Sources: MariaDB and MySQL reference manuals, "Account Management Statements"; sql/sql_yacc.yy.
+//! Sources: MariaDB and MySQL reference manuals, "Account Management Statements", "KILL"; sql/sql_yacc.yy.
 //! A server runs a versioned comment as a whole or not at all, by its version, so both ways are
-//! followed at once. Stored programs are read where they are made, texts of PREPARE and EXECUTE
-//! IMMEDIATE where they are literals; what is put together at run time is not seen.
+//! followed at once. Where a statement begins within a compound one is not followed: any word of these
+//! statements may be its first. Stored programs are read where they are made, texts of PREPARE and
+//! EXECUTE IMMEDIATE where they are literals; what is put together at run time is not seen.
+
+use std::ops::Range;
 
 use super::LexMode;
+use super::keyword::Keyword;
 use super::lexer::{Lexer, Sink, Token};
+use super::literal::{unquoted, value_of};
+use super::reread::{RawWords, cut_otherwise, has_telling, other_modes};
 
 /// How deep texts within texts are read; servers refuse a PREPARE within a PREPARE.
 const DEPTH_MAX: u8 = 3;
 
-/// Whether a server may run the text, or a part of it, as a statement that changes the account
-/// `name` on whatever host, or the account of whoever runs it.
-pub fn changes_account(sql: &[u8], mode: LexMode, name: &[u8]) -> bool {
-    changes_account_within(sql, mode, name, DEPTH_MAX)
+/// Why a text is not carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It may end another connection or its statement.
+    Kill,
+    /// It may change the account.
+    Account,
 }
 
-fn changes_account_within(sql: &[u8], mode: LexMode, name: &[u8], depth: u8) -> bool {
-    let Some(depth) = depth.checked_sub(1) else {
-        return true;
-    };
-    if sql.is_empty() {
-        return false;
+/// Whether a server may run the text, or a part of it, as a KILL, or as a statement that changes the
+/// account `shared` on whatever host, stands before it at a login, or changes the account of whoever runs
+/// it. With no shared account only a KILL is looked for.
+pub fn refusal(sql: &[u8], mode: LexMode, shared: Option<&[u8]>) -> Option<Refusal> {
+    let name = shared.unwrap_or_default();
+    let mut found = look(sql, mode, name, DEPTH_MAX);
+    if may_be_in_any_mode(sql, mode) {
+        found = found.and(look_in_others(sql, mode, name, DEPTH_MAX));
     }
+    if let Some(rest) = cut_otherwise(sql, mode).and_then(|from| sql.get(from..))
+        && !mode.is_unsure
+    {
+        let words = RawWords::of(rest);
+        found.kills |= words.kill || words.prepares;
+        found.changes_account |= words.account;
+    }
+    match found {
+        _ if found.kills => Some(Refusal::Kill),
+        _ if found.changes_account && shared.is_some() => Some(Refusal::Account),
+        _ => None,
+    }
+}
+
+/// Whether the mode is unknown, or may change before a text in the text is read.
+fn may_be_in_any_mode(sql: &[u8], mode: LexMode) -> bool {
+    let holds_text = || {
+        let words = RawWords::of(sql);
+        memchr::memchr(b';', sql).is_some() && words.prepares
+    };
+    has_telling(sql) && (mode.is_unsure || mode.takes_several && holds_text())
+}
+
+/// What the text holds in all modes but the known one.
+fn look_in_others(sql: &[u8], mode: LexMode, name: &[u8], depth: u8) -> Found {
+    other_modes(mode).fold(Found::default(), |found, other| {
+        // An open quote says nothing in a mode that is but a guess.
+        found.and(look_in(sql, other, name, depth).0)
+    })
+}
+
+/// What a text holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    kills: bool,
+    changes_account: bool,
+}
+
+impl Found {
+    fn and(self, other: Self) -> Self {
+        Self {
+            kills: self.kills || other.kills,
+            changes_account: self.changes_account || other.changes_account,
+        }
+    }
+}
+
+fn look(sql: &[u8], mode: LexMode, name: &[u8], depth: u8) -> Found {
+    match look_in(sql, mode, name, depth) {
+        (found, true) => found.and(anything(sql, name)),
+        (found, false) => found,
+    }
+}
+
+/// What a text holds in one mode, and whether servers may disagree on it.
+fn look_in(sql: &[u8], mode: LexMode, name: &[u8], depth: u8) -> (Found, bool) {
+    let Some(depth) = depth.checked_sub(1) else {
+        let all = Found {
+            kills: true,
+            changes_account: true,
+        };
+        return (all, true);
+    };
     let mut reader = Reader {
         sql,
         mode,
         name,
         depth,
         places: Places::START,
+        works_on_rows: false,
         outside: None,
         parentheses: Parentheses::default(),
         text: Vec::new(),
-        text_end: 0,
-        is_found: false,
+        last: Token::Punct(b';'),
+        last_range: 0..0,
+        found: Found::default(),
     };
     let mut lexer = Lexer::new(mode);
     lexer.feed(sql, &mut reader);
     lexer.finish(&mut reader);
     reader.end_statement();
-    reader.is_found || lexer.is_uncertain() && may_be_anything(sql, name)
+    (reader.found, lexer.is_uncertain())
 }
 
 /// Where servers may disagree on the words: whether the text has words of such statements at all.
-fn may_be_anything(sql: &[u8], name: &[u8]) -> bool {
+fn anything(sql: &[u8], name: &[u8]) -> Found {
     let folded = sql.to_ascii_lowercase();
     let has = |word: &[u8]| memchr::memmem::find(&folded, word).is_some();
     let is_about_accounts = [&b"password"[..], b"user", b"role", b"grant", b"revoke"]
@@ -52,13 +129,18 @@ fn may_be_anything(sql: &[u8], name: &[u8]) -> bool {
         .any(has);
     // An open quote alone, as in the head of a long statement, hides nothing.
     let is_versioned = has(b"/*!") || has(b"/*m!");
-    is_versioned
-        && is_about_accounts
-        && (has(&name.to_ascii_lowercase()) || has(b"user") || has(b"set"))
+    Found {
+        kills: is_versioned && RawWords::of(sql).kill,
+        changes_account: is_versioned
+            && is_about_accounts
+            && (has(&name.to_ascii_lowercase()) || has(b"user") || has(b"set")),
+    }
 }
 
 /// Words of compound statements behind which another statement may begin.
-const OPENING: &[&str] = &["begin", "atomic", "then", "else", "do", "loop", "repeat"];
+const OPENING: &[&str] = &[
+    "begin", "atomic", "then", "else", "do", "loop", "repeat", "row",
+];
 
 /// A set of places at which a server may be in a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,8 +152,6 @@ impl Places {
     const START: Self = Self(1);
     /// After ALTER, DROP or RENAME, after CREATE or CREATE OR REPLACE.
     const VERB: Self = Self(1 << 1);
-    /// In a CREATE of something else, which may have a statement as its body.
-    const BODY: Self = Self(1 << 2);
     /// An account's name is next.
     const NAME: Self = Self(1 << 3);
     /// After `USER`, `SESSION_USER` or `SYSTEM_USER` in the place of a name.
@@ -133,13 +213,17 @@ struct Reader<'a> {
     name: &'a [u8],
     depth: u8,
     places: Places,
+    /// In a statement that has a SET of columns.
+    works_on_rows: bool,
     /// Within a versioned comment: where a server that skips it is.
-    outside: Option<Places>,
+    outside: Option<(Places, bool)>,
     parentheses: Parentheses,
-    /// The literals of a PREPARE, and where the last one ended.
+    /// The literals of a PREPARE.
     text: Vec<u8>,
-    text_end: usize,
-    is_found: bool,
+    /// The token before, and where it was.
+    last: Token,
+    last_range: Range<usize>,
+    found: Found,
 }
 
 impl Sink for Reader<'_> {
@@ -149,18 +233,57 @@ impl Sink for Reader<'_> {
             Token::Punct(b';') => {
                 self.end_statement();
                 self.places = Places::START;
+                self.works_on_rows = false;
                 self.parentheses = Parentheses::default();
-                return;
             }
-            Token::Punct(b'(') => self.parentheses.open += 1,
+            _ => self.inner_token(token, raw, start),
+        }
+        (self.last, self.last_range) = (token, start..end);
+    }
+
+    fn versioned(&mut self, begins: bool) {
+        if begins {
+            self.outside = Some((self.places, self.works_on_rows));
+            self.parentheses.before_comment = self.parentheses.open;
+        } else if let Some((outside, works_on_rows)) = self.outside.take() {
+            self.places = self.places.and(outside);
+            self.works_on_rows &= works_on_rows;
+            self.parentheses.is_unsure |= self.parentheses.open != self.parentheses.before_comment;
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Any token but the end of a statement.
+    fn inner_token(&mut self, token: Token, raw: &[u8], start: usize) {
+        let is_name = matches!(self.last, Token::Punct(b'.') | Token::At | Token::AtAt);
+        match token {
+            Token::Punct(b'(') => {
+                self.parentheses.open += 1;
+                // The functions INSERT() and REPLACE().
+                self.works_on_rows &=
+                    !matches!(self.last, Token::Word(Keyword::Insert | Keyword::Replace));
+            }
             Token::Punct(b')') => {
                 self.parentheses.open = self.parentheses.open.saturating_sub(1);
             }
+            // A reserved word: nothing else is called so without quotes.
+            Token::Word(Keyword::Kill) => self.found.kills |= !is_name,
+            Token::Word(_) if is_one_of(raw, OPENING) => {
+                self.works_on_rows &= self.parentheses.hide();
+            }
+            Token::Word(Keyword::Update | Keyword::Insert | Keyword::Replace | Keyword::Load) => {
+                let is_event = matches!(self.last, Token::Word(_))
+                    && is_one_of(self.last_word(), &["or", "before", "after"]);
+                let is_outer = self.parentheses.open == 0 && !self.parentheses.is_unsure;
+                self.works_on_rows |= is_outer && !is_name && !is_event;
+            }
             _ => {}
         }
-        // The next statement of a compound one may follow.
+        // Another statement may begin anywhere, but for the SET of an UPDATE.
+        let is_of_rows = self.works_on_rows && token == Token::Word(Keyword::Set);
         let mut next = match token {
-            Token::Word(_) if is_one_of(raw, OPENING) => Places::START,
+            Token::Word(_) if !is_of_rows && !is_name => statement(raw),
             _ => Places::NONE,
         };
         for place in self.places.each() {
@@ -169,32 +292,38 @@ impl Sink for Reader<'_> {
         self.places = next;
     }
 
-    fn versioned(&mut self, begins: bool) {
-        if begins {
-            self.outside = Some(self.places);
-            self.parentheses.before_comment = self.parentheses.open;
-        } else if let Some(outside) = self.outside.take() {
-            self.places = self.places.and(outside);
-            self.parentheses.is_unsure |= self.parentheses.open != self.parentheses.before_comment;
-        }
+    fn last_word(&self) -> &[u8] {
+        self.sql.get(self.last_range.clone()).unwrap_or_default()
     }
-}
 
-impl Reader<'_> {
     fn end_statement(&mut self) {
         let text = std::mem::take(&mut self.text);
-        self.is_found |= self.places.has(Places::ROLE)
-            || changes_account_within(&text, self.mode, self.name, self.depth);
-        self.text_end = 0;
+        self.found.changes_account |= self.places.has(Places::ROLE);
+        if !text.is_empty() {
+            self.found = self
+                .found
+                .and(look(&text, self.mode, self.name, self.depth));
+            // A compound statement may have set another mode before.
+            let is_first = self.depth == DEPTH_MAX - 1;
+            if is_first && has_telling(&text) && memchr::memchr(b';', self.sql).is_some() {
+                let found = look_in_others(&text, self.mode, self.name, self.depth);
+                self.found = self.found.and(found);
+            }
+            for narrow in narrowed(&text) {
+                let found = look(&narrow, self.mode, self.name, self.depth);
+                self.found = self.found.and(found);
+            }
+        }
         // Half of a statement may stand in a comment, and the other half outside.
-        if let Some(outside) = &mut self.outside {
-            self.is_found |= outside.has(Places::ROLE);
+        if let Some((outside, works_on_rows)) = &mut self.outside {
+            self.found.changes_account |= outside.has(Places::ROLE);
             *outside = outside.and(Places::START);
+            *works_on_rows = false;
         }
     }
 
     fn found(&mut self) -> Places {
-        self.is_found = true;
+        self.found.changes_account = true;
         Places::NONE
     }
 
@@ -210,20 +339,10 @@ impl Reader<'_> {
             Places::START => statement(word),
             Places::VERB if is(&["user", "role"]) => Places::NAME,
             Places::VERB if is(&["or", "replace"]) => Places::VERB,
-            // ALTER TABLE t DROP user: only what may be a body begins anew.
-            Places::VERB | Places::BODY => Places::BODY.and(
-                match is(&["set", "grant", "revoke"])
-                    || is(&[
-                        "begin", "prepare", "execute", "alter", "create", "drop", "rename",
-                    ]) {
-                    true => statement(word),
-                    false => Places::NONE,
-                },
-            ),
             Places::NAME if is(&["if", "not", "exists"]) => Places::NAME,
             Places::NAME => self.name(token, raw, word),
             Places::CALL if token == Token::Punct(b'(') => self.found(),
-            Places::NAMED | Places::CALL if is_comma || is(&["to"]) => Places::NAME,
+            Places::NAMED | Places::CALL if is_comma || is(&["to", "admin"]) => Places::NAME,
             Places::NAMED | Places::CALL => Places::NAMED,
             Places::GRANT if is(&["to", "from"]) => Places::NAME,
             Places::GRANT => Places::GRANT,
@@ -240,8 +359,10 @@ impl Reader<'_> {
             Places::ROLE => Places::ROLE,
             Places::PREFIX if is(&["for"]) && !self.parentheses.hide() => Places::START,
             Places::PREFIX => Places::PREFIX,
-            Places::TEXT if token == Token::Text => self.text(raw, start),
-            Places::TEXT => Places::TEXT,
+            Places::TEXT => {
+                self.text(token, raw, start);
+                Places::TEXT
+            }
             _ => Places::NONE,
         }
     }
@@ -254,8 +375,12 @@ impl Reader<'_> {
             Token::Quoted(_) | Token::Text => unquoted(raw, self.mode, token == Token::Text),
             _ => return Places::NAMED,
         };
-        // In another character set the same name has other bytes.
-        let is_same = named == self.name || !named.is_ascii() && !self.name.is_ascii();
+        // Servers cut a name at a NUL.
+        let named = named.split(|byte| *byte == 0).next().unwrap_or_default();
+        // In another character set the same name has other bytes. An account without a name that is for
+        // fewer hosts stands before every other one at a login.
+        let is_same =
+            named == self.name || named.is_empty() || !named.is_ascii() && !self.name.is_ascii();
         if is_same || is("current_user") {
             return self.found();
         }
@@ -265,16 +390,37 @@ impl Reader<'_> {
         }
     }
 
-    /// A literal that is a statement's text, or a part of it: 'a' 'b', CONCAT('a', 'b').
-    fn text(&mut self, raw: &[u8], start: usize) -> Places {
-        if self.text_end == start {
+    /// What may be a statement's text, or a part of it: 'a' 'b', CONCAT('a', 'b'), x'61', 0x61.
+    fn text(&mut self, token: Token, raw: &[u8], start: usize) {
+        let follows = self.last_range.end == start;
+        let before = match (self.last, token) {
+            (Token::Word(_), Token::Text) if follows => self.last_word(),
+            _ => b"",
+        };
+        let Some(value) = value_of(token, raw, before, self.mode) else {
+            return;
+        };
+        let is_doubled = self.last == Token::Text && self.last_word().last() == raw.first();
+        if follows && token == Token::Text && is_doubled {
             // A quote that was written twice.
             self.text.extend(raw.first());
         }
-        self.text_end = start.saturating_add(raw.len());
-        self.text.extend(unquoted(raw, self.mode, true));
-        Places::TEXT
+        self.text.extend(value);
     }
+}
+
+/// What a text means in character sets whose letters have empty bytes beside them: ucs2, utf16, utf16le
+/// and utf32, also in parts.
+fn narrowed(text: &[u8]) -> Vec<Vec<u8>> {
+    if memchr::memchr(0, text).is_none() {
+        return Vec::new();
+    }
+    let strides = [(1, 2), (0, 2), (3, 4)].map(|(first, step)| {
+        let bytes = text.iter().skip(first).step_by(step);
+        bytes.copied().collect()
+    });
+    let without = text.iter().copied().filter(|byte| *byte != 0).collect();
+    strides.into_iter().chain([without]).collect()
 }
 
 fn is_one_of(word: &[u8], known: &[&str]) -> bool {
@@ -294,84 +440,71 @@ fn statement(word: &[u8]) -> Places {
     }
 }
 
-/// What a quoted identifier or a string means.
-fn unquoted(raw: &[u8], mode: LexMode, is_text: bool) -> Vec<u8> {
-    let Some((quote, rest)) = raw.split_first() else {
-        return Vec::new();
-    };
-    let inner = rest.strip_suffix(&[*quote]).unwrap_or(rest);
-    let has_escapes = is_text && !mode.no_backslash_escapes;
-    let mut bytes = inner.iter().copied().peekable();
-    let mut out = Vec::with_capacity(inner.len());
-    while let Some(byte) = bytes.next() {
-        let byte = match byte {
-            b'\\' if has_escapes => match bytes.next() {
-                Some(b'0') => 0,
-                Some(b'b') => 8,
-                Some(b'n') => b'\n',
-                Some(b'r') => b'\r',
-                Some(b't') => b'\t',
-                Some(b'Z') => 0x1a,
-                Some(other) => other,
-                None => b'\\',
-            },
-            byte if byte == *quote => {
-                bytes.next_if_eq(quote);
-                byte
-            }
-            byte => byte,
-        };
-        out.push(byte);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::session::mysql::text::scan;
 
-    fn changes(sql: &str, mode: LexMode) -> bool {
-        let may = scan(sql.as_bytes(), mode).may_change_account;
-        may && changes_account(sql.as_bytes(), mode, b"rg")
+    fn look_at(sql: &str, mode: LexMode) -> Option<Refusal> {
+        let may = scan(sql.as_bytes(), mode).may_be_refused;
+        let refusal = refusal(sql.as_bytes(), mode, Some(b"rg"));
+        refusal.filter(|_| may)
     }
+
+    /// Each byte in at least so many digits more.
+    fn hex(sql: &str, more: usize) -> String {
+        let digits = |byte| format!("{byte:0width$x}", width = 2 + more);
+        sql.bytes().map(digits).collect()
+    }
+
+    fn changes(sql: &str, mode: LexMode) -> bool {
+        look_at(sql, mode) == Some(Refusal::Account)
+    }
+
+    const ABOUT: &[&str] = &[
+        "ALTER USER USER() IDENTIFIED BY 'x'",
+        "alter user user ( ) identified by 'x'",
+        "ALTER USER CURRENT_USER IDENTIFIED BY 'x'",
+        "ALTER USER IF EXISTS CURRENT_USER() ACCOUNT LOCK",
+        "ALTER USER bob@localhost PASSWORD EXPIRE, 'rg'@'%' ACCOUNT LOCK",
+        "ALTER USER `rg` REQUIRE SSL",
+        "ALTER USER 'r\\g'@'%' REQUIRE SSL",
+        "CREATE USER rg@'127.0.0.1' IDENTIFIED BY 'x'",
+        "CREATE OR REPLACE USER rg IDENTIFIED BY 'x'",
+        "CREATE USER IF NOT EXISTS a, rg",
+        "DROP USER rg",
+        "DROP USER IF EXISTS a@b, 'rg'@'%'",
+        "DROP ROLE rg",
+        "RENAME USER rg TO gone",
+        "RENAME USER bob TO rg@localhost",
+        "SET PASSWORD = PASSWORD('x')",
+        "SET PASSWORD = 'x'",
+        "SET PASSWORD TO RANDOM",
+        "SET PASSWORD FOR CURRENT_USER = 'x'",
+        "SET PASSWORD FOR USER() = 'x'",
+        "SET PASSWORD FOR 'rg'@'%' = PASSWORD('x')",
+        "SET @a = 1, PASSWORD = 'x'",
+        "SET @a = f(1, 2), sql_notes = 1, PASSWORD := 'x'",
+        "SET DEFAULT ROLE r",
+        "SET DEFAULT ROLE NONE",
+        "SET DEFAULT ROLE r FOR rg@'%'",
+        "SET DEFAULT ROLE ALL TO bob, 'rg'@'%'",
+        "GRANT ALL ON *.* TO rg",
+        "GRANT r TO CURRENT_USER",
+        "GRANT SELECT ON a.b TO bob, 'rg'@'%' IDENTIFIED BY 'x'",
+        "REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'rg'@'%'",
+        "REVOKE r FROM CURRENT_USER()",
+        "CREATE ROLE r WITH ADMIN rg",
+        "CREATE ROLE r WITH ADMIN CURRENT_USER",
+        "CREATE USER ''@'127.0.0.1'",
+        "CREATE USER bob, ``@h",
+        "DROP USER 'rg\\0'",
+        "DROP USER 'rg\0x'@'%'",
+    ];
 
     #[test]
     fn statements_about_the_account_are_found_in_any_form() {
-        for sql in [
-            "ALTER USER USER() IDENTIFIED BY 'x'",
-            "alter user user ( ) identified by 'x'",
-            "ALTER USER CURRENT_USER IDENTIFIED BY 'x'",
-            "ALTER USER IF EXISTS CURRENT_USER() ACCOUNT LOCK",
-            "ALTER USER bob@localhost PASSWORD EXPIRE, 'rg'@'%' ACCOUNT LOCK",
-            "ALTER USER `rg` REQUIRE SSL",
-            "ALTER USER 'r\\g'@'%' REQUIRE SSL",
-            "CREATE USER rg@'127.0.0.1' IDENTIFIED BY 'x'",
-            "CREATE OR REPLACE USER rg IDENTIFIED BY 'x'",
-            "CREATE USER IF NOT EXISTS a, rg",
-            "DROP USER rg",
-            "DROP USER IF EXISTS a@b, 'rg'@'%'",
-            "DROP ROLE rg",
-            "RENAME USER rg TO gone",
-            "RENAME USER bob TO rg@localhost",
-            "SET PASSWORD = PASSWORD('x')",
-            "SET PASSWORD = 'x'",
-            "SET PASSWORD TO RANDOM",
-            "SET PASSWORD FOR CURRENT_USER = 'x'",
-            "SET PASSWORD FOR USER() = 'x'",
-            "SET PASSWORD FOR 'rg'@'%' = PASSWORD('x')",
-            "SET @a = 1, PASSWORD = 'x'",
-            "SET @a = f(1, 2), sql_notes = 1, PASSWORD := 'x'",
-            "SET DEFAULT ROLE r",
-            "SET DEFAULT ROLE NONE",
-            "SET DEFAULT ROLE r FOR rg@'%'",
-            "SET DEFAULT ROLE ALL TO bob, 'rg'@'%'",
-            "GRANT ALL ON *.* TO rg",
-            "GRANT r TO CURRENT_USER",
-            "GRANT SELECT ON a.b TO bob, 'rg'@'%' IDENTIFIED BY 'x'",
-            "REVOKE ALL PRIVILEGES, GRANT OPTION FROM 'rg'@'%'",
-            "REVOKE r FROM CURRENT_USER()",
-        ] {
+        for sql in ABOUT {
             let mode = LexMode::default();
             assert!(changes(sql, mode), "{sql}");
             for around in [
@@ -385,6 +518,14 @@ mod tests {
                 format!("BEGIN NOT ATOMIC {sql}; END"),
                 format!("IF 1 THEN {sql}; END IF"),
                 format!("CREATE PROCEDURE p() {sql}"),
+                format!("CREATE PROCEDURE a.update() COMMENT 'x' {sql}"),
+                format!("BEGIN NOT ATOMIC DECLARE EXIT HANDLER FOR SQLWARNING {sql}; DO 1; END"),
+                format!("BEGIN GOTO l; <<l>> {sql}; END"),
+                format!("SET STATEMENT sql_notes = REPLACE(1, 1, 0) FOR {sql}"),
+                format!("/*!999999 UPDATE */ {sql}"),
+                format!("IF 1 THEN EXECUTE IMMEDIATE x'{}'; END IF", hex(sql, 0)),
+                format!("EXECUTE IMMEDIATE 0x{}", hex(sql, 0)),
+                format!("EXECUTE IMMEDIATE _ucs2 0x{}", hex(sql, 2)),
                 format!("CREATE PROCEDURE p() BEGIN DO 1; {sql}; END"),
                 format!("CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO {sql}"),
                 format!("PREPARE s FROM \"{sql}\""),
@@ -442,6 +583,12 @@ mod tests {
              FOR EACH ROW BEGIN SET NEW.password = 'x', NEW.user = USER(); END */",
             "SELECT user, password FROM mysql.user /*! WHERE user = 'rg' */",
             "UPDATE t SET password = 'x', user = 'rg'",
+            "BEGIN NOT ATOMIC UPDATE t SET password = 'x'; END",
+            "IF a THEN INSERT INTO t SET password = 'x'; ELSE REPLACE t SET password = 'y'; END IF",
+            "/*!50003 CREATE*/ /*!50003 TRIGGER a BEFORE UPDATE ON t FOR EACH ROW BEGIN \
+             UPDATE u SET password = 'x'; END */",
+            "CREATE PROCEDURE p() BEGIN PREPARE s FROM 'UPDATE t SET password = ?'; EXECUTE s; END",
+            "LOAD DATA INFILE 'x' INTO TABLE t (a) SET password = 'x'; DROP USER bob",
             "INSERT INTO t SET user = CURRENT_USER(), password = 'x'",
             "PREPARE s FROM 'UPDATE t SET password = ?'",
             "PREPARE s FROM @text",

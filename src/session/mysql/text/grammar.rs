@@ -26,8 +26,9 @@ struct Statement {
     has_user_variable: bool,
     /// Something in it writes or locks.
     is_spoiled: bool,
-    /// A word of statements about accounts was seen.
-    names_account: bool,
+    /// A word of statements that may be refused was seen: about accounts, KILL, and those whose text is
+    /// to be looked at.
+    is_suspicious: bool,
     /// Whether it stands behind SET STATEMENT … FOR.
     prefix: Prefix,
     /// What it says about FOUND_ROWS().
@@ -56,7 +57,7 @@ impl Default for Statement {
             has_into: false,
             has_user_variable: false,
             is_spoiled: false,
-            names_account: false,
+            is_suspicious: false,
             prefix: Prefix::None,
             counting: Counting::default(),
         }
@@ -64,9 +65,9 @@ impl Default for Statement {
 }
 
 impl Statement {
-    /// Whether it is worth the second look of [`super::changes_account`]. Columns are often named like
+    /// Whether it is worth the second look of [`super::refusal`]. Columns are often named like
     /// these words.
-    fn may_change_account(&self) -> bool {
+    fn may_be_refused(&self) -> bool {
         let is_row_work = matches!(
             self.kind,
             Kind::Select
@@ -77,7 +78,7 @@ impl Statement {
                 | Kind::Show
                 | Kind::Explain
         );
-        self.names_account && !is_row_work
+        self.is_suspicious && !is_row_work
     }
 }
 
@@ -110,10 +111,10 @@ pub(super) struct Grammar {
     writes: bool,
     /// What becomes of FOUND_ROWS() by the statements so far.
     found_rows: Option<FoundRows>,
-    /// Words of statements about accounts were seen, and a versioned comment.
-    names_account: bool,
+    /// Words of statements that may be refused were seen, and a versioned comment.
+    is_suspicious: bool,
     has_versioned: bool,
-    may_change_account: bool,
+    may_be_refused: bool,
     /// Where the last token ended, if it was in quotes: `'user'@'host'`.
     quoted_end: Option<usize>,
 }
@@ -156,19 +157,22 @@ impl Sink for Grammar {
 
 impl Grammar {
     /// The text is complete.
-    pub(super) fn traits(mut self, is_uncertain: bool) -> Traits {
+    pub(super) fn traits(&mut self, is_uncertain: bool) -> Traits {
         self.end_statement();
-        if is_uncertain {
+        // A server reports what SET STATEMENT sets as it reports what stays.
+        let is_mixed = self.flags.has(Flags::SET_STATEMENT)
+            && (self.has_versioned || self.flags.has(Flags::MULTI));
+        if is_uncertain || is_mixed {
             self.flags.add(Flags::UNCERTAIN);
         }
         // What such a comment makes of a statement depends on the server.
-        self.may_change_account |= self.has_versioned && (self.names_account || is_uncertain);
+        self.may_be_refused |= self.has_versioned && (self.is_suspicious || is_uncertain);
         Traits {
             kind: self.kind,
             flags: self.flags,
             is_read_only: !self.writes && !is_uncertain,
             found_rows: self.found_rows.unwrap_or_default(),
-            may_change_account: self.may_change_account,
+            may_be_refused: self.may_be_refused,
         }
     }
 
@@ -190,8 +194,8 @@ impl Grammar {
             Kind::Empty | Kind::Select | Kind::Show | Kind::Explain
         );
         self.writes |= !reads || statement.is_spoiled;
-        self.may_change_account |= statement.may_change_account();
-        self.names_account |= statement.names_account;
+        self.may_be_refused |= statement.may_be_refused();
+        self.is_suspicious |= statement.is_suspicious;
         let found_rows = statement
             .counting
             .found_rows(statement.kind, statement.has_into);
@@ -230,6 +234,8 @@ impl Grammar {
             }
             // A label before a compound statement.
             b':' if statement.words == 1 => self.spoil(Flags::CALL),
+            // The same in Oracle's mode.
+            b'<' if statement.words == 0 => self.spoil(Flags::CALL),
             _ => {}
         }
     }
@@ -385,8 +391,10 @@ impl Grammar {
             _ => verb(keyword).unwrap_or_else(|| self.pinning_first_word(keyword)),
         };
         self.statement.counting.is_list = matches!(keyword, K::Table | K::Values);
-        self.statement.names_account =
-            matches!(keyword, K::Grant | K::Revoke | K::Prepare | K::Execute);
+        self.statement.is_suspicious = matches!(
+            keyword,
+            K::Grant | K::Revoke | K::Prepare | K::Execute | K::Kill
+        );
         self.statement.kind = kind;
     }
 
@@ -401,7 +409,7 @@ impl Grammar {
             K::Prepare => (Kind::Prepare, Flags::TEXT_PREPARE),
             K::Execute => (Kind::Execute, Flags::TEXT_PREPARE),
             K::Deallocate => (Kind::Deallocate, Flags::TEXT_PREPARE),
-            K::Kill => (Kind::Kill, Flags::KILL),
+            K::Kill => (Kind::Kill, Flags::EMPTY),
             K::Handler => (Kind::Handler, Flags::HANDLER),
             K::Xa => (Kind::Xa, Flags::XA),
             K::Get => (Kind::Other, Flags::EMPTY),
@@ -451,8 +459,13 @@ impl Grammar {
                 self.statement.is_spoiled = true;
             }
             K::User | K::Password | K::Role | K::Grant | K::Revoke => {
-                self.statement.names_account = true;
+                self.statement.is_suspicious = true;
             }
+            // Within a compound statement, or behind what a server may skip.
+            K::Statement if last == K::Set && self.statement.kind != Kind::Ddl => {
+                self.add(Flags::SET_STATEMENT);
+            }
+            K::Prepare | K::Execute | K::Kill => self.statement.is_suspicious = true,
             K::Value if last == K::Previous => self.add(Flags::SEQUENCE_STATE),
             K::Value if last == K::Next => self.spoil(Flags::SEQUENCE_STATE),
             K::For if self.statement.prefix == Prefix::Open && self.statement.depth == 0 => {

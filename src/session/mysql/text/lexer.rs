@@ -150,6 +150,11 @@ impl Lexer {
         }
     }
 
+    /// From here on the text is read in another mode.
+    pub(super) fn turn(&mut self, mode: LexMode) {
+        self.mode = mode;
+    }
+
     /// Whether a server might cut the text differently, or it ended inside quotes or a comment.
     pub(super) fn is_uncertain(&self) -> bool {
         self.is_uncertain
@@ -202,6 +207,7 @@ impl Lexer {
     }
 
     /// The statement is complete.
+    #[inline]
     pub(super) fn finish(&mut self, sink: &mut impl Sink) {
         match self.state {
             State::Code | State::LineComment | State::Dashes => {}

@@ -10,11 +10,13 @@ mod counting;
 mod grammar;
 mod keyword;
 mod lexer;
+mod literal;
 mod mention;
+mod reread;
 mod rewrite;
 mod set;
 
-pub use account::changes_account;
+pub use account::{Refusal, refusal};
 pub use mention::{Mention, mentions};
 pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, name_schema, substitute};
 
@@ -33,6 +35,10 @@ pub struct LexMode {
     /// `character_set_client` has characters whose second byte may be a backslash or a quote:
     /// big5, cp932, gb18030, gbk, sjis.
     pub multibyte_unsafe: bool,
+    /// The text may be several statements, each cut once those before it have run.
+    pub takes_several: bool,
+    /// The settings above may be others: nothing tells of their changes any more.
+    pub is_unsure: bool,
 }
 
 /// The kind of a statement, by its first words.
@@ -161,10 +167,7 @@ flags! {
     XA = 22,
     /// More than one statement.
     MULTI = 23,
-    /// KILL; see [`kill_target`].
-    KILL = 24,
-    /// A SET that names a variable no other connection can be given, such as sql_log_bin, or a resource
-    /// group.
+    /// A SET that names a variable no other connection can be given, such as sql_log_bin.
     SETS_UNMOVABLE = 25,
     /// Servers may disagree on where the words are: assume anything.
     UNCERTAIN = 26,
@@ -249,8 +252,8 @@ pub struct Traits {
     pub is_read_only: bool,
     /// What becomes of FOUND_ROWS().
     pub found_rows: FoundRows,
-    /// Whether it is worth asking [`changes_account`].
-    pub may_change_account: bool,
+    /// Whether it is worth asking [`refusal`].
+    pub may_be_refused: bool,
 }
 
 /// A scan under way, for a statement that arrives in pieces. Allocates nothing.
@@ -283,9 +286,26 @@ impl Scan {
 
 /// Scans a whole text.
 pub fn scan(sql: &[u8], mode: LexMode) -> Traits {
-    let mut scan = Scan::new(mode);
-    scan.feed(sql);
-    scan.finish()
+    // Not by way of a `Scan`, which would be copied.
+    let (mut lexer, mut grammar) = (Lexer::new(mode), Grammar::default());
+    lexer.feed(sql, &mut grammar);
+    lexer.finish(&mut grammar);
+    let traits = grammar.traits(lexer.is_uncertain());
+    match mode.is_unsure || mode.takes_several && traits.flags.has(Flags::MULTI) {
+        true => look_again(sql, mode, traits),
+        false => traits,
+    }
+}
+
+/// What a text is that servers may read otherwise.
+#[cold]
+fn look_again(sql: &[u8], mode: LexMode, mut traits: Traits) -> Traits {
+    if reread::cut_otherwise(sql, mode).is_some() {
+        traits.flags.add(Flags::UNCERTAIN);
+        traits.is_read_only = false;
+        traits.may_be_refused = true;
+    }
+    traits
 }
 
 #[cfg(test)]
@@ -306,7 +326,7 @@ mod tests {
             flags: union(flags),
             is_read_only,
             found_rows: scan(sql, mode).found_rows,
-            may_change_account: scan(sql, mode).may_change_account,
+            may_be_refused: scan(sql, mode).may_be_refused,
         };
         let name = String::from_utf8_lossy(sql);
         assert_eq!(scan(sql, mode), expect, "{name}");
@@ -405,7 +425,7 @@ mod tests {
             ("truncate t", Kind::Ddl, &[], false),
             ("load data infile 'x' into table t", Kind::Load, &[], false),
             ("flush privileges", Kind::Flush, &[], false),
-            ("kill 5", Kind::Kill, &[F::KILL], false),
+            ("kill 5", Kind::Kill, &[], false),
             ("purge binary logs", Kind::Other, &[], false),
         ]);
     }
@@ -1159,6 +1179,7 @@ mod tests {
                 ansi_quotes: prng.below(2) == 0,
                 no_backslash_escapes: prng.below(2) == 0,
                 multibyte_unsafe: prng.below(2) == 0,
+                ..LexMode::default()
             };
             let whole = scan(&sql, mode);
             let mut pieces = Scan::new(mode);

@@ -6,13 +6,16 @@ use super::{
     FoundRows, Kind, LexMode,
     keyword::Keyword,
     lexer::{Lexer, Sink, Token},
+    reread::cut_otherwise,
     scan,
 };
 
 /// A token with its place in the text.
 pub(super) type Placed = (Token, Range<usize>);
 
-struct Tokens(Vec<Placed>);
+/// All tokens of a text.
+#[derive(Default)]
+pub(super) struct Tokens(pub(super) Vec<Placed>);
 
 impl Sink for Tokens {
     fn token(&mut self, token: Token, start: usize, end: usize) {
@@ -23,10 +26,10 @@ impl Sink for Tokens {
 /// The tokens of a text; `None` when servers may disagree on them.
 pub(super) fn tokens(sql: &[u8], mode: LexMode) -> Option<Vec<Placed>> {
     let mut lexer = Lexer::new(mode);
-    let mut tokens = Tokens(Vec::new());
+    let mut tokens = Tokens::default();
     lexer.feed(sql, &mut tokens);
     lexer.finish(&mut tokens);
-    (!lexer.is_uncertain()).then_some(tokens.0)
+    (!lexer.is_uncertain() && cut_otherwise(sql, mode).is_none()).then_some(tokens.0)
 }
 
 /// The tokens of the first statement, without its semicolon, and whether others follow.
