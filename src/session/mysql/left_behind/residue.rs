@@ -15,7 +15,7 @@ use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::response::{OkPacket, encode_end_of_rows, is_eof};
 
 /// What is left behind, in the order in which a connection is asked: each read-out is a statement
-/// itself, and leaves alone what comes after it here. `SELECT LAST_INSERT_ID()` would make
+/// itself, and leaves alone what comes after it here. Asking for LAST_INSERT_ID() would make
 /// FOUND_ROWS() 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -90,10 +90,11 @@ impl Residue {
         self.place.borrow().clone()
     }
 
-    /// The statement that reads it out of the connection.
+    /// The statement that reads it out of the connection, where LAST_INSERT_ID() is 0 then: the next
+    /// INSERT's is told from this one.
     pub fn query(&self) -> &'static [u8] {
         match self.kind {
-            Kind::InsertId => b"SELECT LAST_INSERT_ID()",
+            Kind::InsertId => b"SELECT LAST_INSERT_ID(), LAST_INSERT_ID(0)",
             Kind::Diagnostics => b"SHOW WARNINGS",
             Kind::FoundRows => b"SELECT FOUND_ROWS()",
         }
@@ -159,17 +160,21 @@ impl Residue {
     }
 }
 
-/// The number in the only row of a reply that [`Residue`] kept: a column count, one definition, an
+/// The first number in the only row of a reply that [`Residue`] kept: a column count, definitions, an
 /// EOF where the capabilities want one, the row.
 pub fn read_number(reply: &[u8]) -> Option<u64> {
     let mut rest = reply;
-    let mut index = 0_u32;
+    let mut index = 0_u8;
+    let mut columns = 0;
     loop {
         let header = Header::parse(rest)?;
         let (_, after) = rest.split_at_checked(HEADER_LEN)?;
         let (payload, after) = after.split_at_checked(header.len)?;
         let is_eof = payload.first() == Some(&0xfe);
-        if index >= 2 && !is_eof {
+        if index == 0 {
+            columns = *payload.first()?;
+        }
+        if index > columns && !is_eof {
             let (&len, text) = payload.split_first()?;
             let digits = text.get(..usize::from(len))?;
             return std::str::from_utf8(digits).ok()?.parse().ok();
