@@ -12,6 +12,7 @@ mod support;
 mod account;
 mod baseline;
 mod cleansing;
+mod conditions;
 mod dropped_schema;
 mod insert_id;
 mod next_transaction;

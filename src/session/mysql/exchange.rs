@@ -9,7 +9,7 @@
 use super::baseline::{Answer, Scope, question};
 use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
-use super::left_behind::{Lost, Missing, Move};
+use super::left_behind::{Fate, Lost, Missing, Move, fate_of};
 use super::output::Output;
 use super::schema_gone::Asked;
 use super::statements::Texts;
@@ -103,6 +103,9 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
+        if self.left.has_conditions() {
+            self.op.outcome.fate = self.fate_of_conditions(command);
+        }
         if !self.vector.has_base() && self.take_baseline(upstream, upstream_out) == Begin::Wait {
             return Ok(Begin::Wait);
         }
@@ -182,6 +185,21 @@ impl Session {
         }
     }
 
+    /// What the command makes of an older list of conditions.
+    fn fate_of_conditions(&self, command: &[u8]) -> Fate {
+        match self.op.command {
+            com::QUERY => {
+                let sql = payload_of(command).get(1..).unwrap_or_default();
+                fate_of(sql, &self.op.effects)
+            }
+            com::STMT_EXECUTE => {
+                let statement = self.statements.get(self.op.statement);
+                statement.map_or(Fate::Unclear, |s| fate_of(&s.text.sql, &self.op.effects))
+            }
+            _ => Fate::Kept,
+        }
+    }
+
     /// Whether the command may generate an insert id, and is not given the session's before. What
     /// inserts cannot be told from its first word.
     fn may_leave_insert_id(&self) -> bool {
@@ -231,6 +249,8 @@ impl Session {
     fn may_go_behind(&self, moved: Moved, command: &[u8], is_whole: bool) -> bool {
         match self.op.command {
             _ if moved == Moved::default() => true,
+            // The changes may have conditions of their own, which must go first.
+            _ if self.op.effects.reads_conditions => false,
             // Should the server refuse that, the command can be begun anew without it.
             com::QUERY if moved.schema => {
                 let may_be_again = !self.schema_is_gone && self.op.effects.is_read_only;

@@ -52,7 +52,7 @@ impl Upstream {
 
     /// Writes what empties the list of conditions. It counts as a statement.
     pub(super) fn clear_conditions(&mut self, out: &mut Vec<u8>) {
-        self.left.note_between();
+        self.left.note_cleared();
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, CLEAR_CONDITIONS);
         });

@@ -137,9 +137,23 @@ impl Leftovers {
         self.last_user.1 = self.last_user.1.wrapping_sub(1);
     }
 
-    /// A statement of the gateway's own has failed: SHOW WARNINGS would list it.
+    /// The gateway has the list of conditions emptied, by a statement of its own.
+    pub(in crate::session::mysql) fn note_cleared(&mut self) {
+        self.note_between();
+        self.has_conditions = false;
+    }
+
+    /// A statement of the gateway's own has failed or had warnings: SHOW WARNINGS would list that, and no
+    /// more what a session had left.
     pub(in crate::session::mysql) fn note_conditions(&mut self) {
         self.has_conditions = true;
+        self.residues.retain(|residue| {
+            let is_spoiled = residue.kind() == Kind::Diagnostics;
+            if is_spoiled {
+                residue.connection_closed();
+            }
+            !is_spoiled
+        });
     }
 
     pub(super) fn has(&self, residue: &Rc<Residue>) -> bool {

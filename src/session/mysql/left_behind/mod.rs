@@ -6,6 +6,7 @@
 //! that one is given the values. What only the connection knows is a `Residue` that both hold.
 //! The rules when each is set, kept, lost and told are here; nothing here writes a byte.
 
+mod conditions;
 mod insert_id;
 #[cfg(test)]
 mod last_statement;
@@ -15,11 +16,12 @@ mod settled;
 
 use std::rc::Rc;
 
+pub(super) use self::conditions::{Fate, fate_of};
 use self::insert_id::InsertId;
 pub(super) use self::insert_id::Move;
 pub(super) use self::leftovers::Leftovers;
 use self::leftovers::Residues;
-use self::residue::{Kind, Place, read_number};
+use self::residue::{Kind, Place, has_no_rows, read_number};
 pub(super) use self::residue::{Residue, reframe};
 pub use self::settled::Settled;
 use super::effects::Effects;
@@ -41,6 +43,8 @@ pub(super) struct Outcome {
     pub(super) affected: Option<u64>,
     pub(super) has_rows: bool,
     pub(super) status_seen: bool,
+    /// What becomes of an older list, as far as the text tells.
+    pub(super) fate: Fate,
 }
 
 /// What has become of that which a statement reads.
@@ -157,9 +161,9 @@ impl LeftBehind {
 
     /// Whether something that may be read is known to its connection only.
     pub(super) fn is_unknown(&self) -> bool {
-        let found_rows = self.found_rows_residue.as_ref();
-        self.insert_id.is_unknown()
-            || found_rows.is_some_and(|residue| residue.place() == Place::OnConnection)
+        let others = [&self.conditions, &self.found_rows_residue];
+        let mut others = others.into_iter().flatten();
+        self.insert_id.is_unknown() || others.any(|residue| residue.place() == Place::OnConnection)
     }
 
     /// Whether nothing that may be read is on its way.
@@ -225,7 +229,7 @@ impl LeftBehind {
             let clears_insert_id = is_others_id(there);
             there.has_insert_id &= !clears_insert_id;
             let mut left = there.residues.iter();
-            let is_own = self.ran_last_on(there) || left.any(|r| r.kind() == Kind::Diagnostics);
+            let is_own = left.any(|residue| residue.kind() == Kind::Diagnostics);
             let clears_conditions = there.has_conditions && !is_own;
             there.has_conditions &= is_own;
             TakenOver {
@@ -351,7 +355,7 @@ impl LeftBehind {
             // A statement that uses no table may leave the list as it was.
             there.has_conditions = true;
         } else if !effects.reads_conditions {
-            there.clear(&mut self.conditions);
+            self.keep_conditions(outcome.fate, there);
         }
         if command != com::STMT_PREPARE {
             self.leave_found_rows(effects, outcome, there);
@@ -380,6 +384,26 @@ impl LeftBehind {
         } else if !self.ran_last_on(there) {
             // Used by this session, but not for the statement whose counts it may ask for.
             there.last_user = (self.owner, self.serial.wrapping_sub(1));
+        }
+    }
+
+    /// Whether there may be a list of conditions, or it was lost.
+    pub(super) fn has_conditions(&self) -> bool {
+        self.conditions.is_some()
+    }
+
+    /// What a statement without conditions of its own has made of a list that this connection has not.
+    fn keep_conditions(&mut self, fate: Fate, there: &Leftovers) {
+        let Some(mine) = self.conditions.as_ref().filter(|mine| !there.has(mine)) else {
+            return;
+        };
+        let is_empty = matches!(mine.place(), Place::Kept(reply) if has_no_rows(&reply));
+        match fate {
+            Fate::Kept => {}
+            Fate::Unclear if !is_empty => {
+                self.conditions = Some(Residue::lost(Kind::Diagnostics, self.owner));
+            }
+            Fate::Emptied | Fate::Unclear => self.conditions = None,
         }
     }
 

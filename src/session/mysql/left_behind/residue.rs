@@ -184,9 +184,18 @@ pub fn read_number(reply: &[u8]) -> Option<u64> {
     }
 }
 
-/// Appends a reply that [`Residue`] kept, one result with rows, in the form that a client with these
-/// `capabilities` expects and with its own session's `status`. On `None` nothing is appended.
-pub fn reframe(reply: &[u8], capabilities: u32, status: u16, out: &mut Vec<u8>) -> Option<()> {
+/// Whether a reply that [`Residue`] kept is a result without rows.
+pub fn has_no_rows(reply: &[u8]) -> bool {
+    packets(reply).is_some_and(|packets| {
+        let columns = packets.first().and_then(|first| first.first());
+        let behind =
+            columns.and_then(|columns| packets.get(usize::from(*columns).saturating_add(1)..));
+        behind.is_some_and(|packets| packets.iter().all(|packet| packet.first() == Some(&0xfe)))
+    })
+}
+
+/// The payloads of a kept reply; `None` if it is cut short.
+fn packets(reply: &[u8]) -> Option<Vec<&[u8]>> {
     let mut packets = Vec::new();
     let mut rest = reply;
     while !rest.is_empty() {
@@ -196,6 +205,13 @@ pub fn reframe(reply: &[u8], capabilities: u32, status: u16, out: &mut Vec<u8>) 
         packets.push(payload);
         rest = after;
     }
+    Some(packets)
+}
+
+/// Appends a reply that [`Residue`] kept, one result with rows, in the form that a client with these
+/// `capabilities` expects and with its own session's `status`. On `None` nothing is appended.
+pub fn reframe(reply: &[u8], capabilities: u32, status: u16, out: &mut Vec<u8>) -> Option<()> {
+    let packets = packets(reply)?;
     let (_end, packets) = packets.split_last()?;
     let columns = usize::from(*packets.first()?.first()?);
     let (head, rows) = packets.split_at_checked(columns.checked_add(1)?)?;
@@ -312,7 +328,10 @@ mod tests {
             assert_eq!(reframe(from, capabilities, 2, &mut out), Some(()));
             assert_eq!(out, expect);
         };
+        let empty = [&head[..], b"\x07\0\0\x03\xfe\0\0\x02\0\0\0"].concat();
+        assert!(has_no_rows(&empty));
         for from in [&legacy, &modern] {
+            assert!(!has_no_rows(from));
             check(from, 0, &legacy);
             check(from, caps::DEPRECATE_EOF, &modern);
         }
