@@ -131,6 +131,11 @@ impl Session {
             .variables
             .is_on("autocommit");
         match name.as_str() {
+            "last_insert_id" | "identity" => {
+                let id = value.and_then(|value| value.parse().ok());
+                locked(&self.environment.state).last_insert_id = id.unwrap_or_default();
+                Ok(())
+            }
             "autocommit" if now_autocommit && !was_autocommit => self.commit(),
             "foreign_key_checks" => {
                 let on = locked(&self.environment.state)

@@ -12,6 +12,7 @@ mod support;
 mod account;
 mod baseline;
 mod cleansing;
+mod conditions;
 mod dropped_schema;
 mod fetch;
 mod insert_id;

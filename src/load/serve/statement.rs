@@ -202,7 +202,7 @@ fn function_value(expression: &str, facts: &Facts<'_>) -> Option<Option<String>>
         "user()" | "current_user()" => Some(format!("{}@%", facts.user)),
         "connection_id()" => Some(facts.connection_id.to_string()),
         "found_rows()" => Some(facts.last_rows.to_string()),
-        "last_insert_id()" => Some("0".to_owned()),
+        "last_insert_id()" | "last_insert_id(0)" => Some("0".to_owned()),
         "row_count()" => Some("-1".to_owned()),
         _ => return None,
     })

@@ -417,6 +417,10 @@ impl Session {
                 Some(Packet::Err { errno }) => {
                     self.refuse_ahead(upstream, errno, bytes, piece, out)
                 }
+                Some(Packet::Ok { warnings, .. }) if warnings > 0 => {
+                    upstream.left.note_conditions();
+                    Ok(())
+                }
                 _ => Ok(()),
             },
         }

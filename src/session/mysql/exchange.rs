@@ -9,7 +9,7 @@
 use super::baseline::{Answer, Scope, question};
 use super::downstream::{Op, Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
-use super::left_behind::{Lost, Missing};
+use super::left_behind::{Fate, Lost, Missing, Move, fate_of};
 use super::output::Output;
 use super::schema_gone::Asked;
 use super::statements::Texts;
@@ -103,6 +103,9 @@ impl Session {
     ) -> Result<Begin, Fault> {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
+        if self.left.has_conditions() {
+            self.op.outcome.fate = self.fate_of_conditions(command);
+        }
         let asks = self.ask_for_globals(upstream, upstream_out);
         if self.ask_for_programs(upstream, upstream_out) || asks {
             return Ok(Begin::Wait);
@@ -118,7 +121,10 @@ impl Session {
         let asked = Asked::from(upstream);
         let mut moved = self.move_state(upstream, upstream_out);
         self.ask_for_schema(asked, &mut moved, command);
-        moved.insert_id = self.move_insert_id(upstream, upstream_out)?;
+        match self.move_insert_id(upstream, upstream_out)? {
+            Some(Begin::Wait) => return Ok(Begin::Wait),
+            is_moved => moved.insert_id = is_moved.is_some(),
+        }
         if !self.may_go_behind(moved, command, is_whole) {
             // Where the connection may stay in no schema, nothing is prepared before that is known.
             if self.op.asks_for_schema != Some(Asked::InNone) {
@@ -178,9 +184,36 @@ impl Session {
     fn take_over(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
         let last = upstream.left.last_owner();
         upstream.is_shared |= last != 0 && last != self.owner();
-        if let Some(taken) = self.left.take_over(&mut upstream.left) {
+        let may_insert = self.may_leave_insert_id();
+        if let Some(taken) = self.left.take_over(&mut upstream.left, may_insert) {
             upstream.read_out_others(taken, out);
         }
+    }
+
+    /// What the command makes of an older list of conditions.
+    fn fate_of_conditions(&self, command: &[u8]) -> Fate {
+        match self.op.command {
+            com::QUERY => {
+                let sql = payload_of(command).get(1..).unwrap_or_default();
+                fate_of(sql, &self.op.effects)
+            }
+            com::STMT_EXECUTE => {
+                let statement = self.statements.get(self.op.statement);
+                statement.map_or(Fate::Unclear, |s| fate_of(&s.text.sql, &self.op.effects))
+            }
+            _ => Fate::Kept,
+        }
+    }
+
+    /// Whether the command may generate an insert id, and is not given the session's before. What
+    /// inserts cannot be told from its first word.
+    fn may_leave_insert_id(&self) -> bool {
+        let effects = &self.op.effects;
+        let is_plain_set = effects.is_set && !effects.sets_in_passing;
+        let may_write = !effects.is_read_only && !effects.reads_conditions && !is_plain_set;
+        matches!(self.op.command, com::QUERY | com::STMT_EXECUTE)
+            && !effects.needs_insert_id()
+            && (effects.may_insert || may_write)
     }
 
     /// Asks for the globals ahead of the session's first statement, if they may have changed; whether it did.
@@ -225,6 +258,8 @@ impl Session {
     fn may_go_behind(&self, moved: Moved, command: &[u8], is_whole: bool) -> bool {
         match self.op.command {
             _ if moved == Moved::default() => true,
+            // The changes may have conditions of their own, which must go first.
+            _ if self.op.effects.reads_conditions => false,
             // Should the server refuse that, the command can be begun anew without it.
             com::QUERY if moved.schema => {
                 let may_be_again = !self.schema_is_gone && self.op.effects.is_read_only;
@@ -258,37 +293,41 @@ impl Session {
     }
 
     /// Gives the connection the session's LAST_INSERT_ID() if the command reads it, or may leave another
-    /// one there or not; whether it does so now.
+    /// one there or not. [`Begin::Wait`] if the connection is asked for it first; `None` if there is
+    /// nothing to do.
     fn move_insert_id(
         &mut self,
         upstream: &mut Upstream,
         out: &mut Vec<u8>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Option<Begin>, Fault> {
         let runs = self.op.command != com::STMT_PREPARE;
         let effects = &self.op.effects;
         let is_there = self.op.has_moved_id || self.op.outcome.status_seen;
         if !runs || !effects.needs_insert_id() || is_there {
-            return Ok(false);
+            return Ok(None);
         }
-        let insert_id = match self.left.insert_id_to_set(&upstream.left) {
-            // It is not what the command asks for, and another session's it must not be.
-            Err(Lost) if !effects.reads_insert_id => Some(0),
-            insert_id => insert_id?,
-        };
-        let Some(insert_id) = insert_id else {
-            return Ok(false);
-        };
-        if effects.has_unseen && insert_id == 0 && !upstream.is_shared {
+        let set = match self.left.move_insert_id(effects, &mut upstream.left)? {
+            Move::None => return Ok(None),
+            Move::Ask => {
+                for residue in self.left.ask_for_insert_id(&mut upstream.left) {
+                    upstream.read_out(residue, out);
+                }
+                return Ok(Some(Begin::Wait));
+            }
             // It is what the connection has, and a text that names it nowhere in sight need not wait for that.
-            return Ok(false);
-        }
-        let set = format!("SET LAST_INSERT_ID={insert_id}");
+            Move::Set(0) if effects.has_unseen && !upstream.is_shared => return Ok(None),
+            Move::Set(value) => format!("SET LAST_INSERT_ID={value}"),
+            // With an operator whose result is unsigned, unlike that of IF.
+            Move::SetIfZero(value) => {
+                format!("SET LAST_INSERT_ID=LAST_INSERT_ID()|{value}*(LAST_INSERT_ID()=0)")
+            }
+        };
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, set.as_bytes());
         });
         upstream.expected.push(Expected::Moved);
         self.op.has_moved_id = true;
-        Ok(true)
+        Ok(Some(Begin::Send))
     }
 
     fn begin_query(

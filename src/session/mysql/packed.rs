@@ -20,6 +20,7 @@ pub struct PackedUpstream {
     statements: Vec<PackedStatement>,
     statements_max: usize,
     has_conditions: bool,
+    has_insert_id: bool,
     schemas_known: SmallVec<[u64; 4]>,
     realm: Realm,
     baseline: Known,
@@ -44,6 +45,7 @@ impl Upstream {
             statements: self.prepared.pack(),
             statements_max: self.prepared.len_max(),
             has_conditions: self.left.has_conditions(),
+            has_insert_id: self.left.has_insert_id(),
             schemas_known: self.schemas_known.clone(),
             realm: self.baselines.realm().clone(),
             baseline: self.baselines.known(),
@@ -62,7 +64,7 @@ impl Upstream {
             baselines,
         });
         upstream.prepared = PreparedSet::unpack(packed.statements, packed.statements_max, texts);
-        upstream.left = Leftovers::lent(packed.has_conditions);
+        upstream.left = Leftovers::lent(packed.has_conditions, packed.has_insert_id);
         upstream.schemas_known = packed.schemas_known;
         upstream.is_shared = true;
         upstream

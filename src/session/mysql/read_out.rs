@@ -41,18 +41,25 @@ impl Upstream {
         if taken.clears_conditions {
             self.clear_conditions(out);
         }
+        if taken.clears_insert_id {
+            self.left.note_between();
+            packet(out, 0, |out| {
+                encode_text_command(out, com::QUERY, b"SET LAST_INSERT_ID=0");
+            });
+            self.expected.push(Expected::Moved);
+        }
     }
 
     /// Writes what empties the list of conditions. It counts as a statement.
     pub(super) fn clear_conditions(&mut self, out: &mut Vec<u8>) {
-        self.left.note_between();
+        self.left.note_cleared();
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, CLEAR_CONDITIONS);
         });
         self.expected.push(Expected::Moved);
     }
 
-    fn read_out(&mut self, residue: Rc<Residue>, out: &mut Vec<u8>) {
+    pub(super) fn read_out(&mut self, residue: Rc<Residue>, out: &mut Vec<u8>) {
         packet(out, 0, |out| {
             encode_text_command(out, com::QUERY, residue.query());
         });
@@ -122,7 +129,7 @@ mod tests {
         for sql in [
             "SELECT FOUND_ROWS()",
             "SHOW WARNINGS",
-            "SELECT LAST_INSERT_ID()",
+            "SELECT LAST_INSERT_ID(), LAST_INSERT_ID(0)",
         ] {
             packet(&mut expect, 0, |out| {
                 encode_text_command(out, com::QUERY, sql.as_bytes());

@@ -127,6 +127,9 @@ impl Session {
                 // The refusal counts as a statement, and SHOW WARNINGS would list it.
                 upstream.left.note_between();
                 let reads_refusal = self.op.effects.reads_conditions && self.has_explained;
+                if !reads_refusal {
+                    upstream.left.note_conditions();
+                }
                 self.op.clears_conditions = !reads_refusal;
                 let payload: Rc<[u8]> = raw.get(HEADER_LEN..).unwrap_or_default().into();
                 self.schema_refusal = Some(payload.clone());

@@ -370,6 +370,12 @@ impl Exec<'_> {
             rows.push(value);
         }
         if let Some(value) = rows.iter().find(|value| value.ends_with("dup")) {
+            if !rows[0].ends_with("dup") {
+                // The first row's, though the row is gone.
+                let id = self.data.tables.get(table).map_or(0, |table| table.last_id) + 1;
+                self.conn.insert_id = id + id_base(table);
+                self.conn.sets_insert_id = true;
+            }
             let text = format!("Duplicate entry '{value}' for key 'v'");
             return Err(Refusal(1062, "23000", text));
         }
@@ -378,6 +384,8 @@ impl Exec<'_> {
             self.conn.add_condition("Warning", 1265, text);
         }
         let count = rows.len();
+        // As if the text gave the rows their ids: the OK has one all the same.
+        let is_given = rows.iter().any(|value| value.ends_with("own"));
         if !is_temporary && self.conn.state.in_transaction {
             let len = self
                 .data
@@ -403,8 +411,10 @@ impl Exec<'_> {
         } else {
             first + id_base(table)
         };
-        self.conn.insert_id = insert_id;
-        self.conn.sets_insert_id = true;
+        if !is_given {
+            self.conn.insert_id = insert_id;
+            self.conn.sets_insert_id = true;
+        }
         Ok(Reply::Ok {
             affected: u64::try_from(count).unwrap_or(0),
             insert_id,
@@ -447,9 +457,14 @@ impl Exec<'_> {
                 let user = &mut self.conn.state.user_variables;
                 user.insert(name.to_owned(), text.to_owned());
             } else if name == "last_insert_id" {
-                self.conn.insert_id = text.parse().unwrap_or(0);
+                self.conn.insert_id = match if_zero(text) {
+                    Some(_) if self.conn.insert_id != 0 => self.conn.insert_id,
+                    Some(value) => value,
+                    None => text.parse().unwrap_or(0),
+                };
                 self.conn.sets_insert_id = true;
-                self.conn.report("last_insert_id", text);
+                let value = self.conn.insert_id.to_string();
+                self.conn.report("last_insert_id", &value);
             } else {
                 if let Err(refusal) = self.set_variable(&name, value) {
                     self.conn.state.variables = before;
@@ -502,6 +517,13 @@ impl Exec<'_> {
 fn id_base(table: &str) -> u64 {
     let number = table.strip_prefix('t').and_then(|n| n.parse().ok());
     1000 * number.unwrap_or(0)
+}
+
+/// The value of what sets `last_insert_id` where it is 0.
+fn if_zero(text: &str) -> Option<u64> {
+    let folded = fold(text);
+    let value = folded.strip_prefix("last_insert_id()|")?;
+    value.strip_suffix("*(last_insert_id()=0)")?.parse().ok()
 }
 
 fn is_number(expression: &str) -> bool {

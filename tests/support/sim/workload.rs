@@ -148,7 +148,11 @@ impl Workload {
             },
             2 => match prng.below(5) {
                 0 => format!("insert into t{me} values ('{tag}-a'), ('{tag}-b')"),
+                1 if tag.ends_with(['0', '2', '4']) => {
+                    format!("insert into t{me} values ('{tag}-a'), ('{tag}-dup')")
+                }
                 1 => format!("insert into t{me} values ('{tag}-dup')"),
+                4 => format!("insert into t{me} values ('{tag}-own')"),
                 2 => format!("insert into t{me} values ('{tag}-warn')"),
                 _ => format!("insert into t{me} values ('{tag}')"),
             },

@@ -20,14 +20,22 @@ pub(in crate::session::mysql) struct Leftovers {
     pub(super) residues: Residues,
     /// The last statement left conditions that SHOW WARNINGS would list.
     pub(super) has_conditions: bool,
+    /// LAST_INSERT_ID() may be another than 0.
+    pub(super) has_insert_id: bool,
 }
 
 impl Leftovers {
     /// On a connection that another core has lent, which tells of it no more than this.
-    pub(in crate::session::mysql) fn lent(has_conditions: bool) -> Self {
+    pub(in crate::session::mysql) fn lent(has_conditions: bool, has_insert_id: bool) -> Self {
         let mut lent = Self::default();
         lent.has_conditions = has_conditions;
+        lent.has_insert_id = has_insert_id;
         lent
+    }
+
+    /// Whether LAST_INSERT_ID() may be another than 0.
+    pub(in crate::session::mysql) fn has_insert_id(&self) -> bool {
+        self.has_insert_id
     }
 
     /// Whether SHOW WARNINGS would list anything.
@@ -82,12 +90,40 @@ impl Leftovers {
                 false => wanted.push(residue),
             }
         }
-        wanted.sort_by_key(|residue| residue.kind());
-        for residue in &wanted {
+        self.begin_reading(&mut wanted);
+        wanted
+    }
+
+    /// Takes what reading LAST_INSERT_ID() out would spoil of what session `owner` itself has left here, and
+    /// that, to be read out at once in this order.
+    pub(super) fn take_own(&mut self, owner: u64) -> Residues {
+        let is_own = |residue: &Rc<Residue>| {
+            residue.owner() == owner && is_wanted(residue) && residue.kind() != Kind::Diagnostics
+        };
+        let mut own: Residues = self
+            .residues
+            .iter()
+            .filter(|r| is_own(r))
+            .cloned()
+            .collect();
+        if own.iter().all(|residue| residue.kind() != Kind::InsertId) {
+            return Residues::new();
+        }
+        self.residues
+            .retain(|residue| !own.iter().any(|own| Rc::ptr_eq(own, residue)));
+        self.note_between();
+        self.begin_reading(&mut own);
+        own
+    }
+
+    /// These, which were taken, are about to be read out.
+    fn begin_reading(&mut self, taken: &mut Residues) {
+        taken.sort_by_key(|residue| residue.kind());
+        for residue in taken {
             residue.begin_reading();
             self.last_rows = (NOBODY, 0);
+            self.has_insert_id &= residue.kind() != Kind::InsertId;
         }
-        wanted
     }
 
     /// The gateway has run a statement of its own: nobody's counts are here.
@@ -101,9 +137,23 @@ impl Leftovers {
         self.last_user.1 = self.last_user.1.wrapping_sub(1);
     }
 
-    /// A statement of the gateway's own has failed: SHOW WARNINGS would list it.
+    /// The gateway has the list of conditions emptied, by a statement of its own.
+    pub(in crate::session::mysql) fn note_cleared(&mut self) {
+        self.note_between();
+        self.has_conditions = false;
+    }
+
+    /// A statement of the gateway's own has failed or had warnings: SHOW WARNINGS would list that, and no
+    /// more what a session had left.
     pub(in crate::session::mysql) fn note_conditions(&mut self) {
         self.has_conditions = true;
+        self.residues.retain(|residue| {
+            let is_spoiled = residue.kind() == Kind::Diagnostics;
+            if is_spoiled {
+                residue.connection_closed();
+            }
+            !is_spoiled
+        });
     }
 
     pub(super) fn has(&self, residue: &Rc<Residue>) -> bool {
@@ -115,12 +165,18 @@ impl Leftovers {
         if mine.as_ref().is_some_and(|mine| self.has(mine)) {
             return;
         }
+        *mine = Some(self.add(kind, owner));
+    }
+
+    /// A new piece of `kind` that session `owner` has left here.
+    pub(super) fn add(&mut self, kind: Kind, owner: u64) -> Rc<Residue> {
         let residue = Residue::new(kind, owner);
         // One of a kind per connection: an older one of ours is read by nobody any more.
         self.residues
             .retain(|r| r.kind() != kind || r.owner() != owner);
         self.residues.push(residue.clone());
-        *mine = Some(residue);
+        self.has_insert_id |= kind == Kind::InsertId;
+        residue
     }
 
     /// A session's piece is no longer what it may read.

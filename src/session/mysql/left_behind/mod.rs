@@ -6,6 +6,8 @@
 //! that one is given the values. What only the connection knows is a `Residue` that both hold.
 //! The rules when each is set, kept, lost and told are here; nothing here writes a byte.
 
+mod conditions;
+mod insert_id;
 #[cfg(test)]
 mod last_statement;
 mod leftovers;
@@ -14,9 +16,12 @@ mod settled;
 
 use std::rc::Rc;
 
+pub(super) use self::conditions::{Fate, fate_of};
+use self::insert_id::InsertId;
+pub(super) use self::insert_id::Move;
 pub(super) use self::leftovers::Leftovers;
 use self::leftovers::Residues;
-use self::residue::{Kind, Place, read_number};
+use self::residue::{Kind, Place, has_no_rows, read_number};
 pub(super) use self::residue::{Residue, reframe};
 pub use self::settled::Settled;
 use super::effects::Effects;
@@ -38,6 +43,8 @@ pub(super) struct Outcome {
     pub(super) affected: Option<u64>,
     pub(super) has_rows: bool,
     pub(super) status_seen: bool,
+    /// What becomes of an older list, as far as the text tells.
+    pub(super) fate: Fate,
 }
 
 /// What has become of that which a statement reads.
@@ -64,6 +71,8 @@ pub(super) struct TakenOver {
     pub(super) read_out: Residues,
     /// Another session's conditions must not show as this one's.
     pub(super) clears_conditions: bool,
+    /// LAST_INSERT_ID() must be 0, so that a new one shows.
+    pub(super) clears_insert_id: bool,
 }
 
 /// What a session's last statement has left behind.
@@ -77,10 +86,7 @@ pub(super) struct LeftBehind {
     found_rows: u64,
     /// Counts results with rows, which set FOUND_ROWS().
     rows_serial: u64,
-    insert_id: u64,
-    /// `insert_id` is the value; if not, only the connection knows it.
-    insert_id_is_known: bool,
-    insert_id_residue: Option<Rc<Residue>>,
+    insert_id: InsertId,
     conditions: Option<Rc<Residue>>,
     found_rows_residue: Option<Rc<Residue>>,
 }
@@ -109,9 +115,7 @@ impl LeftBehind {
             row_count: 0,
             found_rows: 0,
             rows_serial: 0,
-            insert_id: 0,
-            insert_id_is_known: true,
-            insert_id_residue: None,
+            insert_id: InsertId::new(owner),
             conditions: None,
             found_rows_residue: None,
         }
@@ -125,9 +129,7 @@ impl LeftBehind {
     /// As after COM_RESET_CONNECTION.
     pub(super) fn reset(&mut self) {
         self.conditions = None;
-        self.insert_id = 0;
-        self.insert_id_is_known = true;
-        self.insert_id_residue = None;
+        self.insert_id = InsertId::new(self.owner);
     }
 
     /// Looks for what a statement reads of the one before it.
@@ -136,15 +138,18 @@ impl LeftBehind {
             let residue = residue.as_ref().filter(|_| reads);
             residue.map(|residue| residue.place())
         };
-        let insert_id = place(effects.needs_insert_id(), &self.insert_id_residue);
+        if effects.needs_insert_id() {
+            match self.insert_id.look(effects.reads_insert_id) {
+                Look::Readable => {}
+                other => return other,
+            }
+        }
         let found_rows = place(effects.reads_found_rows, &self.found_rows_residue);
         let conditions = place(effects.reads_conditions, &self.conditions);
-        if [&insert_id, &found_rows, &conditions].contains(&&Some(Place::Leaving)) {
+        if [&found_rows, &conditions].contains(&&Some(Place::Leaving)) {
             return Look::OnItsWay;
         }
-        let is_read = effects.reads_insert_id && !self.insert_id_is_known;
-        let is_lost_id = is_read && insert_id == Some(Place::Lost);
-        if is_lost_id || found_rows == Some(Place::Lost) {
+        if found_rows == Some(Place::Lost) {
             return Look::Lost;
         }
         match conditions {
@@ -156,13 +161,9 @@ impl LeftBehind {
 
     /// Whether something that may be read is known to its connection only.
     pub(super) fn is_unknown(&self) -> bool {
-        let is_there = |residue: &Option<Rc<Residue>>| {
-            residue
-                .as_ref()
-                .is_some_and(|residue| residue.place() == Place::OnConnection)
-        };
-        is_there(&self.found_rows_residue)
-            || (!self.insert_id_is_known && is_there(&self.insert_id_residue))
+        let others = [&self.conditions, &self.found_rows_residue];
+        let mut others = others.into_iter().flatten();
+        self.insert_id.is_unknown() || others.any(|residue| residue.place() == Place::OnConnection)
     }
 
     /// Whether nothing that may be read is on its way.
@@ -177,13 +178,8 @@ impl LeftBehind {
     }
 
     fn residues(&self) -> impl Iterator<Item = &Rc<Residue>> {
-        [
-            &self.insert_id_residue,
-            &self.conditions,
-            &self.found_rows_residue,
-        ]
-        .into_iter()
-        .flatten()
+        let others = [&self.conditions, &self.found_rows_residue];
+        self.insert_id.pieces().chain(others.into_iter().flatten())
     }
 
     /// A reply, the server's or the gateway's own, has set ROW_COUNT().
@@ -217,18 +213,29 @@ impl LeftBehind {
         }
     }
 
-    /// This session's statement is the next on the connection.
-    pub(super) fn take_over(&self, there: &mut Leftovers) -> Option<TakenOver> {
-        let is_marked = !there.residues.is_empty() || there.has_conditions;
+    /// This session's statement is the next on the connection; it `may_insert`.
+    pub(super) fn take_over(&self, there: &mut Leftovers, may_insert: bool) -> Option<TakenOver> {
+        let is_marked =
+            !there.residues.is_empty() || there.has_conditions || there.has_insert_id && may_insert;
         let taken = is_marked.then(|| {
-            let read_out = there.take_wanted(self.owner);
+            let mut read_out = there.take_wanted(self.owner);
+            let is_others_id = |there: &Leftovers| {
+                may_insert && there.has_insert_id && !self.insert_id.is_on(there)
+            };
+            if is_others_id(there) {
+                // An older one of its own, which it may still have to go back to.
+                read_out.extend(there.take_own(self.owner));
+            }
+            let clears_insert_id = is_others_id(there);
+            there.has_insert_id &= !clears_insert_id;
             let mut left = there.residues.iter();
-            let is_own = self.ran_last_on(there) || left.any(|r| r.kind() == Kind::Diagnostics);
+            let is_own = left.any(|residue| residue.kind() == Kind::Diagnostics);
             let clears_conditions = there.has_conditions && !is_own;
             there.has_conditions &= is_own;
             TakenOver {
                 read_out,
                 clears_conditions,
+                clears_insert_id,
             }
         });
         if there.last_user.0 != self.owner {
@@ -244,23 +251,22 @@ impl LeftBehind {
         there.last_user == (self.owner, self.serial)
     }
 
-    /// The LAST_INSERT_ID() that the connection must be given before a statement reads it there;
-    /// `None` if it has it.
+    /// What gives the connection the session's LAST_INSERT_ID() before a statement reads it there, or may
+    /// set it or not.
     ///
     /// # Errors
     /// Nobody knows it any more.
-    pub(super) fn insert_id_to_set(&mut self, there: &Leftovers) -> Result<Option<u64>, Lost> {
-        if let Some(residue) = &self.insert_id_residue {
-            if there.has(residue) {
-                return Ok(None);
-            }
-            match residue.place() {
-                Place::Kept(reply) => self.insert_id = read_number(&reply).ok_or(Lost)?,
-                _ if self.insert_id_is_known => {}
-                _ => return Err(Lost),
-            }
-        }
-        Ok(Some(self.insert_id))
+    pub(super) fn move_insert_id(
+        &mut self,
+        effects: &Effects,
+        there: &mut Leftovers,
+    ) -> Result<Move, Lost> {
+        self.insert_id.move_to(there, effects.reads_insert_id)
+    }
+
+    /// What has to be read out, in this order, for the connection to tell LAST_INSERT_ID().
+    pub(super) fn ask_for_insert_id(&self, there: &mut Leftovers) -> Residues {
+        there.take_own(self.owner)
     }
 
     /// Looks whether conditions that a statement reads are on the connection.
@@ -349,7 +355,7 @@ impl LeftBehind {
             // A statement that uses no table may leave the list as it was.
             there.has_conditions = true;
         } else if !effects.reads_conditions {
-            there.clear(&mut self.conditions);
+            self.keep_conditions(outcome.fate, there);
         }
         if command != com::STMT_PREPARE {
             self.leave_found_rows(effects, outcome, there);
@@ -357,32 +363,13 @@ impl LeftBehind {
         if command == com::STMT_PREPARE {
             return;
         }
-        // Where the connection has this session's id, it still has after a failed INSERT, old or new.
-        let is_here = |mine: &Rc<Residue>| there.has(mine);
-        let has_own =
-            outcome.insert_id != 0 || self.insert_id_residue.as_ref().is_some_and(is_here);
-        let may_have_set =
-            effects.sets_insert_id || outcome.errno.is_some() && effects.may_insert && has_own;
-        if outcome.insert_id != 0 || may_have_set {
-            let has_failed = outcome.errno.is_some() && outcome.insert_id == 0;
-            if has_failed && !self.knows_insert_id(there) {
-                // It is as lost as before.
-                return;
-            }
-            self.insert_id_is_known = outcome.insert_id != 0 && !may_have_set;
-            if outcome.insert_id != 0 {
-                self.insert_id = outcome.insert_id;
-            }
-            there.put(Kind::InsertId, &mut self.insert_id_residue, self.owner);
+        let has_failed = outcome.errno.is_some();
+        let may_have_run = outcome.status_seen || outcome.errno != Some(ER_PARSE_ERROR);
+        if effects.sets_insert_id {
+            self.insert_id.may_be_set_on(there);
+        } else if outcome.insert_id != 0 || has_failed && effects.may_insert && may_have_run {
+            self.insert_id.may_be_new_on(there);
         }
-    }
-
-    /// Whether LAST_INSERT_ID() is known, or this connection has it.
-    fn knows_insert_id(&self, there: &Leftovers) -> bool {
-        let is_known = |mine: &Rc<Residue>| {
-            there.has(mine) || self.insert_id_is_known || matches!(mine.place(), Place::Kept(_))
-        };
-        self.insert_id_residue.as_ref().is_none_or(is_known)
     }
 
     /// What ROW_COUNT() is from now on, and where the server would know it.
@@ -397,6 +384,26 @@ impl LeftBehind {
         } else if !self.ran_last_on(there) {
             // Used by this session, but not for the statement whose counts it may ask for.
             there.last_user = (self.owner, self.serial.wrapping_sub(1));
+        }
+    }
+
+    /// Whether there may be a list of conditions, or it was lost.
+    pub(super) fn has_conditions(&self) -> bool {
+        self.conditions.is_some()
+    }
+
+    /// What a statement without conditions of its own has made of a list that this connection has not.
+    fn keep_conditions(&mut self, fate: Fate, there: &Leftovers) {
+        let Some(mine) = self.conditions.as_ref().filter(|mine| !there.has(mine)) else {
+            return;
+        };
+        let is_empty = matches!(mine.place(), Place::Kept(reply) if has_no_rows(&reply));
+        match fate {
+            Fate::Kept => {}
+            Fate::Unclear if !is_empty => {
+                self.conditions = Some(Residue::lost(Kind::Diagnostics, self.owner));
+            }
+            Fate::Emptied | Fate::Unclear => self.conditions = None,
         }
     }
 

@@ -15,7 +15,7 @@ use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::response::{OkPacket, encode_end_of_rows, is_eof};
 
 /// What is left behind, in the order in which a connection is asked: each read-out is a statement
-/// itself, and leaves alone what comes after it here. `SELECT LAST_INSERT_ID()` would make
+/// itself, and leaves alone what comes after it here. Asking for LAST_INSERT_ID() would make
 /// FOUND_ROWS() 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -90,10 +90,11 @@ impl Residue {
         self.place.borrow().clone()
     }
 
-    /// The statement that reads it out of the connection.
+    /// The statement that reads it out of the connection, where LAST_INSERT_ID() is 0 then: the next
+    /// INSERT's is told from this one.
     pub fn query(&self) -> &'static [u8] {
         match self.kind {
-            Kind::InsertId => b"SELECT LAST_INSERT_ID()",
+            Kind::InsertId => b"SELECT LAST_INSERT_ID(), LAST_INSERT_ID(0)",
             Kind::Diagnostics => b"SHOW WARNINGS",
             Kind::FoundRows => b"SELECT FOUND_ROWS()",
         }
@@ -159,17 +160,21 @@ impl Residue {
     }
 }
 
-/// The number in the only row of a reply that [`Residue`] kept: a column count, one definition, an
+/// The first number in the only row of a reply that [`Residue`] kept: a column count, definitions, an
 /// EOF where the capabilities want one, the row.
 pub fn read_number(reply: &[u8]) -> Option<u64> {
     let mut rest = reply;
-    let mut index = 0_u32;
+    let mut index = 0_u8;
+    let mut columns = 0;
     loop {
         let header = Header::parse(rest)?;
         let (_, after) = rest.split_at_checked(HEADER_LEN)?;
         let (payload, after) = after.split_at_checked(header.len)?;
         let is_eof = payload.first() == Some(&0xfe);
-        if index >= 2 && !is_eof {
+        if index == 0 {
+            columns = *payload.first()?;
+        }
+        if index > columns && !is_eof {
             let (&len, text) = payload.split_first()?;
             let digits = text.get(..usize::from(len))?;
             return std::str::from_utf8(digits).ok()?.parse().ok();
@@ -179,9 +184,18 @@ pub fn read_number(reply: &[u8]) -> Option<u64> {
     }
 }
 
-/// Appends a reply that [`Residue`] kept, one result with rows, in the form that a client with these
-/// `capabilities` expects and with its own session's `status`. On `None` nothing is appended.
-pub fn reframe(reply: &[u8], capabilities: u32, status: u16, out: &mut Vec<u8>) -> Option<()> {
+/// Whether a reply that [`Residue`] kept is a result without rows.
+pub fn has_no_rows(reply: &[u8]) -> bool {
+    packets(reply).is_some_and(|packets| {
+        let columns = packets.first().and_then(|first| first.first());
+        let behind =
+            columns.and_then(|columns| packets.get(usize::from(*columns).saturating_add(1)..));
+        behind.is_some_and(|packets| packets.iter().all(|packet| packet.first() == Some(&0xfe)))
+    })
+}
+
+/// The payloads of a kept reply; `None` if it is cut short.
+fn packets(reply: &[u8]) -> Option<Vec<&[u8]>> {
     let mut packets = Vec::new();
     let mut rest = reply;
     while !rest.is_empty() {
@@ -191,6 +205,13 @@ pub fn reframe(reply: &[u8], capabilities: u32, status: u16, out: &mut Vec<u8>) 
         packets.push(payload);
         rest = after;
     }
+    Some(packets)
+}
+
+/// Appends a reply that [`Residue`] kept, one result with rows, in the form that a client with these
+/// `capabilities` expects and with its own session's `status`. On `None` nothing is appended.
+pub fn reframe(reply: &[u8], capabilities: u32, status: u16, out: &mut Vec<u8>) -> Option<()> {
+    let packets = packets(reply)?;
     let (_end, packets) = packets.split_last()?;
     let columns = usize::from(*packets.first()?.first()?);
     let (head, rows) = packets.split_at_checked(columns.checked_add(1)?)?;
@@ -307,7 +328,10 @@ mod tests {
             assert_eq!(reframe(from, capabilities, 2, &mut out), Some(()));
             assert_eq!(out, expect);
         };
+        let empty = [&head[..], b"\x07\0\0\x03\xfe\0\0\x02\0\0\0"].concat();
+        assert!(has_no_rows(&empty));
         for from in [&legacy, &modern] {
+            assert!(!has_no_rows(from));
             check(from, 0, &legacy);
             check(from, caps::DEPRECATE_EOF, &modern);
         }
