@@ -278,7 +278,7 @@ fn runs(kind: Kind) -> bool {
     )
 }
 
-/// Whether a statement is CREATE [OR REPLACE] [TEMPORARY] TABLE, which may run a SELECT.
+/// Whether a statement is `CREATE [OR REPLACE] [TEMPORARY] TABLE`, which may run a SELECT.
 fn makes_table(statement: &[Placed]) -> bool {
     let mut words = statement.iter().take(5).map(|(token, _)| *token);
     words.next() == Some(Token::Word(Keyword::Create))
