@@ -179,7 +179,7 @@ impl Session {
 
     /// Reads out what other sessions left on the connection and may still want.
     fn take_over(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
-        let may_insert = self.may_leave_insert_id();
+        let may_insert = || self.may_leave_insert_id();
         if let Some(taken) = self.left.take_over(&mut upstream.left, may_insert) {
             upstream.read_out_others(taken, out);
         }
