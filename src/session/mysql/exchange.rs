@@ -184,7 +184,7 @@ impl Session {
     fn take_over(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
         let last = upstream.left.last_owner();
         upstream.is_shared |= last != 0 && last != self.owner();
-        let may_insert = self.may_leave_insert_id();
+        let may_insert = || self.may_leave_insert_id();
         if let Some(taken) = self.left.take_over(&mut upstream.left, may_insert) {
             upstream.read_out_others(taken, out);
         }

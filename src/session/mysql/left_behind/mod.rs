@@ -161,9 +161,14 @@ impl LeftBehind {
 
     /// Whether something that may be read is known to its connection only.
     pub(super) fn is_unknown(&self) -> bool {
-        let others = [&self.conditions, &self.found_rows_residue];
-        let mut others = others.into_iter().flatten();
-        self.insert_id.is_unknown() || others.any(|residue| residue.place() == Place::OnConnection)
+        let is_there = |residue: &Option<Rc<Residue>>| {
+            residue
+                .as_ref()
+                .is_some_and(|residue| residue.place() == Place::OnConnection)
+        };
+        self.insert_id.is_unknown()
+            || is_there(&self.found_rows_residue)
+            || is_there(&self.conditions)
     }
 
     /// Whether nothing that may be read is on its way.
@@ -213,11 +218,16 @@ impl LeftBehind {
         }
     }
 
-    /// This session's statement is the next on the connection; it `may_insert`.
-    pub(super) fn take_over(&self, there: &mut Leftovers, may_insert: bool) -> Option<TakenOver> {
-        let is_marked =
-            !there.residues.is_empty() || there.has_conditions || there.has_insert_id && may_insert;
+    /// This session's statement is the next on the connection; whether it `may_insert` is asked where it
+    /// matters.
+    pub(super) fn take_over(
+        &self,
+        there: &mut Leftovers,
+        may_insert: impl FnOnce() -> bool,
+    ) -> Option<TakenOver> {
+        let is_marked = !there.residues.is_empty() || there.has_conditions || there.has_insert_id;
         let taken = is_marked.then(|| {
+            let may_insert = may_insert();
             let mut read_out = there.take_wanted(self.owner);
             let is_others_id = |there: &Leftovers| {
                 may_insert && there.has_insert_id && !self.insert_id.is_on(there)
