@@ -147,6 +147,7 @@ fn forward(client: TcpStream, server: TcpStream, weather: &Arc<Weather>) {
         .and_then(|()| server.set_read_timeout(Some(LOOK)))
         .expect("a socket");
     let (client, server) = (Arc::new(client), Arc::new(server));
+    let resets = weather.resets.load(Ordering::Acquire);
     for is_answer in [false, true] {
         let (client, server) = (Arc::clone(&client), Arc::clone(&server));
         let weather = Arc::clone(weather);
@@ -171,17 +172,21 @@ fn forward(client: TcpStream, server: TcpStream, weather: &Arc<Weather>) {
                 }
             }
             if end == End::HalfClosed {
-                drain(&server, &weather);
+                drain(&server, &weather, resets);
                 weather.open.fetch_sub(1, Ordering::AcqRel);
             }
         });
     }
 }
 
-/// Takes in what a server still sends, for as long as it keeps its connection open.
-fn drain(mut server: &TcpStream, weather: &Weather) {
+/// Takes in what a server still sends, for as long as it keeps its connection open and no reset beyond the
+/// first `resets` was asked for: the client's side may have ended by that, and the server never hears of it.
+fn drain(mut server: &TcpStream, weather: &Weather, resets: u64) {
     let mut bytes = [0; 4096];
-    while !weather.is_over.load(Ordering::Acquire) {
+    let goes_on = || {
+        !weather.is_over.load(Ordering::Acquire) && weather.resets.load(Ordering::Acquire) == resets
+    };
+    while goes_on() {
         match server.read(&mut bytes) {
             Ok(1..) => {}
             Err(error) if is_no_end(&error) => {}

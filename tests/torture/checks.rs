@@ -168,6 +168,11 @@ fn not_back(
     if let Some(database) = database {
         let counted = u32::try_from(database.connections_of(ACCOUNT)).expect("few");
         expect("the server's connections", f64::from(counted), 0.0, budget);
+        if f64::from(counted) > budget {
+            let list =
+                "SELECT ID, USER, COMMAND, TIME, STATE, INFO FROM information_schema.PROCESSLIST";
+            wrong.push(database.sql(list));
+        }
     }
     let bound =
         baseline.rss_kib + GROWTH_MAX_KIB + BUFFER_KIB * u64::from(plan.buffers) * plan.cores;
