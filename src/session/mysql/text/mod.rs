@@ -18,7 +18,7 @@ mod set;
 
 pub use account::{Refusal, refusal};
 pub use mention::{Mention, mentions};
-pub use rewrite::{Kill, ends_transaction, is_show_warnings, kill_target, name_schema, substitute};
+pub use rewrite::{ends_transaction, is_show_warnings, name_schema, substitute};
 
 pub use set::{Collation, SetText, Trackers, look_at_set, trackers_set_by};
 

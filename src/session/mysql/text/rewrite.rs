@@ -77,46 +77,6 @@ pub fn ends_transaction(sql: &[u8]) -> bool {
         && words.all(|word| is_any(word, &["work", "and", "chain", "no", "release"]))
 }
 
-/// Whom a KILL statement means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kill {
-    /// The connection id, as the client knows it.
-    pub id: u64,
-    /// KILL QUERY: the connection itself stays.
-    pub query_only: bool,
-}
-
-/// The target of `KILL [HARD | SOFT] [CONNECTION | QUERY] number`; `None` for anything else, also
-/// for MariaDB's `KILL … ID` and `KILL … USER`, which name no connection, and for an expression.
-pub fn kill_target(sql: &[u8], mode: LexMode) -> Option<Kill> {
-    let tokens = tokens(sql, mode)?;
-    let (first, is_more) = first_statement(&tokens);
-    let mut words = first.iter().peekable();
-    let is_kill = matches!(words.next(), Some((Token::Word(Keyword::Kill), _)));
-    if is_more || !is_kill {
-        return None;
-    }
-    words.next_if(|(token, _)| {
-        matches!(
-            token,
-            Token::Word(Keyword::Hard) | Token::Word(Keyword::Soft)
-        )
-    });
-    let scope = words.next_if(|(token, _)| {
-        matches!(
-            token,
-            Token::Word(Keyword::Connection) | Token::Word(Keyword::Query)
-        )
-    });
-    let (_, range) = words.next()?;
-    let digits = std::str::from_utf8(sql.get(range.clone())?).ok()?;
-    let id = digits.parse().ok()?;
-    words.next().is_none().then_some(Kill {
-        id,
-        query_only: matches!(scope, Some((Token::Word(Keyword::Query), _))),
-    })
-}
-
 /// Replaces `ROW_COUNT()` and `FOUND_ROWS()` in a statement by their values, for a connection on
 /// which they would give another session's. One without a value stays as it is.
 ///
@@ -468,36 +428,6 @@ mod tests {
             "BEGIN NOT ATOMIC SELECT 1; COMMIT; END",
         ] {
             assert!(!ends_transaction(sql.as_bytes()), "{sql}");
-        }
-    }
-
-    #[test]
-    fn kill_names_a_connection() {
-        let kill = |id, query_only| Some(Kill { id, query_only });
-        for (sql, expect) in [
-            ("KILL 5", kill(5, false)),
-            ("kill /* it */ 5;", kill(5, false)),
-            (
-                "KILL CONNECTION 18446744073709551615",
-                kill(u64::MAX, false),
-            ),
-            ("Kill Query 7 ; ;", kill(7, true)),
-            ("KILL HARD QUERY 7", kill(7, true)),
-            ("KILL SOFT 7", kill(7, false)),
-            ("KILL QUERY ID 7", None),
-            ("KILL USER bob", None),
-            ("KILL CONNECTION_ID()", None),
-            ("KILL -1", None),
-            ("KILL 7; SELECT 1", None),
-            ("KILL", None),
-            ("SELECT 7", None),
-            ("KILL 18446744073709551616", None),
-        ] {
-            assert_eq!(
-                kill_target(sql.as_bytes(), LexMode::default()),
-                expect,
-                "{sql}"
-            );
         }
     }
 
