@@ -5,7 +5,10 @@
 
 mod support;
 
-use support::{Answer, Client, ClientError, Gateway, MariaDb, Shape};
+use support::{ACCOUNT, Answer, Client, ClientError, Gateway, Login, MariaDb, PASSWORD, Shape};
+
+/// CLIENT_MULTI_STATEMENTS.
+const MULTI_STATEMENTS: u32 = 1 << 16;
 
 /// Two ways to set a session up, and a text that means two things then.
 struct Case {
@@ -266,4 +269,91 @@ fn a_parameter_is_in_the_character_set_of_now() {
     };
     let expect = run(&mut direct(&server), None);
     assert_eq!(run(&mut gateway.client(), Some(&gateway)), expect);
+}
+
+/// What gives the session a collation that no text in sight tells, and no report of the server's.
+const UNTOLD: &[&str] = &[
+    "CALL danish()",
+    "EXECUTE IMMEDIATE 'SET NAMES latin1 COLLATE latin1_danish_ci'",
+    "SET NAMES utf8mb4 COLLATE utf8mb4_bin; SET @u = 1, NAMES latin1 COLLATE latin1_danish_ci",
+    "SET NAMES utf8mb4; SET character_set_connection = latin1; SET NAMES latin1 COLLATE latin1_bin",
+];
+
+/// What a statement was prepared under before.
+const EARLIER: &[&str] = &[
+    "SET sql_mode = 'ANSI_QUOTES'",
+    "SET NAMES utf8mb4",
+    "SET NAMES latin1",
+    "SET NAMES latin1 COLLATE latin1_german1_ci",
+    "SET old_mode = ''",
+    "USE other",
+];
+
+/// All that a PREPARE under other settings has to move there and back, and its neighbours.
+const STATE: &str = "SELECT CONCAT_WS('|', @@collation_connection, @@character_set_connection, \
+     @@character_set_client, @@character_set_results, @@sql_mode, @@old_mode, @@time_zone, \
+     IFNULL(DATABASE(), 'none'))";
+
+/// What a session sees whose collation is untold, of statements prepared before that and behind it.
+/// `between` is called where another connection may come into it.
+fn untold(
+    client: &mut Client,
+    earlier: &str,
+    untold: &str,
+    mut between: impl FnMut(),
+) -> Vec<String> {
+    const READS: &str = "SELECT COLLATION('x'), 'a' = 'A', DATABASE()";
+    let mut all = Vec::new();
+    let ask = |client: &mut Client, sql: &str| seen(client.query_one(sql));
+    client.query(earlier).expect(earlier);
+    let first = client.prepare(READS).expect("prepared");
+    client
+        .query("SET sql_mode = DEFAULT, time_zone = '+02:00', character_set_results = NULL")
+        .expect("settings");
+    client.query("USE test").expect("a schema");
+    between();
+    client.query(untold).expect(untold);
+    all.push(ask(client, STATE));
+    all.push(seen(client.execute(first, &[])));
+    all.push(ask(client, STATE));
+    let second = client.prepare(READS).expect("prepared");
+    client
+        .query("SET sql_mode = 'ANSI_QUOTES'")
+        .expect("a mode");
+    all.push(seen(client.execute(second, &[])));
+    for statement in [second, first] {
+        all.push(seen(client.execute(statement, &[])));
+        all.push(ask(client, STATE));
+    }
+    all
+}
+
+#[test]
+fn a_collation_that_nothing_tells_outlives_what_is_prepared_behind_it() {
+    let (server, gateway) = pair(2);
+    server
+        .sql("CREATE OR REPLACE PROCEDURE test.danish() SET NAMES latin1 COLLATE latin1_danish_ci");
+    let several = |login: Login| {
+        let login = Login {
+            schema: "test".to_owned(),
+            ..login
+        };
+        Client::connect_with(&login, MULTI_STATEMENTS).expect("a login")
+    };
+    let directly = || Login {
+        port: server.port(),
+        user: ACCOUNT.to_owned(),
+        password: PASSWORD.to_owned(),
+        ..gateway.login()
+    };
+    for sql in UNTOLD {
+        for earlier in EARLIER {
+            let expect = untold(&mut several(directly()), earlier, sql, || ());
+            let mut crowd = several(gateway.login());
+            let got = untold(&mut several(gateway.login()), earlier, sql, || {
+                crowd.query("BEGIN").expect("a transaction");
+            });
+            assert_eq!(got, expect, "{earlier}; {sql}");
+        }
+    }
 }

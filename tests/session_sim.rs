@@ -92,6 +92,7 @@ fn every_reply_is_the_clients_own() {
         Faults {
             losses: false,
             drops: false,
+            settings: false,
         },
     );
 }
@@ -103,6 +104,7 @@ fn losses_are_told_and_nothing_runs_twice() {
         Faults {
             losses: true,
             drops: false,
+            settings: false,
         },
     );
 }
@@ -114,6 +116,19 @@ fn a_schema_that_is_dropped_misleads_no_statement() {
         Faults {
             losses: true,
             drops: true,
+            settings: false,
+        },
+    );
+}
+
+#[test]
+fn what_is_prepared_again_leaves_its_sessions_settings_alone() {
+    simulate(
+        "what_is_prepared_again_leaves_its_sessions_settings_alone",
+        Faults {
+            losses: true,
+            drops: true,
+            settings: true,
         },
     );
 }

@@ -8,7 +8,7 @@ use super::exchange::{After, Fault, Piece};
 use super::output::Output;
 use super::schema_gone::Gone;
 use super::state::{Noted, Vector};
-use super::statements::{Statement, StatementText};
+
 use super::text::{Collation, FoundRows, Trackers};
 use super::upstream::{Expected, Upstream};
 use crate::base::pin::PinReason;
@@ -214,10 +214,7 @@ impl Session {
             pass(upstream, piece, out);
             return Ok(());
         }
-        let raw = match piece {
-            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default().to_vec(),
-            Piece::Carried => upstream.walker.carried().to_vec(),
-        };
+        let raw = raw_of(upstream, bytes, piece).to_vec();
         let header = Header::parse(&raw).ok_or(ReplyError::Malformed)?;
         let capabilities = self.capabilities;
         if changes_form {
@@ -329,46 +326,6 @@ impl Session {
         Ok(())
     }
 
-    /// The head of the reply to the client's own PREPARE.
-    fn take_prepared(
-        &mut self,
-        upstream: &mut Upstream,
-        id: u32,
-        params: u16,
-        upstream_out: &mut Vec<u8>,
-    ) {
-        let Some(text) = self.op.text.take() else {
-            return;
-        };
-        self.add_prepared(upstream, text.clone(), id, upstream_out);
-        let effects = self.op.effects;
-        // Its answer is on the connection of the statement before it, and nowhere else.
-        if effects.reads_conditions {
-            self.pins.add(PinReason::StatementState);
-        }
-        self.op.effects = super::effects::Effects::default();
-        let mut statement = Statement::new(text, params, effects);
-        statement.mode = self.op.mode;
-        statement.is_rewritten = self.op.instead.is_some();
-        self.op.statement = self.statements.add(statement);
-    }
-
-    /// The connection has prepared a statement, for which others may have to go.
-    fn add_prepared(
-        &self,
-        upstream: &mut Upstream,
-        text: Rc<StatementText>,
-        id: u32,
-        out: &mut Vec<u8>,
-    ) {
-        if let Some(replaced) = upstream.prepared.add(text, id) {
-            write_close(replaced, out);
-        }
-        while let Some(evicted) = upstream.prepared.evict(|key| self.statements.holds(key)) {
-            write_close(evicted, out);
-        }
-    }
-
     /// A piece of the reply to something that the gateway sent ahead of the command.
     pub(super) fn take_ahead(
         &mut self,
@@ -383,11 +340,7 @@ impl Session {
         match upstream.expected.first() {
             Some(Expected::ReadOut(residue)) => {
                 let residue = residue.clone();
-                let raw = match piece {
-                    Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
-                    Piece::Carried => upstream.walker.carried(),
-                };
-                residue.read(raw);
+                residue.read(raw_of(upstream, bytes, piece));
                 if upstream.walker.is_done() {
                     residue.end_reading(!is_err);
                 }
@@ -413,6 +366,10 @@ impl Session {
                     _ => Ok(()),
                 }
             }
+            Some(Expected::Collation) if matches!(packet, Some(Packet::Ok { .. })) => {
+                self.take_collation(upstream, bytes, piece);
+                Ok(())
+            }
             _ => match packet {
                 Some(Packet::Err { errno }) => {
                     self.refuse_ahead(upstream, errno, bytes, piece, out)
@@ -437,10 +394,7 @@ impl Session {
         piece: Piece,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let raw = match piece {
-            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default().to_vec(),
-            Piece::Carried => upstream.walker.carried().to_vec(),
-        };
+        let raw = raw_of(upstream, bytes, piece).to_vec();
         let gone = self.lose_schema(upstream, errno, &raw);
         let is_sent = self.op.is_sent;
         if is_sent && !self.runs_nothing(&[]) && self.op.command == com::STMT_EXECUTE {
@@ -572,6 +526,14 @@ fn take_knowledge(upstream: &mut Upstream, bytes: &[u8], piece: Piece) -> Result
         _ => {}
     }
     Ok(())
+}
+
+/// The bytes of a piece of the chunk `bytes`.
+pub(super) fn raw_of<'a>(upstream: &'a Upstream, bytes: &'a [u8], piece: Piece) -> &'a [u8] {
+    match piece {
+        Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
+        Piece::Carried => upstream.walker.carried(),
+    }
 }
 
 fn pass(upstream: &Upstream, piece: Piece, out: &mut Output) {

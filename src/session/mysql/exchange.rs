@@ -141,8 +141,7 @@ impl Session {
             .missing_counts(&self.op.effects, &upstream.left, has_moved_id);
         let begin = match self.op.command {
             com::STMT_PREPARE => {
-                upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-                self.begin_prepare(texts, command, is_whole, upstream_out)
+                self.begin_prepare(texts, command, is_whole, upstream, upstream_out)?
             }
             com::STMT_EXECUTE => {
                 let instead = self.text_with_counts(missing, texts)?;

@@ -3,18 +3,27 @@
 
 use std::rc::Rc;
 
-use super::downstream::{Session, payload_of};
-use super::exchange::{Begin, Fault};
+use super::answer::raw_of;
+use super::downstream::{Session, payload_of, write_close};
+use super::effects::Effects;
+use super::exchange::{Begin, Fault, Piece};
 use super::execute_body::{Types, null_types};
 use super::left_behind::Missing;
 use super::regrown::Regrown;
+use super::state::Vector;
 use super::statements::{Prepared, Statement, StatementText, Texts};
 use super::text;
 use super::upstream::{Expected, Upstream};
+use crate::base::pin::PinReason;
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
-use crate::wire::mysql::flags::com;
+use crate::wire::mysql::flags::{caps, com};
 use crate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
+use crate::wire::mysql::response::decode_ok;
+use crate::wire::mysql::track::{Change, Changes};
+
+/// The variable that servers do not report when a character set changes it.
+const COLLATION: &str = "collation_connection";
 
 impl Session {
     /// The text to execute in place of a prepared statement that reads counts of the statement
@@ -68,8 +77,13 @@ impl Session {
         texts: &mut Texts,
         command: &[u8],
         is_whole: bool,
+        upstream: &mut Upstream,
         out: &mut Vec<u8>,
-    ) -> Begin {
+    ) -> Result<Begin, Fault> {
+        if self.asks_for_collation(upstream, out)? {
+            return Ok(Begin::Wait);
+        }
+        upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
         let own = payload_of(command).get(1..).unwrap_or_default();
         let sql = self.op.instead.as_deref().unwrap_or(own);
         let settings = texts.settings_of(&self.vector);
@@ -90,9 +104,49 @@ impl Session {
                 packet(out, 0, |out| {
                     encode_text_command(out, com::STMT_PREPARE, sql);
                 });
-                Begin::Replaced
+                Ok(Begin::Replaced)
             }
-            None => Begin::Send,
+            None => Ok(Begin::Send),
+        }
+    }
+
+    /// The head of the reply to the client's own PREPARE.
+    pub(super) fn take_prepared(
+        &mut self,
+        upstream: &mut Upstream,
+        id: u32,
+        params: u16,
+        upstream_out: &mut Vec<u8>,
+    ) {
+        let Some(text) = self.op.text.take() else {
+            return;
+        };
+        self.add_prepared(upstream, text.clone(), id, upstream_out);
+        let effects = self.op.effects;
+        // Its answer is on the connection of the statement before it, and nowhere else.
+        if effects.reads_conditions {
+            self.pins.add(PinReason::StatementState);
+        }
+        self.op.effects = Effects::default();
+        let mut statement = Statement::new(text, params, effects);
+        statement.mode = self.op.mode;
+        statement.is_rewritten = self.op.instead.is_some();
+        self.op.statement = self.statements.add(statement);
+    }
+
+    /// The connection has prepared a statement, for which others may have to go.
+    pub(super) fn add_prepared(
+        &self,
+        upstream: &mut Upstream,
+        text: Rc<StatementText>,
+        id: u32,
+        out: &mut Vec<u8>,
+    ) {
+        if let Some(replaced) = upstream.prepared.add(text, id) {
+            write_close(replaced, out);
+        }
+        while let Some(evicted) = upstream.prepared.evict(|key| self.statements.holds(key)) {
+            write_close(evicted, out);
         }
     }
 
@@ -112,7 +166,7 @@ impl Session {
         if let Some(text) = statement.map(|statement| statement.text.clone())
             && upstream.prepared.touch(text.key).is_none()
         {
-            prepare(&text, upstream, out)?;
+            self.prepare(&text, upstream, out)?;
         }
         Ok(())
     }
@@ -132,7 +186,10 @@ impl Session {
                 write_id(command, prepared.id);
                 Ok(Begin::Send)
             }
-            None => prepare(&statement.text.clone(), upstream, out),
+            None => {
+                let text = statement.text.clone();
+                self.prepare(&text, upstream, out)
+            }
         }
     }
 
@@ -150,7 +207,7 @@ impl Session {
         };
         let text = instead.unwrap_or_else(|| statement.text.clone());
         let Some(prepared) = upstream.prepared.touch(text.key) else {
-            return prepare(&text, upstream, out);
+            return self.prepare(&text, upstream, out);
         };
         write_id(command, prepared.id);
         self.op.executed = text.key;
@@ -173,38 +230,103 @@ impl Session {
         self.op.regrown = insert_types(command, is_whole, flag_at, &types, out)?;
         Ok(Begin::Replaced)
     }
-}
 
-/// Sends COM_STMT_PREPARE for a statement that the connection does not have.
-fn prepare(
-    text: &Rc<StatementText>,
-    upstream: &mut Upstream,
-    out: &mut Vec<u8>,
-) -> Result<Begin, Fault> {
-    if !text.is_kept {
-        // It was on another connection, and is gone with it.
-        return Err(Fault::Unmovable);
+    /// Sends COM_STMT_PREPARE for a statement that the connection does not have.
+    fn prepare(
+        &mut self,
+        text: &Rc<StatementText>,
+        upstream: &mut Upstream,
+        out: &mut Vec<u8>,
+    ) -> Result<Begin, Fault> {
+        if !text.is_kept {
+            // It was on another connection, and is gone with it.
+            return Err(Fault::Unmovable);
+        }
+        if self.asks_for_collation(upstream, out)? {
+            return Ok(Begin::Wait);
+        }
+        // The statement belongs to the settings that it was prepared under, not to the current ones.
+        let current = upstream.vector.clone();
+        let settings = text.settings.vector();
+        let is_there = current.has_settings_of(settings);
+        let own = match is_there {
+            true => current.clone(),
+            false => Rc::new(current.with_settings_of(settings)),
+        };
+        if !is_there {
+            // The changes count as statements.
+            upstream.left.note_between();
+            upstream.change_state(&own, out);
+        }
+        packet(out, 0, |out| {
+            encode_text_command(out, com::STMT_PREPARE, &text.sql);
+        });
+        upstream.expected.push(Expected::Prepared(text.clone()));
+        upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
+        upstream.change_state(&current, out);
+        Ok(Begin::Wait)
     }
-    // The statement belongs to the settings that it was prepared under, not to the current ones.
-    let current = upstream.vector.clone();
-    let settings = text.settings.vector();
-    let is_there = current.has_settings_of(settings);
-    let own = match is_there {
-        true => current.clone(),
-        false => Rc::new(current.with_settings_of(settings)),
-    };
-    if !is_there {
-        // The changes count as statements.
+
+    /// Whether the server is being asked for the connection's collation, ahead of what takes it: a session
+    /// whose variables keep it here may have one that no text and no report has told. What is put in its
+    /// place could not be undone, and a PREPARE would be known by a wrong one.
+    ///
+    /// # Errors
+    /// It was asked, and has not told.
+    fn asks_for_collation(
+        &mut self,
+        upstream: &mut Upstream,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Fault> {
+        let is_told = self.vector.value(COLLATION).is_some();
+        if is_told || !self.pins.has(PinReason::Variable) {
+            return Ok(false);
+        }
+        if self.op.has_asked_for_collation {
+            return Err(Fault::Unmovable);
+        }
+        self.op.has_asked_for_collation = true;
+        // An assignment is reported, and this one changes nothing. It counts as a statement.
         upstream.left.note_between();
-        upstream.change_state(&own, out);
+        packet(out, 0, |out| {
+            encode_text_command(
+                out,
+                com::QUERY,
+                b"SET collation_connection=@@collation_connection",
+            );
+        });
+        upstream.expected.push(Expected::Collation);
+        Ok(true)
     }
-    packet(out, 0, |out| {
-        encode_text_command(out, com::STMT_PREPARE, &text.sql);
-    });
-    upstream.expected.push(Expected::Prepared(text.clone()));
-    upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
-    upstream.change_state(&current, out);
-    Ok(Begin::Wait)
+
+    /// The server's OK to that: the session and the connection are known to be in this collation.
+    pub(super) fn take_collation(&mut self, upstream: &mut Upstream, bytes: &[u8], piece: Piece) {
+        let raw = raw_of(upstream, bytes, piece);
+        let payload = raw.get(HEADER_LEN..).unwrap_or_default();
+        let Ok(ok) = decode_ok(payload, caps::SESSION_TRACK) else {
+            return;
+        };
+        let mut told = None;
+        for change in Changes::new(ok.session_changes).flatten() {
+            match change {
+                Change::SystemVariable { name, value } if name == COLLATION.as_bytes() => {
+                    told = Some(value.to_vec());
+                }
+                _ => {}
+            }
+        }
+        if ok.warnings > 0 {
+            upstream.left.note_conditions();
+        }
+        let Some(told) = told else { return };
+        let with = |vector: &Vector| {
+            let mut vector = vector.clone();
+            vector.set(COLLATION.as_bytes(), &told);
+            Rc::new(vector)
+        };
+        upstream.vector = with(&upstream.vector);
+        self.set_vector(with(&self.vector));
+    }
 }
 
 /// Puts the server's statement id into a command.

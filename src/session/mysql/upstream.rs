@@ -19,6 +19,8 @@ use crate::wire::mysql::reply::{Expect, ReplyWalker};
 pub(super) enum Expected {
     /// To COM_INIT_DB or SET that the gateway sent to move the session's state.
     Moved,
+    /// To the SET that has the server tell the connection's collation.
+    Collation,
     /// To COM_STMT_PREPARE that the gateway sent on its own.
     Prepared(Rc<StatementText>),
     /// To the statement that reads another session's state out.
@@ -206,7 +208,7 @@ impl Upstream {
         }
         let (expect, sequence) = match self.expected.first() {
             None => return,
-            Some(Expected::Moved) => (Expect::Ok, 0),
+            Some(Expected::Moved | Expected::Collation) => (Expect::Ok, 0),
             Some(Expected::Prepared(_)) => (Expect::Prepare, 0),
             Some(Expected::ReadOut(_) | Expected::Variables(_) | Expected::Programs(_)) => {
                 (Expect::Results, 0)

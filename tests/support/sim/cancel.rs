@@ -96,6 +96,7 @@ fn world(seed: u64) -> World {
     let faults = Faults {
         losses: seed % 2 == 1,
         drops: false,
+        settings: false,
     };
     let mut world = World::new(seed, faults);
     world.shrink();

@@ -63,6 +63,8 @@ pub struct Prepared {
     pub schema: Option<String>,
     /// The schema is not the one that it was prepared in.
     pub was_moved: bool,
+    /// What it took at its PREPARE.
+    settings: String,
     pub params: usize,
     types: Option<Vec<u8>>,
     long: BTreeMap<u16, Vec<u8>>,
@@ -115,6 +117,8 @@ pub struct Conn {
     inbox: Vec<u8>,
     pub outbox: Vec<u8>,
     pub is_closed: bool,
+    /// What the statement took at its PREPARE that is being executed.
+    pub(super) executes_under: Option<String>,
     /// What the peer did wrong.
     pub complaint: Option<String>,
 }
@@ -149,6 +153,7 @@ impl Conn {
             inbox: Vec::new(),
             outbox: Vec::new(),
             is_closed: false,
+            executes_under: None,
             complaint: None,
         }
     }
@@ -463,6 +468,7 @@ impl Conn {
             sql: sql.to_owned(),
             schema: self.state.schema.clone(),
             was_moved: false,
+            settings: self.state.variables.settings(),
             params,
             types: None,
             long: BTreeMap::new(),
@@ -507,10 +513,12 @@ impl Conn {
             }
         };
         let (sql, schema) = (statement.sql.clone(), statement.schema.clone());
+        self.executes_under = Some(statement.settings.clone());
         // A statement runs in the schema it was prepared in.
         let current = std::mem::replace(&mut self.state.schema, schema);
         let result = self.statement(data, &sql, &params);
         self.state.schema = current;
+        self.executes_under = None;
         match result {
             Ok(Reply::Rows { columns, rows, .. }) if execute.flags & 1 != 0 => {
                 out.columns_of_cursor(&columns, self.status() | status::CURSOR_EXISTS);

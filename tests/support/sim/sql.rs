@@ -117,11 +117,16 @@ impl Exec<'_> {
                 self.conn.commit();
                 self.conn.state.locks.remove("tables");
                 if word == "lock" {
+                    self.touch_table(false);
                     self.conn.state.locks.insert("tables".to_owned());
                 }
                 Ok(OK)
             }
             "show" => Ok(self.show(rest)),
+            "execute" => match rest.strip_prefix("immediate ").and_then(unquote) {
+                Some(text) => self.run(text),
+                None => Err(syntax_error(sql)),
+            },
             _ => Err(syntax_error(sql)),
         }
     }
@@ -311,6 +316,10 @@ impl Exec<'_> {
             "v" => source.value.clone(),
             "database()" => return Ok(self.conn.state.schema.clone()),
             "state()" => self.conn.state.digest(self.data),
+            "settings()" => {
+                let bound = self.conn.executes_under.clone();
+                bound.unwrap_or_else(|| self.conn.state.variables.settings())
+            }
             "@@identity" => self.conn.insert_id.to_string(),
             "row_count()" => before.0.to_string(),
             "found_rows()" => before.1.to_string(),
@@ -484,8 +493,13 @@ impl Exec<'_> {
             (Some(text), _) => Some(text),
             (None, value) if value.eq_ignore_ascii_case("default") => None,
             (None, value) if value.eq_ignore_ascii_case("null") => Some(""),
-            (None, value) => Some(value),
+            (None, value) => match value.strip_prefix("@@") {
+                Some(other) => self.conn.state.variables.get(other),
+                None => Some(value),
+            },
         };
+        let given = given.map(str::to_owned);
+        let given = given.as_deref();
         let Some(value) = self.conn.state.variables.set(name, given) else {
             let text = format!("Unknown system variable '{name}'");
             return Err(Refusal(1193, "HY000", text));

@@ -56,6 +56,19 @@ impl Variables {
         self.0.iter()
     }
 
+    /// What a PREPARE takes, in one line.
+    pub fn settings(&self) -> String {
+        let names = [
+            "sql_mode",
+            "character_set_client",
+            "character_set_connection",
+            "collation_connection",
+        ];
+        names
+            .map(|name| self.get(name).unwrap_or_default())
+            .join(" ")
+    }
+
     /// Every variable with its value.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &str)> {
         KNOWN

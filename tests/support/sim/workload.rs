@@ -63,10 +63,44 @@ pub struct Workload {
     pub known: Vec<Known>,
     /// Kinds of requests that this client makes, by their numbers.
     kinds: Vec<u64>,
+    /// Its session's settings are what matters.
+    is_of_settings: bool,
 }
 
-/// Kinds of requests.
+/// Kinds of requests that any client makes.
 const KINDS: u64 = 24;
+
+/// A collation comes about that no text in sight tells.
+const UNTOLD: u64 = KINDS;
+
+/// The kinds of a client that is about settings.
+const OF_SETTINGS: &[u64] = &[0, 6, 7, 12, 14, 15, 16, 17, 18, UNTOLD];
+
+/// Texts that are prepared.
+const TEXTS: &[&str] = &[
+    "select ?, state()",
+    "select i, ? from seq_12",
+    "select ?, ?, state()",
+    "select state()",
+    "select '{}', ?, database()",
+    "insert into t{me} values (?)",
+    "select last_insert_id(), ?",
+    "select row_count()",
+    "show warnings",
+    "select bad_{}",
+    "set time_zone='+03:00'",
+];
+
+/// Those of a client that is about settings.
+const TEXTS_OF_SETTINGS: &[&str] = &[
+    "select settings(), ?",
+    "select settings()",
+    "select settings(), database()",
+    "select ?, state()",
+    "insert into t{me} values (?)",
+    "set time_zone='+03:00'",
+    "set names latin1 collate latin1_bin",
+];
 
 impl Workload {
     pub fn new(number: usize, capabilities: u32, prng: &mut Prng) -> Self {
@@ -82,7 +116,14 @@ impl Workload {
             capabilities,
             known: Vec::new(),
             kinds,
+            is_of_settings: false,
         }
+    }
+
+    /// What its session is set to is what matters from now on.
+    pub fn keep_to_settings(&mut self) {
+        self.kinds = OF_SETTINGS.to_vec();
+        self.is_of_settings = true;
     }
 
     fn tag(&mut self) -> String {
@@ -239,30 +280,28 @@ impl Workload {
             )
             .replace("{}", tag)
             .replace("{me}", &me.to_string()),
+            UNTOLD => pick(
+                prng,
+                &[
+                    "execute immediate 'set names utf8mb4 collate utf8mb4_bin'",
+                    "execute immediate 'set names latin1 collate latin1_bin'",
+                    "execute immediate 'set names latin1'",
+                ],
+            )
+            .to_owned(),
             _ => format!("select database(), '{tag}', @@time_zone, state()"),
         }
     }
 
     fn prepare(&mut self, tag: &str, prng: &mut Prng) -> Request {
         let me = self.number;
-        let sql = pick(
-            prng,
-            &[
-                "select ?, state()",
-                "select i, ? from seq_12",
-                "select ?, ?, state()",
-                "select state()",
-                "select '{}', ?, database()",
-                "insert into t{me} values (?)",
-                "select last_insert_id(), ?",
-                "select row_count()",
-                "show warnings",
-                "select bad_{}",
-                "set time_zone='+03:00'",
-            ],
-        )
-        .replace("{}", tag)
-        .replace("{me}", &me.to_string());
+        let texts = match self.is_of_settings {
+            true => TEXTS_OF_SETTINGS,
+            false => TEXTS,
+        };
+        let sql = pick(prng, texts)
+            .replace("{}", tag)
+            .replace("{me}", &me.to_string());
         let mut request = plain(&format!("prepare {sql}"), |out| {
             encode_text_command(out, com::STMT_PREPARE, sql.as_bytes());
         });

@@ -31,6 +31,8 @@ pub struct Faults {
     pub losses: bool,
     /// A schema may be dropped under its users.
     pub drops: bool,
+    /// Clients do little but set their sessions up, prepare and execute.
+    pub settings: bool,
 }
 
 pub struct World {
@@ -85,12 +87,16 @@ impl World {
                 } else {
                     0
                 };
-                Client::new(
+                let mut client = Client::new(
                     usize::try_from(number).unwrap() + 1,
                     shared | tracks,
                     Rc::clone(&settled),
                     &mut prng,
-                )
+                );
+                if faults.settings {
+                    client.workload.keep_to_settings();
+                }
+                client
             })
             .collect();
         let links_max = usize::try_from(1 + prng.below(3)).unwrap();
