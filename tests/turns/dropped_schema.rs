@@ -149,3 +149,94 @@ fn a_schema_that_is_made_and_entered_in_one_text_is_not_anothers() {
         }
     }
 }
+
+#[test]
+fn a_statement_of_another_schema_leaves_nobody_in_that() {
+    let scene = Scene::new(2, MAKE);
+    let mut own = scene.client(true);
+    let set = own.prepare("SET time_zone = '+03:00'").expect("prepared");
+    // From now on there is one connection, which does not have it.
+    let mut crowd = scene.client(true);
+    ask(&mut crowd, Form::Text, "BEGIN");
+    scene
+        .server
+        .sql("CREATE DATABASE gone; CREATE DATABASE its");
+    let mut other = scene.client(true);
+    ask(&mut own, Form::Text, "USE gone");
+    ask(&mut other, Form::Text, "USE its");
+    ask(&mut other, Form::Text, "DROP DATABASE its");
+    scene.server.sql("DROP DATABASE gone");
+    ask(&mut own, Form::Text, "SELECT 1");
+    own.execute(set, &[]).expect("an OK");
+    for form in Form::ALL {
+        assert_eq!(ask(&mut other, form, "SELECT DATABASE()"), "", "{form:?}");
+        assert_eq!(fails(&mut other, form, "SELECT * FROM u"), 1046);
+        assert_eq!(ask(&mut own, form, "SELECT @@time_zone"), "+03:00");
+    }
+}
+
+#[test]
+fn what_is_prepared_in_a_schema_that_is_gone_names_it_wherever_its_session_goes() {
+    let scene = Scene::new(1, MAKE);
+    for is_kept in [false, true] {
+        let (mut own, mut other) = trapped(&scene);
+        ask(&mut own, Form::Text, "SELECT 1");
+        let statement = own.prepare("SELECT DATABASE(), ?").expect("prepared");
+        if is_kept {
+            ask(&mut own, Form::Text, "BEGIN");
+        }
+        ask(&mut own, Form::Text, "USE test");
+        let answer = own.execute(statement, &[b"1"]).expect("a row");
+        assert_eq!(answer.text(0, 0).as_deref(), Some("gone"), "{is_kept}");
+        assert_eq!(ask(&mut own, Form::Text, "SELECT DATABASE()"), "test");
+        if is_kept {
+            ask(&mut own, Form::Text, "COMMIT");
+        }
+        assert_eq!(ask(&mut other, Form::Text, "SELECT DATABASE()"), "test");
+    }
+}
+
+/// Directly it would stay in none; a connection that has come into a schema cannot leave it.
+#[test]
+fn a_session_that_is_kept_in_no_schema_is_never_found_in_one() {
+    let scene = Scene::new(6, MAKE);
+    scene.server.sql("CREATE DATABASE IF NOT EXISTS gone");
+    let mut own = scene.client(true);
+    ask(&mut own, Form::Text, "USE gone");
+    let statement = own.prepare("SELECT DATABASE()").expect("prepared");
+    let _crowd: Vec<Client> = (0..2)
+        .map(|_| {
+            let mut one = scene.client(true);
+            ask(&mut one, Form::Text, "BEGIN");
+            one
+        })
+        .collect();
+    ask(&mut own, Form::Text, "DROP DATABASE gone");
+    scene.server.sql("CREATE DATABASE gone");
+    ask(&mut own, Form::Text, "BEGIN");
+    let executed = own.execute(statement, &[]);
+    match own.query_one("SELECT DATABASE()") {
+        Ok(answer) => assert_eq!(answer.text(0, 0), None),
+        Err(error) => assert_eq!(error.errno(), 0, "{error}"),
+    }
+    assert!(executed.is_err(), "nothing can be prepared there");
+}
+
+#[test]
+fn what_a_client_was_told_is_listed_until_something_empties_the_list() {
+    let scene = Scene::new(1, MAKE);
+    for between in ["DO 0", "SELECT 5", "SET sql_notes = 1", "ping", "prepare"] {
+        let (mut own, _other) = trapped(&scene);
+        ask(&mut own, Form::Text, "SELECT 1");
+        let told = fails(&mut own, Form::Text, "INSERT INTO t VALUES (1)");
+        match between {
+            "ping" => drop(own.run_raw(0x0e, b"").expect("an OK")),
+            "prepare" => drop(own.prepare("SELECT 7, ?").expect("prepared")),
+            sql => drop(ask(&mut own, Form::Text, sql)),
+        }
+        match own.query_one("SHOW WARNINGS") {
+            Ok(list) => assert_eq!(list.text(0, 1), Some(told.to_string()), "{between}"),
+            Err(error) => assert!(error.to_string().contains("ringgate"), "{between}: {error}"),
+        }
+    }
+}

@@ -320,10 +320,21 @@ impl Session {
             if vector != *self.vector {
                 self.set_vector(Rc::new(vector));
             }
-            // What is not new to the session may be to a connection that could not follow it before.
-            upstream.vector = self.wanted_vector();
+            self.note_reported(upstream, enters_schema);
         }
         Ok(())
+    }
+
+    /// What is not new to the session may be to a connection that could not follow it before.
+    fn note_reported(&self, upstream: &mut Upstream, enters_schema: bool) {
+        let wanted = self.wanted_vector();
+        upstream.vector = match upstream.vector.schema() {
+            // That of a prepared statement, which the connection cannot leave for none.
+            Some(schema) if wanted.schema().is_none() && !enters_schema => {
+                Rc::new(wanted.with_schema(schema))
+            }
+            _ => wanted,
+        };
     }
 
     /// A piece of the reply to something that the gateway sent ahead of the command.

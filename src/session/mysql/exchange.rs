@@ -192,7 +192,7 @@ impl Session {
     /// What the command makes of an older list of conditions.
     fn fate_of_conditions(&self, command: &[u8]) -> Fate {
         match self.op.command {
-            com::QUERY => {
+            com::QUERY | com::STMT_PREPARE => {
                 let sql = payload_of(command).get(1..).unwrap_or_default();
                 fate_of(sql, &self.op.effects)
             }

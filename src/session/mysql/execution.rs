@@ -98,8 +98,10 @@ impl Session {
             // and long data of its own.
             text = texts.unshared(sql, &settings);
         }
+        // Where the session goes on from here, this connection has the statement.
+        let named = is_whole.then(|| self.text_with_schema(sql, self.op.mode));
         self.op.text = Some(text);
-        match self.op.instead.as_deref() {
+        match named.flatten().as_deref().or(self.op.instead.as_deref()) {
             Some(sql) => {
                 packet(out, 0, |out| {
                     encode_text_command(out, com::STMT_PREPARE, sql);
@@ -248,6 +250,11 @@ impl Session {
         // The statement belongs to the settings that it was prepared under, not to the current ones.
         let current = upstream.vector.clone();
         let settings = text.settings.vector();
+        let leaves_none = current.schema().is_none() && settings.schema().is_some();
+        if leaves_none && !self.pins().is_empty() {
+            // There is no way back out of a schema, and the session keeps this connection.
+            return Err(Fault::Unmovable);
+        }
         let is_there = current.has_settings_of(settings);
         let own = match is_there {
             true => current.clone(),

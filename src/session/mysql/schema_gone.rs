@@ -8,6 +8,7 @@
 use std::rc::Rc;
 
 use super::downstream::Session;
+use super::left_behind::Fate;
 use super::state::Vector;
 use super::text::{self, LexMode};
 use super::upstream::{Moved, Upstream};
@@ -165,7 +166,10 @@ impl Session {
         if !self.op.explains && !self.has_explained {
             return;
         }
+        let outcome = &self.op.outcome;
+        let has_own = outcome.errno.is_some() || outcome.had_warnings;
         let leaves = self.op.effects.reads_conditions
+            || !has_own && outcome.fate == Fate::Kept
             || matches!(
                 self.op.command,
                 com::STMT_FETCH | com::STMT_RESET | com::PING
