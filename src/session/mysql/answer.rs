@@ -149,6 +149,7 @@ impl Session {
             com::STMT_FETCH => is_open && status & status::LAST_ROW_SENT == 0,
             _ => return,
         };
+        self.op.outcome.opens_cursor = is_open && self.op.command == com::STMT_EXECUTE;
         self.statements.set_cursor(self.op.statement, is_open);
     }
 

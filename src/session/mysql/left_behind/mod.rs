@@ -42,6 +42,8 @@ pub(super) struct Outcome {
     pub(super) insert_id: u64,
     pub(super) affected: Option<u64>,
     pub(super) has_rows: bool,
+    /// Its rows are yet to be fetched from a cursor.
+    pub(super) opens_cursor: bool,
     pub(super) status_seen: bool,
     /// What becomes of an older list, as far as the text tells.
     pub(super) fate: Fate,
@@ -425,6 +427,8 @@ impl LeftBehind {
             _ if !has_run => return,
             _ if outcome.errno.is_some() => FoundRows::Unclear,
             FoundRows::Sent if !outcome.has_rows => FoundRows::Unclear,
+            // The server has counted what it has not sent.
+            FoundRows::Sent if outcome.opens_cursor => FoundRows::Counted,
             other => other,
         };
         if found_rows == FoundRows::Sent {
