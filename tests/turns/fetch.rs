@@ -116,3 +116,32 @@ fn a_cursor_counts_rows_for_its_own_session() {
         }
     }
 }
+
+#[test]
+fn a_cursor_is_that_of_the_text_that_was_executed() {
+    let scene = Scene::new(2, "");
+    let mut own = scene.client(false);
+    // On another connection the count is a literal, in a text of its own.
+    let sql = "SELECT ROW_COUNT(), seq FROM seq_1_to_5";
+    let statement = own.prepare(sql).expect("a statement");
+    for closes in [false, true] {
+        ask(&mut own, Form::Text, "DO 1");
+        let mut crowd = scene.client(false);
+        ask(&mut crowd, Form::Text, "BEGIN");
+        let id = statement.id.to_le_bytes();
+        run_to_eof(
+            &mut own,
+            0x17,
+            &[&id[..], &[1], &1_u32.to_le_bytes()].concat(),
+        );
+        for _ in 0..2 {
+            run_to_eof(&mut own, 0x1c, &[id, 2_u32.to_le_bytes()].concat());
+        }
+        match closes {
+            false => drop(own.run_raw(0x1a, &id).expect("an OK")),
+            true => own.close_statement(statement).expect("a write"),
+        }
+        ask(&mut crowd, Form::Text, "COMMIT");
+        assert!(scene.is_free(), "kept for a cursor that is closed");
+    }
+}

@@ -183,13 +183,17 @@ impl Session {
         let Some(statement) = self.statements.find(self.op.statement) else {
             return Ok(Begin::Send);
         };
-        match upstream.prepared.touch(statement.text.key) {
+        let text = match self.op.command {
+            com::STMT_SEND_LONG_DATA => &statement.text,
+            _ => statement.text_of_cursor(),
+        };
+        match upstream.prepared.touch(text.key) {
             Some(prepared) => {
                 write_id(command, prepared.id);
                 Ok(Begin::Send)
             }
             None => {
-                let text = statement.text.clone();
+                let text = text.clone();
                 self.prepare(&text, upstream, out)
             }
         }
@@ -207,7 +211,9 @@ impl Session {
         let Some(statement) = self.statements.find(self.op.statement) else {
             return Ok(Begin::Send);
         };
-        let text = instead.unwrap_or_else(|| statement.text.clone());
+        statement.instead = instead;
+        let own = || statement.text.clone();
+        let text = statement.instead.clone().unwrap_or_else(own);
         let Some(prepared) = upstream.prepared.touch(text.key) else {
             return self.prepare(&text, upstream, out);
         };

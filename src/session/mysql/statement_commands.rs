@@ -170,16 +170,19 @@ impl Session {
         let Some(statement) = self.statements.find(id) else {
             return;
         };
+        let cursors = statement.text_of_cursor().key;
         let has_state =
             statement.has_cursor() || statement.has_long_data() || !statement.text.is_kept;
         let Some(statement) = self.statements.remove(id) else {
             return;
         };
-        if has_state
-            && let Some(upstream) = held
-            && let Some(server_id) = upstream.prepared.remove(statement.text.key)
-        {
-            write_close(server_id, upstream_out);
+        let Some(upstream) = held.filter(|_| has_state) else {
+            return;
+        };
+        for key in [statement.text.key, cursors] {
+            if let Some(server_id) = upstream.prepared.remove(key) {
+                write_close(server_id, upstream_out);
+            }
         }
     }
 }

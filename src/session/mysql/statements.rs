@@ -31,6 +31,8 @@ pub struct Statement {
     pub mode: LexMode,
     /// Its text is not the client's own, but what was sent in its place.
     pub is_rewritten: bool,
+    /// The text that was executed in the place of its own, and may have the cursor.
+    pub instead: Option<Rc<StatementText>>,
     has_cursor: bool,
     has_long_data: bool,
     /// A bit for each parameter that came as long data; `None` if none has.
@@ -47,6 +49,7 @@ impl Statement {
             effects,
             mode: LexMode::default(),
             is_rewritten: false,
+            instead: None,
             has_cursor: false,
             has_long_data: false,
             long: None,
@@ -73,6 +76,12 @@ impl Statement {
     /// A cursor is open on the pinned connection.
     pub fn has_cursor(&self) -> bool {
         self.has_cursor
+    }
+
+    /// The text whose statement on the pinned connection has the cursor, if one is open; else its own.
+    pub fn text_of_cursor(&self) -> &Rc<StatementText> {
+        let instead = self.instead.as_ref().filter(|_| self.has_cursor);
+        instead.unwrap_or(&self.text)
     }
 
     /// COM_STMT_SEND_LONG_DATA chunks wait on the pinned connection.
@@ -140,9 +149,10 @@ impl Statements {
     /// Whether one with this text's key cannot be prepared elsewhere, or has a cursor or long data,
     /// which live on the connection.
     pub fn holds(&self, key: u64) -> bool {
-        self.by_id
-            .values()
-            .any(|s| s.text.key == key && (s.has_cursor || s.has_long_data || !s.text.is_kept))
+        self.by_id.values().any(|s| {
+            let has_own = s.text.key == key && (s.has_long_data || !s.text.is_kept);
+            has_own || s.has_cursor && s.text_of_cursor().key == key
+        })
     }
 
     /// Whether one of them has this very text.
