@@ -18,8 +18,8 @@ pub struct Key {
     pub credential_version: u64,
     /// The capability bits that are fixed at connect and change what a statement means or how its
     /// reply looks: FOUND_ROWS, IGNORE_SPACE, INTERACTIVE, LOCAL_FILES, NO_SCHEMA,
-    /// PS_MULTI_RESULTS, DEPRECATE_EOF and the extended ones (MySQL protocol, "Capabilities
-    /// Flags"; MariaDB's extended bits in the upper half). The caller masks out all others.
+    /// PS_MULTI_RESULTS and the extended ones (MySQL protocol, "Capabilities Flags"; MariaDB's extended
+    /// bits in the upper half). The caller masks out all others.
     pub capabilities: u64,
 }
 

@@ -352,6 +352,26 @@ impl Client {
         self.read_answers(command == 0x17)
     }
 
+    /// Sends a command and a COM_PING behind it: the packets of the command's reply as they come, each
+    /// with its sequence id. For replies of less than 255 packets.
+    pub fn packets(&mut self, command: u8, body: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, ClientError> {
+        self.command(command, body)?;
+        self.command(0x0e, &[])?;
+        let mut packets = Vec::new();
+        loop {
+            let mut header = [0; 4];
+            self.stream.read_exact(&mut header)?;
+            let [low, middle, high, sequence] = header;
+            let length = u32::from_le_bytes([low, middle, high, 0]);
+            let mut payload = vec![0; usize::try_from(length).expect("a length")];
+            self.stream.read_exact(&mut payload)?;
+            if sequence == 1 && !packets.is_empty() {
+                return Ok(packets);
+            }
+            packets.push((sequence, payload));
+        }
+    }
+
     /// Closes a prepared statement; the server says nothing.
     pub fn close_statement(&mut self, statement: Statement) -> Result<(), ClientError> {
         self.command(0x19, &statement.id.to_le_bytes())

@@ -31,8 +31,11 @@ const FIXED_AT_CONNECT: u32 = caps::FOUND_ROWS
     | caps::NO_SCHEMA
     | caps::MULTI_STATEMENTS
     | caps::MULTI_RESULTS
-    | caps::PS_MULTI_RESULTS
-    | caps::DEPRECATE_EOF;
+    | caps::PS_MULTI_RESULTS;
+
+/// Asked for on every upstream connection whatever its clients know: what they do not is taken out of
+/// replies, or put in.
+const ALWAYS_WANTED: u32 = caps::SESSION_TRACK | caps::TRANSACTIONS | caps::DEPRECATE_EOF;
 
 /// The longest packet announced to upstreams, bytes.
 const MAX_PACKET: u32 = 1 << 30;
@@ -110,7 +113,7 @@ impl Place {
             Arc::new(ConnectConfig {
                 user: upstream.user.clone(),
                 password: upstream.password.clone(),
-                caps_wanted: capabilities | caps::SESSION_TRACK | caps::TRANSACTIONS,
+                caps_wanted: capabilities | ALWAYS_WANTED,
                 collation: LOGIN_COLLATION,
                 schema: None,
                 attributes: vec![("program_name".into(), "ringgate".into())],

@@ -16,7 +16,7 @@ use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::{caps, com, status};
 use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::reply::{Packet, ReplyError};
-use crate::wire::mysql::response::{OkPacket, decode_ok, encode_ok, encode_ok_as_eof};
+use crate::wire::mysql::response::{OkPacket, decode_ok, encode_end_of_rows, encode_ok};
 use crate::wire::mysql::track::{Change, Changes, filter};
 
 /// Variables whose changes a server reports by default; clients hear of these and the schema only
@@ -57,7 +57,10 @@ impl Session {
         match packet {
             None => {
                 self.op.outcome.has_rows |= self.op.command != com::STMT_PREPARE;
-                pass(upstream, piece, out);
+                match self.op.first_row {
+                    None => pass(upstream, piece, out),
+                    Some(_) => self.hold_back(upstream, bytes, piece, out),
+                }
             }
             Some(Packet::Ok {
                 affected,
@@ -76,6 +79,7 @@ impl Session {
                         self.left.note_rows(rows, &mut upstream.left);
                     }
                     self.op.outcome.affected = None;
+                    self.let_go(status, out);
                 } else {
                     self.op.outcome.affected = Some(affected);
                     if last_insert_id != 0 {
@@ -93,6 +97,7 @@ impl Session {
                 if self.op.command == com::STMT_EXECUTE {
                     upstream.prepared.forget_types(self.op.executed);
                 }
+                self.let_go(0, out);
                 let sequence = upstream.walker.next_sequence().wrapping_sub(1);
                 if !self.explain_no_schema(errno, sequence, out) {
                     pass(upstream, piece, out);
@@ -120,12 +125,18 @@ impl Session {
                     }
                 }
             }
-            Some(Packet::DefinitionsEnd) => pass(upstream, piece, out),
+            Some(Packet::DefinitionsEnd) => {
+                pass(upstream, piece, out);
+                if self.adds_eof(upstream) {
+                    self.write_eof(upstream.walker.next_sequence(), 0, out);
+                }
+            }
+            Some(Packet::EofOwed) => self.give_eof(upstream, out),
         }
         Ok(())
     }
 
-    fn note_status(&mut self, status: u16, warnings: u16) {
+    pub(super) fn note_status(&mut self, status: u16, warnings: u16) {
         // What holds for a statement alone is over when the next text is read.
         let passing = match self.op.effects.sets_in_passing {
             true => status::NO_BACKSLASH_ESCAPES | status::ANSI_QUOTES,
@@ -140,7 +151,7 @@ impl Session {
 
     /// Whether the statement has a cursor now. The flag alone does not say so: a procedure leaves it
     /// that has fetched from a cursor of its own.
-    fn note_cursor(&mut self, status: u16, ends_rows: bool) {
+    pub(super) fn note_cursor(&mut self, status: u16, ends_rows: bool) {
         let is_open = status & status::CURSOR_EXISTS != 0 && ends_rows;
         let is_open = match self.op.command {
             com::STMT_EXECUTE => {
@@ -161,40 +172,6 @@ impl Session {
         }
     }
 
-    /// The EOF between definitions and rows, which a client with DEPRECATE_EOF does not know.
-    fn pass_columns_end(
-        &mut self,
-        upstream: &mut Upstream,
-        piece: Piece,
-        status: u16,
-        is_last: bool,
-        out: &mut Output,
-    ) {
-        let ends_result = is_last && self.op.command != com::STMT_PREPARE;
-        if ends_result {
-            self.note_status(status, 0);
-            self.note_cursor(status, true);
-        }
-        if !self.drops_eof(upstream) {
-            return pass(upstream, piece, out);
-        }
-        if ends_result {
-            let ok = OkPacket {
-                status,
-                ..OkPacket::default()
-            };
-            let sequence = upstream.walker.next_sequence().wrapping_sub(1);
-            let capabilities = self.capabilities;
-            out.write(|own| {
-                packet(own, sequence, |own| {
-                    encode_ok_as_eof(own, capabilities, &ok);
-                })
-            });
-        } else {
-            upstream.walker.shift_sequence(u8::MAX);
-        }
-    }
-
     /// OK, or the end of rows. Passes on as it is unless it reports state or must change its form.
     fn pass_ok(
         &mut self,
@@ -204,7 +181,7 @@ impl Session {
         ends_rows: bool,
         out: &mut Output,
     ) -> Result<(), Fault> {
-        let changes_form = ends_rows && self.drops_eof(upstream);
+        let changes_form = ends_rows && (self.drops_eof(upstream) || self.adds_eof(upstream));
         let mut reports_state = self.status & status::SESSION_STATE_CHANGED != 0;
         if reports_state && ends_rows && !upstream.deprecates_eof {
             // A legacy EOF has the flag and no room for what has changed.
@@ -218,7 +195,7 @@ impl Session {
         let raw = raw_of(upstream, bytes, piece).to_vec();
         let header = Header::parse(&raw).ok_or(ReplyError::Malformed)?;
         let capabilities = self.capabilities;
-        if changes_form {
+        if !reports_state {
             let ok = OkPacket {
                 status: self.status,
                 warnings: self.op.warnings,
@@ -226,7 +203,7 @@ impl Session {
             };
             out.write(|own| {
                 packet(own, header.seq, |own| {
-                    encode_ok_as_eof(own, capabilities, &ok);
+                    encode_end_of_rows(own, capabilities, &ok);
                 })
             });
             return Ok(());
@@ -242,7 +219,7 @@ impl Session {
         .map_err(|_| ReplyError::Malformed)?;
         ok.session_changes = &told;
         let encode = if ends_rows {
-            encode_ok_as_eof
+            encode_end_of_rows
         } else {
             encode_ok
         };
@@ -548,7 +525,7 @@ pub(super) fn raw_of<'a>(upstream: &'a Upstream, bytes: &'a [u8], piece: Piece) 
     }
 }
 
-fn pass(upstream: &Upstream, piece: Piece, out: &mut Output) {
+pub(super) fn pass(upstream: &Upstream, piece: Piece, out: &mut Output) {
     match piece {
         Piece::Input { at, end } => out.input(at..end),
         Piece::Carried => out.bytes(upstream.walker.carried()),

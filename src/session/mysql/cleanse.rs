@@ -13,7 +13,7 @@ use super::baseline::{Answer, KEPT, every_variable};
 use super::downstream::Session;
 use super::left_behind::Leftovers;
 use super::statements::PreparedSet;
-use super::upstream::{Expected, Upstream};
+use super::upstream::{Expected, Reader, Upstream};
 use crate::base::pin::PinReason;
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
@@ -117,7 +117,7 @@ impl Upstream {
 
     /// Takes in a piece of the oldest reply; its length, `None` if there is no more.
     fn take_undone(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, Unclean> {
-        self.start_walking(0, 0);
+        self.start_walking(Reader::default());
         let (used, packet) = match self.walker.step(bytes)? {
             Step::Starved => return Ok(None),
             Step::Pass(n) | Step::PassCarried(n) => (n, None),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::effects::{self, Effects, PinSet};
+use super::end_packets::FirstRow;
 use super::execute_body::Types;
 use super::left_behind::{LeftBehind, Look, Outcome, Settled, reframe};
 use super::output::Output;
@@ -104,6 +105,8 @@ pub(super) struct Op {
     pub(super) instead: Option<Vec<u8>>,
     /// The server was asked for its stored programs ahead of it.
     pub(super) has_asked: bool,
+    /// What is held back of its reply.
+    pub(super) first_row: Option<Box<FirstRow>>,
     /// What the client wants to be told of, once the command has succeeded.
     pub(super) trackers: Option<Box<Trackers>>,
 }
@@ -530,7 +533,7 @@ impl Session {
         Next::Answered
     }
 
-    fn visible_status(&self) -> u16 {
+    pub(super) fn visible_status(&self) -> u16 {
         self.status
             & (status::IN_TRANS
                 | status::IN_TRANS_READONLY
@@ -551,11 +554,6 @@ impl Session {
     /// Whether the client has agreed on `capability`.
     pub(super) fn has(&self, capability: u32) -> bool {
         self.capabilities & capability != 0
-    }
-
-    /// Whether legacy EOFs must be taken out of `upstream`'s replies.
-    pub(super) fn drops_eof(&self, upstream: &Upstream) -> bool {
-        self.has(caps::DEPRECATE_EOF) && !upstream.deprecates_eof
     }
 }
 

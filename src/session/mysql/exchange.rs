@@ -14,10 +14,10 @@ use super::output::Output;
 use super::schema_gone::Asked;
 use super::statements::Texts;
 use super::text;
-use super::upstream::{Expected, Moved, Upstream};
+use super::upstream::{Expected, Moved, Reader, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
-use crate::wire::mysql::flags::com;
+use crate::wire::mysql::flags::{caps, com};
 use crate::wire::mysql::reply::{ReplyError, Step};
 
 /// What to do with the command's bytes after [`Session::begin`].
@@ -375,6 +375,11 @@ impl Session {
         upstream_out: &mut Vec<u8>,
     ) -> Result<Progress, Fault> {
         let mut at = 0_usize;
+        let reader = Reader {
+            sequence: self.command_sequence,
+            packets_more: self.op.packets_more,
+            knows_eofs: !self.has(caps::DEPRECATE_EOF),
+        };
         loop {
             let Some(first) = upstream.expected.first() else {
                 return if at < bytes.len() {
@@ -384,7 +389,7 @@ impl Session {
                 };
             };
             let is_main = matches!(first, Expected::Main(_));
-            upstream.start_walking(self.command_sequence, self.op.packets_more);
+            upstream.start_walking(reader);
             let rest = bytes.get_mut(at..).unwrap_or_default();
             let (used, packet, is_carried) = match upstream.walker.step(rest)? {
                 Step::Starved => return Ok(Progress::More),

@@ -1,7 +1,7 @@
 //! KILL of a connection of ours that still runs a statement nobody waits for, sent over another
 //! connection of the same account. A server notices a closed socket only when it next writes.
 
-use super::upstream::{Expected, Upstream};
+use super::upstream::{Expected, Reader, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
@@ -32,7 +32,7 @@ impl Upstream {
     ) -> Result<Option<Result<(), u16>>, ReplyError> {
         let mut rest = self.salvage(bytes)?;
         while !self.expected.is_empty() {
-            self.start_walking(0, 0);
+            self.start_walking(Reader::default());
             let (used, packet) = match self.walker.step(rest)? {
                 Step::Starved => return Ok(None),
                 Step::Pass(n) | Step::PassCarried(n) => (n, None),

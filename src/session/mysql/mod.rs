@@ -7,6 +7,7 @@ pub mod connect;
 pub mod conversation;
 pub mod downstream;
 pub mod effects;
+mod end_packets;
 pub mod exchange;
 mod execute_body;
 mod execution;

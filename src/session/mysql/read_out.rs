@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use super::left_behind::{Residue, TakenOver};
-use super::upstream::{Expected, Upstream};
+use super::upstream::{Expected, Reader, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::com;
@@ -74,7 +74,7 @@ impl Upstream {
     pub fn salvage<'a>(&mut self, bytes: &'a mut [u8]) -> Result<&'a mut [u8], ReplyError> {
         let mut at = 0_usize;
         while self.owes_read_outs() {
-            self.start_walking(0, 0);
+            self.start_walking(Reader::default());
             let rest = bytes.get_mut(at..).unwrap_or_default();
             let (used, packet, is_carried) = match self.walker.step(rest)? {
                 Step::Starved => return Ok(&mut []),

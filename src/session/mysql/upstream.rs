@@ -33,6 +33,17 @@ pub(super) enum Expected {
     Main(Expect),
 }
 
+/// Who reads the reply to a client's command.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reader {
+    /// The sequence id of the command's last packet from the client.
+    pub(super) sequence: u8,
+    /// Packets that the command has upstream and had not there.
+    pub(super) packets_more: u8,
+    /// It knows legacy EOFs, and is owed those that the server leaves out.
+    pub(super) knows_eofs: bool,
+}
+
 /// What of a session's state is on its way to a connection, ahead of a command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moved {
@@ -199,10 +210,9 @@ impl Upstream {
         }
     }
 
-    /// Readies the walker for the oldest awaited reply, unless it is in the middle of it.
-    /// `main_sequence` is the sequence id of the client's command's last packet; upstream it had so
-    /// many `packets_more`.
-    pub(super) fn start_walking(&mut self, main_sequence: u8, packets_more: u8) {
+    /// Readies the walker for the oldest awaited reply, unless it is in the middle of it. `reader` is that
+    /// of the reply to the client's command.
+    pub(super) fn start_walking(&mut self, reader: Reader) {
         if self.is_walking {
             return;
         }
@@ -214,9 +224,13 @@ impl Upstream {
                 (Expect::Results, 0)
             }
             Some(Expected::Main(expect)) => {
-                let sent = main_sequence.wrapping_add(packets_more);
+                let sent = reader.sequence.wrapping_add(reader.packets_more);
                 self.walker.start(*expect, sent);
-                self.walker.shift_sequence(packets_more.wrapping_neg());
+                self.walker
+                    .shift_sequence(reader.packets_more.wrapping_neg());
+                if reader.knows_eofs {
+                    self.walker.owe_eofs();
+                }
                 self.is_walking = true;
                 return;
             }

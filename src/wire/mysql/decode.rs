@@ -421,6 +421,8 @@ impl Decoder {
                 self.define(at)?;
                 Found::Prepared
             }
+            // Told only where it is asked for.
+            Packet::EofOwed => return Err(ReplyError::Malformed),
         }))
     }
 

@@ -99,6 +99,9 @@ pub enum Packet {
     },
     /// The last definition of a PREPARE reply without legacy EOFs.
     DefinitionsEnd,
+    /// No packet of the server's: here a reader that knows legacy EOFs is owed one, behind the last of a
+    /// list of definitions. See [`ReplyWalker::owe_eofs`].
+    EofOwed,
 }
 
 /// What the next bytes are.
@@ -142,6 +145,8 @@ enum Phase {
     Definitions { left: u16, then: u16 },
     /// The legacy EOF after definitions; columns to come.
     DefinitionsEof { then: u16 },
+    /// The reader is owed a legacy EOF: rows come behind it, or so many definitions.
+    EofOwed { then: Option<u16> },
     /// The reply is over.
     Done,
 }
@@ -152,6 +157,8 @@ pub struct ReplyWalker {
     expect: Expect,
     phase: Phase,
     deprecate_eof: bool,
+    /// The reader wants the legacy EOFs that the server leaves out.
+    owes_eofs: bool,
     /// The sequence id of the next packet.
     seq: u8,
     /// Added to every sequence id as the bytes pass.
@@ -172,6 +179,7 @@ impl ReplyWalker {
             expect: Expect::Ok,
             phase: Phase::Done,
             deprecate_eof,
+            owes_eofs: false,
             seq: 0,
             seq_shift: 0,
             remaining: 0,
@@ -190,12 +198,20 @@ impl ReplyWalker {
         } else {
             Phase::Head
         };
+        self.owes_eofs = false;
         self.seq = command_seq.wrapping_add(1);
         self.seq_shift = 0;
         self.remaining = 0;
         self.continues = false;
         self.rows = 0;
         self.clear_carry();
+    }
+
+    /// The reader of this reply knows nothing of CLIENT_DEPRECATE_EOF, though the server does: it is told
+    /// by [`Packet::EofOwed`] where a list of definitions ends and another packet follows. Where the end of
+    /// rows stands for both EOFs, as where a cursor was opened, it is told of that alone.
+    pub fn owe_eofs(&mut self) {
+        self.owes_eofs = self.deprecate_eof;
     }
 
     /// From the next packet on, adds `shift` (modulo 256) to the sequence ids that pass.
@@ -220,6 +236,7 @@ impl ReplyWalker {
             Phase::Columns(_)
             | Phase::ColumnsEof
             | Phase::Definitions { .. }
+            | Phase::EofOwed { .. }
             | Phase::DefinitionsEof { .. } => Place::Definition,
         }
     }
@@ -296,7 +313,8 @@ impl ReplyWalker {
             }
             match self.look(rest)? {
                 Look::Passes => at = at.saturating_add(HEADER_LEN),
-                Look::State(_) | Look::Short if at > 0 => return Ok(Step::Pass(at)),
+                Look::State(_) | Look::Short | Look::Owed if at > 0 => return Ok(Step::Pass(at)),
+                Look::Owed => return Ok(Step::Packet(0, self.owe_eof())),
                 Look::Short => {
                     self.carry.extend_from_slice(rest);
                     return Ok(Step::Starved);
@@ -307,8 +325,10 @@ impl ReplyWalker {
                         self.carry.extend_from_slice(rest);
                         return Ok(Step::Starved);
                     };
-                    let packet = self.take_packet(packet)?;
-                    return Ok(Step::Packet(whole, packet));
+                    return Ok(match self.opens_no_cursor(packet)? {
+                        true => Step::Packet(0, self.owe_eof()),
+                        false => Step::Packet(whole, self.take_packet(packet)?),
+                    });
                 }
             }
         }
@@ -329,12 +349,17 @@ impl ReplyWalker {
                     self.carry_is_over = true;
                     return Ok(Step::PassCarried(used));
                 }
+                // What is carried comes behind it, and is looked at again.
+                Look::Owed => return Ok(Step::PacketCarried(used, self.owe_eof())),
                 Look::Short if self.carry.len() < HEADER_LEN => HEADER_LEN,
                 Look::Short => HEADER_LEN.saturating_add(1),
                 Look::State(len) => HEADER_LEN.saturating_add(len),
             };
             let missing = want.saturating_sub(self.carry.len());
             if missing == 0 {
+                if self.opens_no_cursor(&self.carry)? {
+                    return Ok(Step::PacketCarried(used, self.owe_eof()));
+                }
                 let mut carry = std::mem::take(&mut self.carry);
                 let packet = self.take_packet(&mut carry);
                 self.carry = carry;
@@ -369,6 +394,13 @@ impl ReplyWalker {
         let Some(&first) = bytes.get(HEADER_LEN) else {
             return Ok(Look::Short);
         };
+        if let Phase::EofOwed { then } = self.phase {
+            let may_open_cursor = self.expect == Expect::ResultsOrCursor && then.is_none();
+            let ends = first == 0xff || first == 0xfe && header.len < PAYLOAD_MAX;
+            if !may_open_cursor || !ends {
+                return Ok(Look::Owed);
+            }
+        }
         if self.carries_state(first, header.len)? {
             if header.len > CONTROL_LEN_MAX {
                 return Err(ReplyError::TooLarge);
@@ -395,6 +427,8 @@ impl ReplyWalker {
                 _ => return Err(ReplyError::Malformed),
             },
             Phase::Columns(_) => is_err,
+            // Only what may open a cursor is looked at before the EOF is given.
+            Phase::EofOwed { .. } => true,
             // The last definition of a PREPARE reply ends it when no legacy EOF follows.
             Phase::Definitions { left, then } => {
                 is_err || (self.deprecate_eof && left <= 1 && then == 0)
@@ -439,10 +473,10 @@ impl ReplyWalker {
         match self.phase {
             Phase::Columns(left) if left > 1 => self.phase = Phase::Columns(left.saturating_sub(1)),
             Phase::Columns(_) => {
-                self.phase = if self.deprecate_eof {
-                    Phase::Rows
-                } else {
-                    Phase::ColumnsEof
+                self.phase = match self.deprecate_eof {
+                    true if self.owes_eofs => Phase::EofOwed { then: None },
+                    true => Phase::Rows,
+                    false => Phase::ColumnsEof,
                 };
             }
             Phase::Definitions { left, then } if left > 1 => {
@@ -450,6 +484,9 @@ impl ReplyWalker {
                     left: left.saturating_sub(1),
                     then,
                 };
+            }
+            Phase::Definitions { then, .. } if self.owes_eofs => {
+                self.phase = Phase::EofOwed { then: Some(then) };
             }
             Phase::Definitions { then, .. } if self.deprecate_eof => {
                 self.phase = Phase::Definitions {
@@ -459,8 +496,38 @@ impl ReplyWalker {
             }
             Phase::Definitions { then, .. } => self.phase = Phase::DefinitionsEof { then },
             Phase::Rows => self.rows = self.rows.saturating_add(1),
-            Phase::Head | Phase::ColumnsEof | Phase::DefinitionsEof { .. } | Phase::Done => {}
+            Phase::Head
+            | Phase::ColumnsEof
+            | Phase::DefinitionsEof { .. }
+            | Phase::EofOwed { .. }
+            | Phase::Done => {}
         }
+    }
+
+    /// The reader is told of the EOF that it is owed.
+    fn owe_eof(&mut self) -> Packet {
+        if let Phase::EofOwed { then } = self.phase {
+            self.phase = then.map_or(Phase::Rows, |left| Phase::Definitions { left, then: 0 });
+        }
+        Packet::EofOwed
+    }
+
+    /// Whether an EOF is owed ahead of this packet, which ends rows: it is not where a cursor was opened or
+    /// could not be, for then the one packet ends the definitions and all.
+    fn opens_no_cursor(&self, packet: &[u8]) -> Result<bool, ReplyError> {
+        let is_err = packet.get(HEADER_LEN) == Some(&0xff);
+        if is_err || !matches!(self.phase, Phase::EofOwed { .. }) {
+            return Ok(false);
+        }
+        let mut reader = Reader::new(
+            packet
+                .get(HEADER_LEN.saturating_add(1)..)
+                .unwrap_or_default(),
+        );
+        reader.lenenc()?;
+        reader.lenenc()?;
+        let status = reader.u16()?;
+        Ok(status & CURSOR_EXISTS == 0 || status & MORE_RESULTS != 0)
     }
 
     fn pass(&mut self, header: Header, bytes: &mut [u8]) {
@@ -520,7 +587,9 @@ impl ReplyWalker {
                 self.phase = Phase::Done;
                 Packet::DefinitionsEnd
             }
-            Phase::Head | Phase::Columns(_) | Phase::Rows | Phase::Done => self.take_ok(payload)?,
+            Phase::Head | Phase::Columns(_) | Phase::EofOwed { .. } | Phase::Rows | Phase::Done => {
+                self.take_ok(payload)?
+            }
         };
         self.count_packet(bytes);
         Ok(packet)
@@ -579,6 +648,8 @@ impl ReplyWalker {
 }
 
 enum Look {
+    /// A legacy EOF is owed to the reader ahead of the packet, which is not taken in.
+    Owed,
     /// A packet that passes; its header is taken in.
     Passes,
     /// A state packet with a payload of this many bytes.
@@ -735,6 +806,176 @@ mod tests {
                 "{name} byte by byte"
             );
         }
+    }
+
+    /// What a reader that knows legacy EOFs is given of a reply without them.
+    fn give(walker: &mut ReplyWalker, chunks: &mut [Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for chunk in chunks {
+            let mut at = 0;
+            loop {
+                let rest = &mut chunk[at..];
+                let (used, packet, carried) = match walker.step(rest).expect("a reply") {
+                    Step::Starved => break,
+                    Step::Pass(n) => (n, None, false),
+                    Step::PassCarried(n) => (n, None, true),
+                    Step::Packet(n, packet) => (n, Some(packet), false),
+                    Step::PacketCarried(n, packet) => (n, Some(packet), true),
+                };
+                let piece = match carried {
+                    true => walker.carried(),
+                    false => &chunk[at..at + used],
+                };
+                match packet {
+                    Some(Packet::EofOwed) => {
+                        super::super::cursor::packet(&mut out, walker.next_sequence(), |out| {
+                            out.extend_from_slice(EOF);
+                        });
+                        walker.shift_sequence(1);
+                    }
+                    _ => out.extend_from_slice(piece),
+                }
+                at += used;
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn legacy_eofs_are_owed_behind_every_list_of_definitions_wherever_the_reply_is_cut() {
+        let row: &[u8] = b"\x02ab";
+        let cursor: &[u8] = &[0xfe, 0, 0, 0x42, 0, 0, 0];
+        let left_over: &[u8] = &[0xfe, 0, 0, 0x4a, 0, 0, 0];
+        let prepare: &[u8] = &[0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0];
+        let (results, or_cursor) = (Expect::Results, Expect::ResultsOrCursor);
+        let rows = [&[2], COLUMN, COLUMN, row, row, OK_ROWS];
+        let with_eof = [&[2], COLUMN, COLUMN, EOF, row, row, OK_ROWS];
+        let long = vec![0xfe; PAYLOAD_MAX];
+        let cases: Vec<(&str, Expect, Vec<&[u8]>, Vec<&[u8]>)> = vec![
+            ("rows", results, rows.to_vec(), with_eof.to_vec()),
+            (
+                "rows, no cursor",
+                or_cursor,
+                rows.to_vec(),
+                with_eof.to_vec(),
+            ),
+            (
+                "none",
+                results,
+                vec![&[1], COLUMN, OK_ROWS],
+                vec![&[1], COLUMN, EOF, OK_ROWS],
+            ),
+            (
+                "none, no cursor",
+                or_cursor,
+                vec![&[1], COLUMN, OK_ROWS],
+                vec![&[1], COLUMN, EOF, OK_ROWS],
+            ),
+            (
+                "cursor",
+                or_cursor,
+                vec![&[1], COLUMN, cursor],
+                vec![&[1], COLUMN, cursor],
+            ),
+            (
+                "a procedure's own cursor",
+                or_cursor,
+                vec![&[1], COLUMN, left_over, OK],
+                vec![&[1], COLUMN, EOF, left_over, OK],
+            ),
+            (
+                "an error",
+                results,
+                vec![&[1], COLUMN, ERR],
+                vec![&[1], COLUMN, EOF, ERR],
+            ),
+            (
+                "an error in the place of a cursor",
+                or_cursor,
+                vec![&[1], COLUMN, ERR],
+                vec![&[1], COLUMN, ERR],
+            ),
+            (
+                "an error among definitions",
+                results,
+                vec![&[2], COLUMN, ERR],
+                vec![&[2], COLUMN, ERR],
+            ),
+            (
+                "several",
+                results,
+                vec![
+                    OK_MORE,
+                    &[1],
+                    COLUMN,
+                    row,
+                    &[0xfe, 0, 0, 0x0a, 0, 0, 0],
+                    &[1],
+                    COLUMN,
+                    OK_ROWS,
+                ],
+                vec![
+                    OK_MORE,
+                    &[1],
+                    COLUMN,
+                    EOF,
+                    row,
+                    &[0xfe, 0, 0, 0x0a, 0, 0, 0],
+                    &[1],
+                    COLUMN,
+                    EOF,
+                    OK_ROWS,
+                ],
+            ),
+            (
+                "parameters and columns",
+                Expect::Prepare,
+                vec![prepare, COLUMN, COLUMN, COLUMN],
+                vec![prepare, COLUMN, COLUMN, EOF, COLUMN],
+            ),
+            (
+                "fetch",
+                Expect::Rows,
+                vec![&[0, 0, 1], OK_ROWS],
+                vec![&[0, 0, 1], OK_ROWS],
+            ),
+            (
+                "a row that looks like an end",
+                or_cursor,
+                vec![&[1], COLUMN, &long, OK_ROWS],
+                vec![&[1], COLUMN, EOF, &long, OK_ROWS],
+            ),
+        ];
+        for (name, expect, from, to) in cases {
+            let (whole, wanted) = (stream(&from), stream(&to));
+            let mut walker = ReplyWalker::new(true);
+            let mut check = |mut chunks: Vec<Vec<u8>>, cut: &str| {
+                walker.start(expect, 0);
+                walker.owe_eofs();
+                assert!(give(&mut walker, &mut chunks) == wanted, "{name}, {cut}");
+                assert!(walker.is_done(), "{name}, {cut}");
+            };
+            check(vec![whole.clone()], "whole");
+            let cuts = whole.len().min(256);
+            for cut in 0..cuts {
+                let chunks = vec![whole[..cut].to_vec(), whole[cut..].to_vec()];
+                check(chunks, &format!("cut at {cut}"));
+            }
+            let bytes = |len: usize| whole.chunks(len).map(<[u8]>::to_vec).collect();
+            check(
+                bytes(if whole.len() > 256 { 997 } else { 1 }),
+                "in small pieces",
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_with_legacy_eofs_owes_none() {
+        let whole = stream(&[&[1], COLUMN, EOF, b"\x02ab", EOF]);
+        let mut walker = ReplyWalker::new(false);
+        walker.start(Expect::Results, 0);
+        walker.owe_eofs();
+        assert_eq!(give(&mut walker, &mut [whole.clone()]), whole);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Writes the mock server's replies.
 
 use ringgate::wire::mysql::cursor::{packet, put_lenenc_bytes, put_u8, put_u16, put_u32};
-use ringgate::wire::mysql::flags::column_type;
+use ringgate::wire::mysql::flags::{column_type, status};
+use ringgate::wire::mysql::frame::{HEADER_LEN, Header};
 use ringgate::wire::mysql::response::{OkPacket, encode_end_of_rows};
 
 use super::mock::has_legacy_eof;
@@ -122,6 +123,34 @@ impl Writer {
             }
         }
     }
+}
+
+/// Flags that are known only at the end of rows: what was in an index, whether more follows, and whether the
+/// statement began a transaction.
+const KNOWN_LATER: u16 = status::IN_TRANS
+    | status::IN_TRANS_READONLY
+    | status::MORE_RESULTS_EXISTS
+    | status::NO_GOOD_INDEX_USED
+    | status::NO_INDEX_USED
+    | status::QUERY_WAS_SLOW;
+
+/// A reply without what an EOF between definitions and rows tells ahead: where a server leaves that packet out,
+/// nobody knows it then.
+pub fn settled(reply: &[u8]) -> Vec<u8> {
+    let mut out = reply.to_vec();
+    let (mut at, mut behind_definition) = (0, false);
+    while let Some(header) = out.get(at..).and_then(Header::parse) {
+        let begin = at + HEADER_LEN;
+        let Some(payload) = out.get_mut(begin..begin + header.len) else {
+            break;
+        };
+        if let (true, [0xfe, _, _, low, high]) = (behind_definition, &mut *payload) {
+            [*low, *high] = (u16::from_le_bytes([*low, *high]) & !KNOWN_LATER).to_le_bytes();
+        }
+        behind_definition = payload.starts_with(b"\x03def");
+        at = begin + header.len;
+    }
+    out
 }
 
 fn binary_row(out: &mut Vec<u8>, columns: &[Column], row: &[Option<String>]) {

@@ -67,16 +67,17 @@ impl World {
     pub fn new(seed: u64, faults: Faults) -> Self {
         let mut prng = Prng::new(seed);
         let mut shared = caps::PROTOCOL_41 | caps::TRANSACTIONS | caps::MULTI_RESULTS;
-        if prng.below(2) == 0 {
-            shared |= caps::DEPRECATE_EOF;
-        }
+        let framing = match prng.below(2) {
+            0 => caps::DEPRECATE_EOF,
+            _ => 0,
+        };
         if prng.below(3) > 0 {
             shared |= caps::MULTI_STATEMENTS;
         }
-        // A server may not know DEPRECATE_EOF though the clients do.
+        // Clients and servers may know DEPRECATE_EOF or not, each on its own.
         let mut server = shared | caps::SESSION_TRACK;
-        if prng.below(4) == 0 {
-            server &= !caps::DEPRECATE_EOF;
+        if prng.below(4) > 0 {
+            server |= caps::DEPRECATE_EOF;
         }
         let settled = Rc::new(Settled::default());
         let count = 1 + prng.below(5);
@@ -87,9 +88,13 @@ impl World {
                 } else {
                     0
                 };
+                let eofs = match number % 2 {
+                    0 => framing,
+                    _ => framing ^ caps::DEPRECATE_EOF,
+                };
                 let mut client = Client::new(
                     usize::try_from(number).unwrap() + 1,
-                    shared | tracks,
+                    shared | tracks | eofs,
                     Rc::clone(&settled),
                     &mut prng,
                 );

@@ -277,7 +277,8 @@ impl Conversation {
             self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
             return false;
         }
-        self.reply_sequence = held.is_at_boundary().then(|| held.next_sequence());
+        let at_boundary = || held.is_at_boundary().then(|| held.next_sequence());
+        self.reply_sequence = self.session.forget_first_row().or_else(at_boundary);
         true
     }
 
