@@ -286,7 +286,12 @@ impl ReplyWalker {
                 self.remaining -= passed;
                 at = at.saturating_add(passed);
             }
-            at = at.saturating_add(self.skim(bytes.get(at..).unwrap_or_default()));
+            let skimmed = self.skim(bytes.get(at..).unwrap_or_default());
+            at = at.saturating_add(skimmed);
+            if skimmed > 0 {
+                // What comes next most likely carries state, and the next step would look at it again.
+                return Ok(Step::Pass(at));
+            }
             let Some(rest) = bytes.get_mut(at..) else {
                 return Err(ReplyError::Malformed);
             };
