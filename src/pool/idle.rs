@@ -22,8 +22,11 @@ pub struct IdleId(Place);
 pub struct Idle<C> {
     /// The connections, and since when each is idle.
     kept: Chain<(Lease<C>, Now)>,
-    /// The connection each session used last.
+    /// The connection each session used last, but for that in `last`, which counts before this.
     by_owner: HashMap<u64, Place, FixedState>,
+    /// The owner and the place of the connection put here last, while it is here. Most connections are the
+    /// next to be taken, and so never come into the index.
+    last: Option<(u64, Place)>,
 }
 
 impl<C> Default for Idle<C> {
@@ -31,6 +34,7 @@ impl<C> Default for Idle<C> {
         Self {
             kept: Chain::default(),
             by_owner: HashMap::default(),
+            last: None,
         }
     }
 }
@@ -50,7 +54,9 @@ impl<C> Idle<C> {
     pub fn put(&mut self, lease: Lease<C>, now: Now) -> IdleId {
         let owner = lease.last_owner;
         let place = self.kept.push((lease, now));
-        if owner != 0 {
+        if let Some((owner, place)) = self.last.replace((owner, place))
+            && owner != 0
+        {
             self.by_owner.insert(owner, place);
         }
         IdleId(place)
@@ -59,7 +65,10 @@ impl<C> Idle<C> {
     /// The connection `owner` used last, else the one used last by anybody.
     pub fn take(&mut self, owner: u64) -> Option<Lease<C>> {
         let newest = self.kept.newest()?;
-        let place = self.by_owner.get(&owner).copied().unwrap_or(newest);
+        let place = match self.last {
+            Some((last, place)) if last == owner => place,
+            _ => self.by_owner.get(&owner).copied().unwrap_or(newest),
+        };
         self.remove_place(place)
     }
 
@@ -119,9 +128,15 @@ impl<C> Idle<C> {
 
     fn remove_place(&mut self, place: Place) -> Option<Lease<C>> {
         let (lease, _) = self.kept.remove(place)?;
-        // An owner may have returned two connections: the index names the later one only.
-        if self.by_owner.get(&lease.last_owner) == Some(&place) {
-            self.by_owner.remove(&lease.last_owner);
+        let owner = lease.last_owner;
+        // An owner may have returned two connections: the later one is found by its owner, and once that
+        // is gone none is.
+        let is_last = self.last.is_some_and(|(_, last)| last == place);
+        if is_last {
+            self.last = None;
+        }
+        if !self.by_owner.is_empty() && (is_last || self.by_owner.get(&owner) == Some(&place)) {
+            self.by_owner.remove(&owner);
         }
         Some(lease)
     }
@@ -191,6 +206,48 @@ mod tests {
             ]
         );
         assert_eq!(idle.take(0).map(|l| l.connection), Some(4));
+    }
+
+    #[test]
+    fn an_owner_finds_the_connection_that_it_put_here_last_whatever_else_goes() {
+        for seed in 0..200 {
+            let mut prng = Prng::new(seed);
+            let mut idle = Idle::default();
+            let mut model: Vec<(u64, u64, IdleId)> = Vec::new();
+            let mut latest: HashMap<u64, u64> = HashMap::new();
+            for step in 1..300 {
+                let owner = prng.below(4);
+                let at = match prng.below(8) {
+                    0..=3 => {
+                        let id = idle.put(lease(step, owner), Now(step));
+                        model.push((step, owner, id));
+                        if owner != 0 {
+                            latest.insert(owner, step);
+                        }
+                        continue;
+                    }
+                    _ if model.is_empty() => continue,
+                    4..=6 => {
+                        let own = latest.get(&owner);
+                        let own = model.iter().position(|m| Some(&m.0) == own);
+                        let at = own.unwrap_or(model.len() - 1);
+                        let taken = idle.take(owner).map(|l| l.connection);
+                        assert_eq!(taken, Some(model[at].0), "seed {seed}");
+                        at
+                    }
+                    _ => {
+                        let bound = u64::try_from(model.len()).unwrap();
+                        let at = usize::try_from(prng.below(bound)).unwrap();
+                        assert!(idle.remove(model[at].2).is_some());
+                        at
+                    }
+                };
+                let (connection, owner, _) = model.remove(at);
+                if latest.get(&owner) == Some(&connection) {
+                    latest.remove(&owner);
+                }
+            }
+        }
     }
 
     #[test]

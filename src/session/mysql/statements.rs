@@ -184,6 +184,10 @@ impl Statements {
 
     /// Notes that a statement's cursor was opened, or has ended.
     pub fn set_cursor(&mut self, id: u32, is_open: bool) {
+        // Asked after every EXECUTE: where none has one, none is to be looked up.
+        if !is_open && self.cursors == 0 {
+            return;
+        }
         if let Some(statement) = self.by_id.get_mut(&id) {
             set_counted(&mut statement.has_cursor, is_open, &mut self.cursors);
         }
@@ -191,6 +195,10 @@ impl Statements {
 
     /// Notes that a statement was sent long data, or that it has used it.
     pub fn set_long_data(&mut self, id: u32, is_there: bool) {
+        // As above. What is noted of parameters is so of a statement that has long data.
+        if !is_there && self.long_data == 0 {
+            return;
+        }
         if let Some(statement) = self.by_id.get_mut(&id) {
             set_counted(&mut statement.has_long_data, is_there, &mut self.long_data);
             if !is_there {

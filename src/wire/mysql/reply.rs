@@ -7,6 +7,8 @@
 //! Source: MySQL internals, "Text Resultset", "Binary Protocol Resultset", "OK_Packet",
 //! "COM_STMT_PREPARE Response".
 
+mod skim;
+
 use super::cursor::{Reader, WireError};
 use super::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
 use super::value::decode_column_count;
@@ -300,6 +302,12 @@ impl ReplyWalker {
                 let passed = self.remaining.min(rest);
                 self.remaining -= passed;
                 at = at.saturating_add(passed);
+            }
+            let skimmed = self.skim(bytes.get(at..).unwrap_or_default());
+            at = at.saturating_add(skimmed);
+            if skimmed > 0 {
+                // What comes next most likely carries state, and the next step would look at it again.
+                return Ok(Step::Pass(at));
             }
             let Some(rest) = bytes.get_mut(at..) else {
                 return Err(ReplyError::Malformed);
@@ -666,6 +674,7 @@ fn read_u16(bytes: Option<&[u8]>) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::prng::Prng;
 
     fn packet(out: &mut Vec<u8>, seq: &mut u8, payload: &[u8]) {
         let mut rest = payload;
@@ -976,6 +985,49 @@ mod tests {
         walker.start(Expect::Results, 0);
         walker.owe_eofs();
         assert_eq!(give(&mut walker, &mut [whole.clone()]), whole);
+    }
+
+    #[test]
+    fn replies_in_one_piece_are_walked_as_those_byte_by_byte() {
+        // What comes byte by byte is never skimmed.
+        let mut prng = Prng::new(7);
+        let mut done = 0;
+        for round in 0..4000 {
+            let payloads: Vec<Vec<u8>> = (0..prng.below(6))
+                .map(|_| {
+                    let firsts = [0, 1, 2, 250, 251, 252, 253, 254, 255];
+                    let index = usize::try_from(prng.below(9)).unwrap();
+                    let len = usize::try_from(prng.below(12)).unwrap();
+                    let mut payload = vec![0; len];
+                    payload.iter_mut().take(1).for_each(|b| *b = firsts[index]);
+                    payload
+                })
+                .collect();
+            let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+            let whole = stream(&payloads);
+            let expects = [Expect::Results, Expect::Ok, Expect::Prepare, Expect::Rows];
+            for expect in expects {
+                let mut walks = [
+                    vec![whole.clone()],
+                    whole.chunks(1).map(Vec::from).collect(),
+                ]
+                .map(|mut chunks| {
+                    let mut walker = ReplyWalker::new(round % 2 == 0);
+                    walker.start(expect, 0);
+                    let found = walk(&mut walker, &mut chunks);
+                    done += u32::from(found.is_ok() && walker.is_done());
+                    (found, walker.rows(), walker.next_sequence(), walker.place())
+                })
+                .into_iter();
+                let (at_once, by_bytes) = (walks.next().unwrap(), walks.next().unwrap());
+                // What has passed of a cut packet, or before an error, may differ.
+                match at_once.0.is_ok() {
+                    true => assert_eq!(at_once, by_bytes, "round {round}: {whole:?}"),
+                    false => assert_eq!(at_once.0, by_bytes.0, "round {round}: {whole:?}"),
+                }
+            }
+        }
+        assert!(done > 1000, "{done}");
     }
 
     #[test]

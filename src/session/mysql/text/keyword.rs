@@ -79,58 +79,83 @@ pub(super) const LEN_MAX: usize = 30;
 /// words meet an empty slot at once.
 const SLOTS: usize = 512;
 
-/// 1 + the index in [`KEYWORDS`] of the word in each slot; 0 for an empty slot.
-static TABLE: [u8; SLOTS] = table();
+/// What is known of the word in each slot before it is compared. 0, the key of no word, for an empty slot.
+static KEYS: [u32; SLOTS] = table().0;
 
-/// First and last letter and length tell the known words apart well enough.
-const fn hash(first: usize, last: usize, len: usize) -> usize {
-    first * 37 + last * 151 + len * 7
+/// The index in [`KEYWORDS`] of the word in each slot.
+static NUMBERS: [u8; SLOTS] = table().1;
+
+/// What tells words apart at first sight: the length, the first two bytes and the last, letters in one case.
+/// Few known words share one, and few others have that of a known word.
+const fn key(len: u8, first: u8, second: u8, last: u8) -> u32 {
+    u32::from_le_bytes([len, first | 0x20, second | 0x20, last | 0x20])
 }
 
-const fn table() -> [u8; SLOTS] {
-    let mut table = [0; SLOTS];
-    let (mut at, mut number) = (0, 1_u8);
+/// The slot at which the search for a key begins, below [`SLOTS`]. The factor was searched for: with it most
+/// known words are in that slot, and none is more than two beyond.
+const fn first_slot(key: u32) -> u32 {
+    key.wrapping_mul(0x8d64_b3ad) >> 23
+}
+
+const fn table() -> ([u32; SLOTS], [u8; SLOTS]) {
+    let (mut keys, mut numbers) = ([0; SLOTS], [0; SLOTS]);
+    let (mut at, mut number) = (0, 0_u8);
     while at < KEYWORDS.len() {
         let text = KEYWORDS[at].0;
-        let (first, last) = (text[0] | 0x20, text[text.len() - 1] | 0x20);
-        let mut slot = hash(widen(first), widen(last), text.len()) % SLOTS;
-        while table[slot] != 0 {
+        let (mut len, mut rest) = (0, text.len());
+        while rest > 0 {
+            (len, rest) = (len + 1, rest - 1);
+        }
+        let key = key(len, text[0], text[1], text[text.len() - 1]);
+        let mut slot = widen(first_slot(key));
+        while keys[slot] != 0 {
             slot = (slot + 1) % SLOTS;
         }
-        table[slot] = number;
+        (keys[slot], numbers[slot]) = (key, number);
         at += 1;
         number += 1;
     }
-    table
+    (keys, numbers)
 }
 
-/// `usize::from`, which is not `const`.
-const fn widen(byte: u8) -> usize {
-    let (mut wide, mut rest) = (0, byte);
+/// A conversion that no trait does in a `const fn`.
+const fn widen(slot: u32) -> usize {
+    let (mut wide, mut rest) = (0, slot);
     while rest > 0 {
-        wide += 1;
-        rest -= 1;
+        (wide, rest) = (wide + 1, rest - 1);
     }
     wide
 }
 
 /// The known word that `word` is, in any case.
 pub(super) fn lookup(word: &[u8]) -> Keyword {
-    let (Some(first), Some(last)) = (word.first(), word.last()) else {
+    // No known word is of one byte.
+    let ([first, second, ..], Some(last)) = (word, word.last()) else {
         return Keyword::Other;
     };
-    if first.is_ascii_digit() {
+    let Ok(len) = u8::try_from(word.len()) else {
         return Keyword::Other;
-    }
-    let (first, last) = (usize::from(first | 0x20), usize::from(last | 0x20));
-    let mut slot = hash(first, last, word.len()) % SLOTS;
-    while let Some(number) = TABLE.get(slot).filter(|number| **number != 0) {
-        match KEYWORDS.get(usize::from(*number) - 1) {
-            Some((text, keyword)) if text.eq_ignore_ascii_case(word) => return *keyword,
-            _ => slot = (slot + 1) % SLOTS,
+    };
+    let wanted = key(len, *first, *second, *last);
+    let mut slot = usize::try_from(first_slot(wanted)).unwrap_or_default();
+    while let Some(found) = KEYS.get(slot).filter(|key| **key != 0) {
+        if *found == wanted
+            && let Some(number) = NUMBERS.get(slot)
+            && let Some((text, keyword)) = KEYWORDS.get(usize::from(*number))
+            && is_in_any_case(word, text)
+        {
+            return *keyword;
         }
+        slot = (slot + 1) % SLOTS;
     }
     Keyword::Other
+}
+
+/// Whether a word is `text`, which is in upper case and as long. Byte by byte: for words as short as these
+/// that costs less than to compare them by the block.
+fn is_in_any_case(word: &[u8], text: &[u8]) -> bool {
+    let mut pairs = word.iter().zip(text);
+    pairs.all(|(byte, upper)| byte.to_ascii_uppercase() == *upper)
 }
 
 impl Keyword {
@@ -182,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_word_is_found_in_any_case_and_no_other_is() {
-        let empty = TABLE.iter().filter(|number| **number == 0).count();
+        let empty = KEYS.iter().filter(|key| **key == 0).count();
         assert_eq!(empty, SLOTS - KEYWORDS.len());
         for (text, keyword) in KEYWORDS {
             assert_eq!(lookup(text), *keyword);
@@ -199,6 +224,11 @@ mod tests {
             "\u{e9}",
             "users",
             "ROW-COUNT",
+            // Of the same key as a known one: LOOP, GET_LOCK, SELECT, LOCAL.
+            "LOXP",
+            "GET\x7fLOCK",
+            "SE\x0cECT",
+            "LO\u{e9}L",
         ] {
             assert_eq!(lookup(other.as_bytes()), Keyword::Other, "{other}");
         }
