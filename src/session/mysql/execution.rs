@@ -80,7 +80,7 @@ impl Session {
         upstream: &mut Upstream,
         out: &mut Vec<u8>,
     ) -> Result<Begin, Fault> {
-        if self.asks_for_collation(upstream, out)? {
+        if self.asks_for_collation(upstream, out) {
             return Ok(Begin::Wait);
         }
         upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
@@ -89,7 +89,10 @@ impl Session {
         let settings = texts.settings_of(&self.vector);
         let mut text = match is_whole {
             // It is prepared in no schema here, which must not become another session's statement.
-            true if self.op.refusal.is_some() => texts.unshared(sql, &settings),
+            // Nor one that is prepared under a collation which the server does not tell.
+            true if self.op.refusal.is_some() || self.lacks_collation() => {
+                texts.unshared(sql, &settings)
+            }
             true => texts.intern(sql, &settings),
             false => texts.unkept(&settings),
         };
@@ -250,8 +253,12 @@ impl Session {
             // It was on another connection, and is gone with it.
             return Err(Fault::Unmovable);
         }
-        if self.asks_for_collation(upstream, out)? {
+        if self.asks_for_collation(upstream, out) {
             return Ok(Begin::Wait);
+        }
+        if self.lacks_collation() {
+            // There would be no way back.
+            return Err(Fault::Unmovable);
         }
         // The statement belongs to the settings that it was prepared under, not to the current ones.
         let current = upstream.vector.clone();
@@ -280,23 +287,18 @@ impl Session {
         Ok(Begin::Wait)
     }
 
-    /// Whether the server is being asked for the connection's collation, ahead of what takes it: a session
-    /// whose variables keep it here may have one that no text and no report has told. What is put in its
-    /// place could not be undone, and a PREPARE would be known by a wrong one.
-    ///
-    /// # Errors
-    /// It was asked, and has not told.
-    fn asks_for_collation(
-        &mut self,
-        upstream: &mut Upstream,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, Fault> {
-        let is_told = self.vector.value(COLLATION).is_some();
-        if is_told || !self.pins.has(PinReason::Variable) {
-            return Ok(false);
-        }
-        if self.op.has_asked_for_collation {
-            return Err(Fault::Unmovable);
+    /// Whether the session may have a collation that no text and no report has told, for its variables keep
+    /// it on its connection. What is put in its place could not be undone, and a PREPARE would be known by a
+    /// wrong one.
+    fn lacks_collation(&self) -> bool {
+        self.vector.value(COLLATION).is_none() && self.pins.has(PinReason::Variable)
+    }
+
+    /// Whether the server is being asked for the collation, ahead of what takes it. It is asked once: it tells
+    /// nothing where the session has set its trackers so.
+    fn asks_for_collation(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) -> bool {
+        if !self.lacks_collation() || self.op.has_asked_for_collation {
+            return false;
         }
         self.op.has_asked_for_collation = true;
         // An assignment is reported, and this one changes nothing. It counts as a statement.
@@ -309,7 +311,7 @@ impl Session {
             );
         });
         upstream.expected.push(Expected::Collation);
-        Ok(true)
+        true
     }
 
     /// The server's OK to that: the session and the connection are known to be in this collation.
