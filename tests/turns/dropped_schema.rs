@@ -8,14 +8,22 @@ use crate::{Form, Scene, ask, fails, send};
 /// Unknown database, No such table, as a server says it of a schema that is gone.
 const GONE: [u16; 2] = [1049, 1146];
 
+const MULTI_STATEMENTS: u32 = 1 << 16;
+
 const MAKE: &str = "CREATE OR REPLACE TABLE test.u (a INT);\nCREATE OR REPLACE TABLE test.v (a INT) ENGINE=InnoDB;";
 
-/// A client whose schema has just been dropped, and another one on the same connection.
+/// A client whose schema has just been dropped, and another one in its way: a budget of 1 is one connection
+/// for both, of different pools.
 fn trapped(scene: &Scene) -> (Client, Client) {
     scene
         .server
         .sql("CREATE DATABASE IF NOT EXISTS gone; CREATE TABLE IF NOT EXISTS gone.t (a INT)");
-    let (mut own, mut other) = (scene.client(true), scene.client(false));
+    let login = Login {
+        deprecate_eof: false,
+        ..scene.gateway.login()
+    };
+    let mut own = scene.client(true);
+    let mut other = Client::connect_with(&login, MULTI_STATEMENTS).expect("a login");
     ask(&mut own, Form::Text, "USE gone");
     ask(&mut own, Form::Text, "SELECT * FROM t");
     ask(&mut other, Form::Text, "SELECT 1");
@@ -120,7 +128,6 @@ fn transactions_and_statements_outlive_the_schema() {
 /// In one text, so that the connection comes into a schema in which its session has been all the time.
 #[test]
 fn a_schema_that_is_made_and_entered_in_one_text_is_not_anothers() {
-    const MULTI_STATEMENTS: u32 = 1 << 16;
     let scene = Scene::new(1, MAKE);
     let login = Login {
         schema: "test".to_owned(),

@@ -8,19 +8,23 @@ impl ReplyWalker {
     /// is enough; how many bytes that were. The walker is then as if [`Self::look`] had seen them.
     ///
     /// Whatever is not plainly a row, a definition of a column or a small column count is left for that: what
-    /// is cut by the end of the chunk, continues in another packet, is out of sequence or is to get another
-    /// sequence id, is empty, or begins with 0xFE or 0xFF. All that carries state behind the head of a
+    /// is cut by the end of the chunk, continues in another packet, is out of sequence, is empty, or begins with
+    /// 0xFE or 0xFF. All that carries state behind the head of a
     /// result does, and no OK, ERR or LOCAL INFILE request at its head begins with 1 to 250.
-    pub(super) fn skim(&mut self, bytes: &[u8]) -> usize {
+    pub(super) fn skim(&mut self, bytes: &mut [u8]) -> usize {
         let mut at = 0_usize;
-        if self.seq_shift != 0 || self.continues {
+        if self.continues {
             return at;
         }
-        while let Some(&[a, b, c, seq, first]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let whole = bytes.len();
+        while let Some([a, b, c, seq, first]) =
+            bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut)
+        {
+            let (a, b, c, first) = (*a, *b, *c, *first);
             let len = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
             let end = at.saturating_add(HEADER_LEN).saturating_add(len);
-            let is_usual = seq == self.seq && len != 0 && len != PAYLOAD_MAX && first < 0xfe;
-            if !is_usual || end > bytes.len() {
+            let is_usual = *seq == self.seq && len != 0 && len != PAYLOAD_MAX && first < 0xfe;
+            if !is_usual || end > whole {
                 break;
             }
             match self.phase {
@@ -32,7 +36,10 @@ impl ReplyWalker {
                 }
                 _ => break,
             }
-            self.seq = seq.wrapping_add(1);
+            self.seq = self.seq.wrapping_add(1);
+            if self.seq_shift != 0 {
+                *seq = seq.wrapping_add(self.seq_shift);
+            }
             at = end;
         }
         at
