@@ -238,7 +238,7 @@ fn what_a_client_was_told_is_listed_until_something_empties_the_list() {
         let told = fails(&mut own, Form::Text, "INSERT INTO t VALUES (1)");
         match between {
             "ping" => drop(own.run_raw(0x0e, b"").expect("an OK")),
-            "prepare" => drop(own.prepare("SELECT 7, ?").expect("prepared")),
+            "prepare" => drop(own.prepare("SELECT LAST_INSERT_ID(), ?").expect("prepared")),
             sql => drop(ask(&mut own, Form::Text, sql)),
         }
         match own.query_one("SHOW WARNINGS") {

@@ -496,6 +496,10 @@ impl Session {
     /// The command in progress is answered with an error of the gateway's own.
     pub fn told(&mut self, event: Event) {
         self.left.told(event, &self.op.effects);
+        if std::mem::take(&mut self.has_explained) {
+            // The server's list is that of an error in whose place the client was told another.
+            self.left.lose_conditions();
+        }
     }
 
     /// Whether nothing that this session may read is on its way.

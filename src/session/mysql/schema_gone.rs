@@ -168,12 +168,19 @@ impl Session {
         }
         let outcome = &self.op.outcome;
         let has_own = outcome.errno.is_some() || outcome.had_warnings;
-        let leaves = self.op.effects.reads_conditions
-            || !has_own && outcome.fate == Fate::Kept
-            || matches!(
-                self.op.command,
-                com::STMT_FETCH | com::STMT_RESET | com::PING
-            );
+        let fate = match self.op.command {
+            com::STMT_FETCH | com::STMT_RESET | com::PING => Fate::Kept,
+            _ if self.op.effects.reads_conditions => Fate::Kept,
+            _ if has_own => Fate::Emptied,
+            // It runs nothing that could leave conditions.
+            com::STMT_PREPARE if outcome.fate == Fate::Unclear => Fate::Kept,
+            _ => outcome.fate,
+        };
+        if self.has_explained && !self.op.explains && fate == Fate::Unclear {
+            // It lists what the server has said, or nothing.
+            self.left.lose_conditions();
+        }
+        let leaves = fate == Fate::Kept && self.left.has_conditions();
         self.has_explained = self.op.explains || self.has_explained && leaves;
     }
 }

@@ -388,6 +388,7 @@ impl Client {
                 show(reply)
             );
         }
+        self.doubt_types(request);
         self.follow(site);
     }
 
@@ -405,6 +406,22 @@ impl Client {
         self.forget_twins();
     }
 
+    /// An EXECUTE that was lost may have bound the types that it carries, which one that is on its way
+    /// already relies on.
+    fn doubt_types(&mut self, request: &Request) {
+        let Some(id) = request.binds else { return };
+        for at in 0..self.references.len() {
+            let mut bound = self.references[at].clone();
+            let mut ran = bound.clone();
+            ran.feed(&mut self.data.clone(), &request.raw);
+            let types = ran.statements.get(&id).and_then(|s| s.types.clone());
+            if let Some(statement) = bound.statements.get_mut(&id) {
+                statement.types = types;
+                self.references.push(bound);
+            }
+        }
+    }
+
     fn forget_twins(&mut self) {
         let mut seen = Vec::new();
         self.references.retain(|reference| {
@@ -414,6 +431,7 @@ impl Client {
                 reference.insert_id,
                 reference.conditions.clone(),
                 reference.has_fresh_conditions,
+                reference.types_bound(),
             );
             let is_new = !seen.contains(&left);
             seen.push(left);

@@ -66,7 +66,7 @@ pub struct Prepared {
     /// What it took at its PREPARE.
     settings: String,
     pub params: usize,
-    types: Option<Vec<u8>>,
+    pub types: Option<Vec<u8>>,
     long: BTreeMap<u16, Vec<u8>>,
     cursor: Option<(Vec<Column>, Vec<Row>)>,
 }
@@ -182,6 +182,11 @@ impl Conn {
 
     fn complain(&mut self, text: String) {
         self.complaint.get_or_insert(text);
+    }
+
+    /// The types bound last of each statement.
+    pub fn types_bound(&self) -> Vec<Option<Vec<u8>>> {
+        self.statements.values().map(|s| s.types.clone()).collect()
     }
 
     /// Ends the connection as a server does: what was not committed is undone.

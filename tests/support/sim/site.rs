@@ -264,6 +264,8 @@ impl Site {
     }
 
     fn apply(&mut self) {
+        // All that are to end are taken before the first end settles anything, as in the product.
+        let mut ending = Vec::new();
         for effect in std::mem::take(&mut self.effects) {
             assert_eq!(effect, Effect::CloseIdle, "there is no other core");
             let oldest = (0..self.pools.len()).min_by_key(|pool| {
@@ -271,9 +273,10 @@ impl Site {
                 since.map_or(u64::MAX, |since| since.0)
             });
             let lease = oldest.and_then(|pool| self.pools[pool].take_longest_idle());
-            if let Some(lease) = lease {
-                self.end(lease.connection);
-            }
+            ending.extend(lease.map(|lease| lease.connection));
+        }
+        for id in ending {
+            self.end(id);
         }
     }
 

@@ -42,6 +42,19 @@ const SHOWN_FROM_TABLES: &[&str] = &[
 
 /// What a text of one or more statements makes of the list, if none of them leaves conditions.
 pub(in crate::session::mysql) fn fate_of(sql: &[u8], effects: &Effects) -> Fate {
+    if !sql.contains(&b';') {
+        return fate_of_one(sql, effects);
+    }
+    // A list that one of them has emptied stays so. What the effects tell is told of all of them.
+    let of_one = Effects::default();
+    let mut parts = sql.split(|byte| *byte == b';');
+    match parts.any(|part| fate_of_one(part, &of_one) == Fate::Emptied) {
+        true => Fate::Emptied,
+        false => fate_of_one(sql, effects),
+    }
+}
+
+fn fate_of_one(sql: &[u8], effects: &Effects) -> Fate {
     let has = |word: &str| {
         sql.windows(word.len())
             .any(|bytes| bytes.eq_ignore_ascii_case(word.as_bytes()))
@@ -85,6 +98,8 @@ mod tests {
             ("COMMIT", Fate::Kept),
             ("USE `t`", Fate::Kept),
             ("COMMIT; SELECT f()", Fate::Unclear),
+            ("SELECT f(); INSERT INTO t VALUES (1)", Fate::Emptied),
+            ("SET @a = 1; show tables; SELECT f()", Fate::Emptied),
             ("SELECT f()", Fate::Unclear),
             ("DO 1", Fate::Unclear),
             ("SELECT f() FROM t", Fate::Emptied),

@@ -412,11 +412,14 @@ impl LeftBehind {
         let is_empty = matches!(mine.place(), Place::Kept(reply) if has_no_rows(&reply));
         match fate {
             Fate::Kept => {}
-            Fate::Unclear if !is_empty => {
-                self.conditions = Some(Residue::lost(Kind::Diagnostics, self.owner));
-            }
+            Fate::Unclear if !is_empty => self.lose_conditions(),
             Fate::Emptied | Fate::Unclear => self.conditions = None,
         }
+    }
+
+    /// Nobody can tell the list of conditions.
+    pub(super) fn lose_conditions(&mut self) {
+        self.conditions = Some(Residue::lost(Kind::Diagnostics, self.owner));
     }
 
     /// What the statement has made of FOUND_ROWS().
