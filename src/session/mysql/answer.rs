@@ -315,7 +315,9 @@ impl Session {
         };
     }
 
-    /// A piece of the reply to something that the gateway sent ahead of the command.
+    /// A piece of the reply to something that the gateway sent ahead of the command. Kept apart from what
+    /// every reply goes through, which would have to save more registers than it needs.
+    #[inline(never)]
     pub(super) fn take_ahead(
         &mut self,
         upstream: &mut Upstream,

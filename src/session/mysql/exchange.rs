@@ -155,7 +155,9 @@ impl Session {
         };
         if begin != Begin::Wait {
             self.op.is_sent = true;
-            upstream.expected.extend(self.expected_reply());
+            if let Some(expected) = self.expected_reply() {
+                upstream.expected.push(expected);
+            }
         }
         Ok(begin)
     }

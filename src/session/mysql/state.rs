@@ -94,6 +94,9 @@ const BOUND_AT_PREPARE: &[&str] = &[
 /// `autocommit` in [`MOVABLE`]: every statement asks for it.
 const AUTOCOMMIT: u8 = 2;
 
+/// `collation_connection` in [`MOVABLE`]: every move of state asks for it.
+const COLLATION_CONNECTION: u8 = 6;
+
 /// Reported, but a consequence of something else that is moved.
 const DERIVED: &[&str] = &["character_set_database", "collation_database"];
 
@@ -330,8 +333,7 @@ impl Vector {
         };
         if name.eq_ignore_ascii_case(b"character_set_connection") {
             // The collation falls back to the character set's default one, without being reported.
-            self.variables
-                .retain(|(n, _)| Some(*n) != number_of(b"collation_connection"));
+            self.variables.retain(|(n, _)| *n != COLLATION_CONNECTION);
         }
         match self.variables.binary_search_by_key(&number, |(n, _)| *n) {
             Ok(at) => {
@@ -357,9 +359,9 @@ impl Vector {
                 None => out.extend_from_slice(b"DEFAULT"),
             }
         };
-        let collation_was_set = from.value("collation_connection").is_some();
+        let collation_was_set = from.value_of(COLLATION_CONNECTION).is_some();
         let collation_falls_back =
-            collation_was_set && self.value("collation_connection").is_none();
+            collation_was_set && self.value_of(COLLATION_CONNECTION).is_none();
         let mut charset_changed = false;
         for &(number, ref value) in &self.variables {
             let Some((name, _)) = MOVABLE.get(usize::from(number)) else {
@@ -472,6 +474,10 @@ mod tests {
     fn the_table_is_sorted_so_that_it_can_be_searched() {
         assert!(MOVABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert_eq!(number_of(b"autocommit"), Some(AUTOCOMMIT));
+        assert_eq!(
+            number_of(b"collation_connection"),
+            Some(COLLATION_CONNECTION)
+        );
     }
 
     #[test]

@@ -241,7 +241,17 @@ impl Upstream {
 
     /// Writes what brings the connection into the state `to`; what of it, if anything. A state without
     /// a schema leaves it where it is.
+    #[inline]
     pub(super) fn change_state(&mut self, to: &Rc<Vector>, out: &mut Vec<u8>) -> Moved {
+        match Rc::ptr_eq(to, &self.vector) {
+            true => Moved::default(),
+            false => self.change_vector(to, out),
+        }
+    }
+
+    /// The same, where the two do not share their vector.
+    #[inline(never)]
+    fn change_vector(&mut self, to: &Rc<Vector>, out: &mut Vec<u8>) -> Moved {
         let mut moved = Moved::default();
         if is_same(to, &self.vector) {
             // Shared from now on: the next look compares two pointers.
