@@ -55,13 +55,7 @@ impl Session {
         upstream_out: &mut Vec<u8>,
     ) -> Result<(), Fault> {
         match packet {
-            None => {
-                self.op.outcome.has_rows |= self.op.command != com::STMT_PREPARE;
-                match self.op.first_row {
-                    None => pass(upstream, piece, out),
-                    Some(_) => self.hold_back(upstream, bytes, piece, out),
-                }
-            }
+            None => self.pass_plain(upstream, bytes, piece, out),
             Some(Packet::Ok {
                 affected,
                 last_insert_id,
@@ -105,25 +99,7 @@ impl Session {
             }
             Some(Packet::Prepared { id, params, .. }) => {
                 self.take_prepared(upstream, id, params, upstream_out);
-                let own_id = self.op.statement;
-                let slot = |bytes: &mut [u8]| {
-                    let at = HEADER_LEN.saturating_add(1);
-                    if let Some(slot) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut())
-                    {
-                        *slot = own_id.to_le_bytes();
-                    }
-                };
-                match piece {
-                    Piece::Input { at, end } => {
-                        slot(bytes.get_mut(at..end).unwrap_or_default());
-                        out.input(at..end);
-                    }
-                    Piece::Carried => {
-                        let mut copy = upstream.walker.carried().to_vec();
-                        slot(&mut copy);
-                        out.bytes(&copy);
-                    }
-                }
+                self.pass_prepared(upstream, bytes, piece, out);
             }
             Some(Packet::DefinitionsEnd) => {
                 pass(upstream, piece, out);
@@ -134,6 +110,37 @@ impl Session {
             Some(Packet::EofOwed) => self.give_eof(upstream, out),
         }
         Ok(())
+    }
+
+    /// Packets that carry no state.
+    fn pass_plain(&mut self, upstream: &Upstream, bytes: &[u8], piece: Piece, out: &mut Output) {
+        self.op.outcome.has_rows |= self.op.command != com::STMT_PREPARE;
+        match self.op.first_row {
+            None => pass(upstream, piece, out),
+            Some(_) => self.hold_back(upstream, bytes, piece, out),
+        }
+    }
+
+    /// The head of a PREPARE reply, with the client's own number of the statement.
+    fn pass_prepared(&self, upstream: &Upstream, bytes: &mut [u8], piece: Piece, out: &mut Output) {
+        let own_id = self.op.statement;
+        let slot = |bytes: &mut [u8]| {
+            let at = HEADER_LEN.saturating_add(1);
+            if let Some(slot) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+                *slot = own_id.to_le_bytes();
+            }
+        };
+        match piece {
+            Piece::Input { at, end } => {
+                slot(bytes.get_mut(at..end).unwrap_or_default());
+                out.input(at..end);
+            }
+            Piece::Carried => {
+                let mut copy = upstream.walker.carried().to_vec();
+                slot(&mut copy);
+                out.bytes(&copy);
+            }
+        }
     }
 
     pub(super) fn note_status(&mut self, status: u16, warnings: u16) {

@@ -852,17 +852,17 @@ mod tests {
         out
     }
 
-    #[test]
-    fn legacy_eofs_are_owed_behind_every_list_of_definitions_wherever_the_reply_is_cut() {
+    /// Name, what is expected, payloads without legacy EOFs and with those that a reader is owed.
+    type Owed<'a> = (&'a str, Expect, Vec<&'a [u8]>, Vec<&'a [u8]>);
+
+    fn owed_in_results() -> Vec<Owed<'static>> {
         let row: &[u8] = b"\x02ab";
         let cursor: &[u8] = &[0xfe, 0, 0, 0x42, 0, 0, 0];
         let left_over: &[u8] = &[0xfe, 0, 0, 0x4a, 0, 0, 0];
-        let prepare: &[u8] = &[0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0];
         let (results, or_cursor) = (Expect::Results, Expect::ResultsOrCursor);
         let rows = [&[2], COLUMN, COLUMN, row, row, OK_ROWS];
         let with_eof = [&[2], COLUMN, COLUMN, EOF, row, row, OK_ROWS];
-        let long = vec![0xfe; PAYLOAD_MAX];
-        let cases: Vec<(&str, Expect, Vec<&[u8]>, Vec<&[u8]>)> = vec![
+        vec![
             ("rows", results, rows.to_vec(), with_eof.to_vec()),
             (
                 "rows, no cursor",
@@ -894,6 +894,14 @@ mod tests {
                 vec![&[1], COLUMN, left_over, OK],
                 vec![&[1], COLUMN, EOF, left_over, OK],
             ),
+        ]
+    }
+
+    fn owed_elsewhere(long: &[u8]) -> Vec<Owed<'_>> {
+        let row: &[u8] = b"\x02ab";
+        let prepare: &[u8] = &[0, 9, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0];
+        let (results, or_cursor) = (Expect::Results, Expect::ResultsOrCursor);
+        vec![
             (
                 "an error",
                 results,
@@ -953,11 +961,16 @@ mod tests {
             (
                 "a row that looks like an end",
                 or_cursor,
-                vec![&[1], COLUMN, &long, OK_ROWS],
-                vec![&[1], COLUMN, EOF, &long, OK_ROWS],
+                vec![&[1], COLUMN, long, OK_ROWS],
+                vec![&[1], COLUMN, EOF, long, OK_ROWS],
             ),
-        ];
-        for (name, expect, from, to) in cases {
+        ]
+    }
+
+    #[test]
+    fn legacy_eofs_are_owed_behind_every_list_of_definitions_wherever_the_reply_is_cut() {
+        let long = vec![0xfe; PAYLOAD_MAX];
+        for (name, expect, from, to) in [owed_in_results(), owed_elsewhere(&long)].concat() {
             let (whole, wanted) = (stream(&from), stream(&to));
             let mut walker = ReplyWalker::new(true);
             let mut check = |mut chunks: Vec<Vec<u8>>, cut: &str| {
