@@ -1,7 +1,7 @@
 //! Every variable of a server that a session can set, set without a scope and in other forms that are
 //! easily overlooked: its session keeps it, nobody else has it.
 
-use crate::support::Client;
+use crate::support::{Client, Options, Server};
 use crate::{Form, Scene, ask, send};
 
 /// The form in which nothing but the variable itself can keep a connection.
@@ -242,4 +242,32 @@ fn each_stays_with_its_session(scene: &Scene, all: &[(String, String)]) -> Vec<S
     }
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
     pinned
+}
+
+/// A server with a binary log reports the transaction that each write was.
+#[test]
+fn who_has_written_to_a_server_with_a_binary_log_keeps_no_connection() {
+    let mut options =
+        Options::with_test_schema("CREATE TABLE IF NOT EXISTS test.logged (a INT) ENGINE=InnoDB;");
+    options.arguments = vec!["--log-bin=log".to_owned(), "--server-id=1".to_owned()];
+    let scene = Scene::before(Server::start(options), 1, "");
+    assert_eq!(scene.server.sql("SELECT @@log_bin").trim(), "1");
+    let mut clients = [true, false, true].map(|deprecate_eof| scene.client(deprecate_eof));
+    for form in Form::ALL {
+        for client in &mut clients {
+            for sql in [
+                "INSERT INTO logged VALUES (1)",
+                "UPDATE logged SET a = a + 1",
+                "CREATE OR REPLACE TABLE other (a INT)",
+                "TRUNCATE TABLE other",
+            ] {
+                ask(client, form, sql);
+            }
+        }
+    }
+    assert_eq!(
+        ask(&mut clients[0], Form::Text, "SELECT COUNT(*) FROM logged"),
+        "6"
+    );
+    assert!(scene.pinned() < 0.5);
 }
