@@ -11,6 +11,7 @@ mod support;
 
 mod account;
 mod baseline;
+mod character_sets;
 mod cleansing;
 mod conditions;
 mod dropped_schema;

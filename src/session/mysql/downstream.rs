@@ -241,7 +241,7 @@ impl Session {
             ansi_quotes: self.lexing.ansi_quotes || self.status & status::ANSI_QUOTES != 0,
             no_backslash_escapes: self.lexing.no_backslash_escapes
                 || self.status & status::NO_BACKSLASH_ESCAPES != 0,
-            multibyte_unsafe: self.lexing.multibyte_unsafe,
+            cut: self.lexing.cut,
             takes_several: self.op.command == com::QUERY && self.has(caps::MULTI_STATEMENTS),
             is_unsure: !self.pins.is_empty() && self.is_reading_unsure(),
         }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::baseline::Base;
 use super::text::LexMode;
+use crate::wire::mysql::charset;
 
 /// How a variable is moved to another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,13 +271,12 @@ impl Vector {
     /// How SQL text is read in this state.
     pub fn lex_mode(&self) -> LexMode {
         let charset = self.value("character_set_client");
-        let is_known = charset.is_some();
         let charset = std::str::from_utf8(charset.unwrap_or_default()).unwrap_or_default();
         let mode = self.effective("sql_mode").unwrap_or_default();
         LexMode {
             ansi_quotes: has_word(mode, b"ANSI_QUOTES"),
             no_backslash_escapes: has_word(mode, b"NO_BACKSLASH_ESCAPES"),
-            multibyte_unsafe: !is_known || crate::wire::mysql::charset::is_unsafe_to_lex(charset),
+            cut: charset::cut_of(charset),
             ..LexMode::default()
         }
     }
@@ -547,11 +547,11 @@ mod tests {
     #[test]
     fn a_login_without_a_character_set_has_the_servers() {
         let unnamed = Vector::default().with_schema(b"x");
-        assert!(!unnamed.has_charsets() && unnamed.lex_mode().multibyte_unsafe);
+        assert!(!unnamed.has_charsets() && unnamed.lex_mode().cut == charset::Cut::Unknown);
         let default = unnamed.with_charsets_of(None);
         let expect = Vector::at_login("utf8mb4", "utf8mb4_general_ci").with_schema(b"x");
         assert_eq!(default, expect);
-        assert!(!default.lex_mode().multibyte_unsafe);
+        assert_eq!(default.lex_mode().cut, charset::Cut::Plain);
     }
 
     #[test]

@@ -56,13 +56,75 @@ pub fn collation_by_name(name: &str) -> Option<Collation> {
         .and_then(collation)
 }
 
-/// Whether text in this character set can hold an ASCII byte (a backslash, say) as the second byte
-/// of a character, so that a lexer of bytes would misread it.
-pub fn is_unsafe_to_lex(charset: &str) -> bool {
-    ["big5", "cp932", "gb18030", "gbk", "sjis"]
-        .iter()
-        .any(|unsafe_one| unsafe_one.eq_ignore_ascii_case(charset))
+/// How a server cuts text in a character set, beside how it cuts ASCII.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cut {
+    /// No byte beyond ASCII is anything but part of a word, alone or in a character.
+    #[default]
+    Plain,
+    /// A byte for each character; this one, if any, is a blank as well. Servers take some others beyond
+    /// ASCII for blanks behind `--`.
+    Single(Option<u8>),
+    /// Two bytes may be a character, the second of which may look like a backslash or a quote.
+    Gbk,
+    /// Likewise, of other bytes.
+    Sjis,
+    /// Likewise, of other bytes.
+    Big5,
+    /// Any of these: the character set is not known.
+    Unknown,
 }
+
+impl Cut {
+    /// Whether `first` and `second` are one character (strings/ctype-gbk.c, ctype-sjis.c, ctype-big5.c
+    /// of MariaDB; the four bytes of a gb18030 character hold nothing that looks like ASCII but digits).
+    pub fn is_pair(self, first: u8, second: u8) -> bool {
+        match self {
+            Self::Plain | Self::Single(_) => false,
+            Self::Gbk | Self::Unknown => {
+                matches!((first, second), (0x81..=0xfe, 0x40..=0x7e | 0x80..=0xfe))
+            }
+            Self::Sjis => matches!(
+                (first, second),
+                (0x81..=0x9f | 0xe0..=0xfc, 0x40..=0x7e | 0x80..=0xfc)
+            ),
+            Self::Big5 => matches!((first, second), (0xa1..=0xf9, 0x40..=0x7e | 0xa1..=0xfe)),
+        }
+    }
+}
+
+/// How text in this character set is cut. The blanks are those of MariaDB 10.11 and MySQL 9.7, tried
+/// byte by byte.
+pub fn cut_of(charset: &str) -> Cut {
+    let is = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(charset));
+    match () {
+        () if is(PLAINLY_CUT) => Cut::Plain,
+        () if is(&["gbk", "gb18030"]) => Cut::Gbk,
+        () if is(&["sjis", "cp932"]) => Cut::Sjis,
+        () if is(&["big5"]) => Cut::Big5,
+        () if is(BLANK_A0) => Cut::Single(Some(0xa0)),
+        () if is(&["cp852", "cp866", "keybcs2"]) => Cut::Single(Some(0xff)),
+        () if is(NO_BLANK) => Cut::Single(None),
+        () => Cut::Unknown,
+    }
+}
+
+/// In those of two bytes no second one looks like ASCII.
+const PLAINLY_CUT: &[&str] = &[
+    "utf8", "utf8mb3", "utf8mb4", "ascii", "binary", "euckr", "gb2312", "ujis", "eucjpms",
+];
+
+/// Character sets in which 0xA0 is a blank.
+const BLANK_A0: &[&str] = &[
+    "latin1", "latin2", "latin5", "latin7", "greek", "hebrew", "cp1250", "armscii8", "geostd8",
+    "dec8",
+];
+
+/// Character sets in which nothing beyond ASCII is.
+const NO_BLANK: &[&str] = &[
+    "cp1251", "cp1256", "cp1257", "cp850", "hp8", "koi8r", "koi8u", "macce", "macroman", "swe7",
+    "tis620",
+];
 
 /// Whether text in this character set cannot be sent by a client at all (no ASCII superset, or the
 /// one of servers' file names): servers refuse `SET NAMES` with it, and a login.
@@ -320,11 +382,33 @@ mod tests {
 
     #[test]
     fn character_sets_whose_second_bytes_look_like_ascii() {
-        for charset in ["gbk", "SJIS", "big5", "cp932", "gb18030"] {
-            assert!(is_unsafe_to_lex(charset));
+        for (charset, cut) in [
+            ("gbk", Cut::Gbk),
+            ("gb18030", Cut::Gbk),
+            ("SJIS", Cut::Sjis),
+            ("cp932", Cut::Sjis),
+            ("big5", Cut::Big5),
+            ("utf8mb4", Cut::Plain),
+            ("euckr", Cut::Plain),
+            ("latin1", Cut::Single(Some(0xa0))),
+            ("koi8r", Cut::Single(None)),
+            ("", Cut::Unknown),
+            ("one to come", Cut::Unknown),
+        ] {
+            assert_eq!(cut_of(charset), cut, "{charset}");
         }
-        for charset in ["utf8mb4", "latin1", "euckr", "ujis", "gb2312", "binary"] {
-            assert!(!is_unsafe_to_lex(charset));
+        // 0xA1 stands alone in sjis, 0x95 in big5.
+        for (first, cuts) in [
+            (0x81, [true, true, false]),
+            (0x95, [true, true, false]),
+            (0xa1, [true, false, true]),
+            (0xfd, [true, false, false]),
+        ] {
+            let pairs = [Cut::Gbk, Cut::Sjis, Cut::Big5].map(|cut| cut.is_pair(first, b'\\'));
+            assert_eq!(pairs, cuts, "{first:x}");
+        }
+        for quote in *b"'\"" {
+            assert!(!Cut::Gbk.is_pair(0xbf, quote) && !Cut::Sjis.is_pair(0x81, quote));
         }
         assert!(is_refused_for_clients("utf16") && !is_refused_for_clients("utf8mb3"));
     }

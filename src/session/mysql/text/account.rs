@@ -39,9 +39,7 @@ pub fn refusal(sql: &[u8], mode: LexMode, shared: Option<&[u8]>) -> Option<Refus
     if let Some(rest) = cut_otherwise(sql, mode).and_then(|from| sql.get(from..))
         && !mode.is_unsure
     {
-        let words = RawWords::of(rest);
-        found.kills |= words.kill || words.prepares;
-        found.changes_account |= words.account;
+        found = found.and(RawWords::of(rest).found());
     }
     match found {
         _ if found.kills => Some(Refusal::Kill),
@@ -65,6 +63,16 @@ fn look_in_others(sql: &[u8], mode: LexMode, name: &[u8], depth: u8) -> Found {
         // An open quote says nothing in a mode that is but a guess.
         found.and(look_in(sql, other, name, depth).0)
     })
+}
+
+impl RawWords {
+    /// What the words may make, whatever stands between them.
+    fn found(&self) -> Found {
+        Found {
+            kills: self.kill || self.prepares,
+            changes_account: self.account,
+        }
+    }
 }
 
 /// What a text holds.
@@ -117,7 +125,11 @@ fn look_in(sql: &[u8], mode: LexMode, name: &[u8], depth: u8) -> (Found, bool) {
     lexer.feed(sql, &mut reader);
     lexer.finish(&mut reader);
     reader.end_statement();
-    (reader.found, lexer.is_uncertain())
+    let hidden = lexer.is_ambiguous().then(|| RawWords::of(sql).found());
+    (
+        reader.found.and(hidden.unwrap_or_default()),
+        lexer.is_uncertain(),
+    )
 }
 
 /// Where servers may disagree on the words: whether the text has words of such statements at all.

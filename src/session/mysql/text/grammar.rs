@@ -4,7 +4,7 @@ use super::{
     Flags, FoundRows, Kind, Traits,
     counting::Counting,
     keyword::Keyword,
-    lexer::{Sink, Token},
+    lexer::{Lexer, Sink, Token},
 };
 
 /// What is known of the statement under way.
@@ -157,16 +157,18 @@ impl Sink for Grammar {
 
 impl Grammar {
     /// The text is complete.
-    pub(super) fn traits(&mut self, is_uncertain: bool) -> Traits {
+    pub(super) fn traits(&mut self, lexer: &Lexer) -> Traits {
         self.end_statement();
+        let is_uncertain = lexer.is_uncertain();
         // A server reports what SET STATEMENT sets as it reports what stays.
         let is_mixed = self.flags.has(Flags::SET_STATEMENT)
-            && (self.has_versioned || self.flags.has(Flags::MULTI));
+            && (self.has_versioned || self.flags.has(Flags::MULTI) || lexer.has_glued());
         if is_uncertain || is_mixed {
             self.flags.add(Flags::UNCERTAIN);
         }
         // What such a comment makes of a statement depends on the server.
         self.may_be_refused |= self.has_versioned && (self.is_suspicious || is_uncertain);
+        self.may_be_refused |= lexer.is_ambiguous();
         Traits {
             kind: self.kind,
             flags: self.flags,

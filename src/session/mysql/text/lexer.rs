@@ -10,6 +10,7 @@ use super::{
     LexMode,
     keyword::{Keyword, LEN_MAX, lookup},
 };
+use crate::wire::mysql::charset::Cut;
 
 /// A piece of a statement. Blank space and comments are not tokens; the text of versioned comments
 /// (`/*! … */`, `/*M! … */`) is.
@@ -85,6 +86,8 @@ pub(super) struct Lexer {
     /// Inside quotes or a line comment of a versioned comment, after `*`.
     saw_star: bool,
     is_uncertain: bool,
+    is_ambiguous: bool,
+    has_glued: bool,
     /// The last byte, if it was the first half of a character.
     lead: Option<u8>,
     /// The start of a word that began in an earlier piece, or of a quoted identifier.
@@ -134,6 +137,13 @@ fn is_word(byte: u8) -> bool {
     class(byte) == Class::Word
 }
 
+/// Whether a word begins as a number and goes on with letters, as far as known words are long.
+#[inline]
+fn is_glued(word: &[u8]) -> bool {
+    let mut head = word.iter().take(LEN_MAX);
+    head.next().is_some_and(u8::is_ascii_digit) && head.any(|byte| !byte.is_ascii_digit())
+}
+
 impl Lexer {
     pub(super) fn new(mode: LexMode) -> Self {
         Self {
@@ -144,6 +154,8 @@ impl Lexer {
             in_version: false,
             saw_star: false,
             is_uncertain: false,
+            is_ambiguous: false,
+            has_glued: false,
             lead: None,
             word: [0; LEN_MAX],
             word_len: 0,
@@ -157,39 +169,74 @@ impl Lexer {
 
     /// Whether a server might cut the text differently, or it ended inside quotes or a comment.
     pub(super) fn is_uncertain(&self) -> bool {
-        self.is_uncertain
+        self.is_uncertain || self.is_ambiguous
+    }
+
+    /// Whether the character set leaves open how the text is cut: words that a server sees may be hidden.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.is_ambiguous
+    }
+
+    /// Whether a number may have a word at its end that a server takes for one of its own (`1e1for`).
+    pub(super) fn has_glued(&self) -> bool {
+        self.has_glued
     }
 
     /// Takes the next piece of the statement.
     pub(super) fn feed(&mut self, bytes: &[u8], sink: &mut impl Sink) {
-        if !self.mode.multibyte_unsafe {
-            self.feed_plain(bytes, sink);
-            return;
+        match self.mode.cut {
+            Cut::Plain | Cut::Single(None) => self.feed_plain(bytes, sink),
+            Cut::Single(Some(blank)) => self.feed_blanks(blank, bytes, sink),
+            Cut::Gbk | Cut::Sjis | Cut::Big5 | Cut::Unknown => {
+                for byte in bytes {
+                    let byte = self.whole_character(*byte);
+                    self.feed_plain(&[byte], sink);
+                }
+            }
         }
-        for byte in bytes {
-            let byte = self.whole_character(*byte);
-            self.feed_plain(&[byte], sink);
+    }
+
+    /// The blank stays part of a word, as which it would be in most texts that mean no harm; that servers
+    /// see two words is left open.
+    fn feed_blanks(&mut self, blank: u8, bytes: &[u8], sink: &mut impl Sink) {
+        let mut rest = bytes;
+        while let Some(at) = memchr(blank, rest) {
+            let (before, from) = rest.split_at_checked(at).unwrap_or_default();
+            self.feed_plain(before, sink);
+            self.is_ambiguous |= self.is_outside();
+            let (one, after) = from.split_at_checked(1).unwrap_or_default();
+            self.feed_plain(one, sink);
+            rest = after;
         }
+        self.feed_plain(rest, sink);
+    }
+
+    /// Outside quotes and comments.
+    fn is_outside(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Text(_)
+                | State::Escape(_)
+                | State::Quoted(_)
+                | State::LineComment
+                | State::Comment
+                | State::CommentStar
+        )
     }
 
     /// Hides the second bytes of two-byte characters, which may look like a backslash or a quote,
     /// from the lexer proper.
-    ///
-    /// In gbk, gb18030, big5 and eucjpms every byte from 0x81 starts a character; in sjis and
-    /// cp932 those from 0xA0 to 0xDF stand alone, so a telling second byte after them is
-    /// ambiguous here, where the character set is known only to be of this kind.
     fn whole_character(&mut self, byte: u8) -> u8 {
-        // Below 0x40 no character of these sets goes on: the quote in `\xbf'` ends a string.
+        let is_unknown = self.mode.cut == Cut::Unknown;
         if let Some(lead) = self.lead.take()
-            && byte >= 0x40
-            && byte != 0x7f
+            && self.mode.cut.is_pair(lead, byte)
         {
-            let is_telling = matches!(byte, b'\\' | b'`' | b'@');
-            self.is_uncertain |= is_telling && matches!(lead, 0xa0..=0xdf);
+            self.is_ambiguous |= is_unknown && matches!(byte, b'\\' | b'`' | b'@');
             return 0x80;
         }
+        self.is_ambiguous |= is_unknown && matches!(byte, 0xa0 | 0xff) && self.is_outside();
         // The server skips one byte after a backslash, not one character.
-        let may_lead = matches!(byte, 0x81..=0xfe) && !matches!(self.state, State::Escape(_));
+        let may_lead = !byte.is_ascii() && !matches!(self.state, State::Escape(_));
         self.lead = may_lead.then_some(byte);
         byte
     }
@@ -321,6 +368,8 @@ impl Lexer {
             // whitespace or control character."
             (State::Dashes, 0..=b' ' | 0x7f) => self.state = State::LineComment,
             (State::Dashes, _) => {
+                // Servers ask the character set.
+                self.is_ambiguous |= !byte.is_ascii() && self.mode.cut != Cut::Plain;
                 self.emit(Token::Punct(b'-'), sink);
                 self.emit(Token::Punct(b'-'), sink);
             }
@@ -353,8 +402,9 @@ impl Lexer {
     fn word_start(&mut self, rest: &[u8], sink: &mut impl Sink) -> usize {
         match rest.iter().position(|byte| !is_word(*byte)) {
             Some(len) => {
-                let keyword = lookup(rest.get(..len).unwrap_or_default());
-                self.emit_with(Token::Word(keyword), len, sink);
+                let word = rest.get(..len).unwrap_or_default();
+                self.has_glued |= is_glued(word);
+                self.emit_with(Token::Word(lookup(word)), len, sink);
                 // A blank behind a word is the commonest byte of all.
                 len + usize::from(rest.get(len) == Some(&b' '))
             }
@@ -380,6 +430,8 @@ impl Lexer {
     }
 
     fn end_word(&mut self, sink: &mut impl Sink) {
+        let head = self.word.get(..self.word_len.min(LEN_MAX));
+        self.has_glued |= is_glued(head.unwrap_or_default());
         let keyword = self.collected();
         self.emit(Token::Word(keyword), sink);
     }

@@ -22,6 +22,7 @@ pub use rewrite::{ends_transaction, is_show_warnings, name_schema, substitute};
 
 pub use set::{Collation, SetText, Trackers, look_at_set, trackers_set_by};
 
+use crate::wire::mysql::charset::Cut;
 use grammar::Grammar;
 use lexer::Lexer;
 
@@ -32,9 +33,8 @@ pub struct LexMode {
     pub ansi_quotes: bool,
     /// `sql_mode` has NO_BACKSLASH_ESCAPES: a backslash in a string is a backslash.
     pub no_backslash_escapes: bool,
-    /// `character_set_client` has characters whose second byte may be a backslash or a quote:
-    /// big5, cp932, gb18030, gbk, sjis.
-    pub multibyte_unsafe: bool,
+    /// How `character_set_client` is cut beyond ASCII.
+    pub cut: Cut,
     /// The text may be several statements, each cut once those before it have run.
     pub takes_several: bool,
     /// The settings above may be others: nothing tells of their changes any more.
@@ -280,7 +280,7 @@ impl Scan {
     /// The text is complete.
     pub fn finish(mut self) -> Traits {
         self.lexer.finish(&mut self.grammar);
-        self.grammar.traits(self.lexer.is_uncertain())
+        self.grammar.traits(&self.lexer)
     }
 }
 
@@ -290,7 +290,7 @@ pub fn scan(sql: &[u8], mode: LexMode) -> Traits {
     let (mut lexer, mut grammar) = (Lexer::new(mode), Grammar::default());
     lexer.feed(sql, &mut grammar);
     lexer.finish(&mut grammar);
-    let traits = grammar.traits(lexer.is_uncertain());
+    let traits = grammar.traits(&lexer);
     match mode.is_unsure || mode.takes_several && traits.flags.has(Flags::MULTI) {
         true => look_again(sql, mode, traits),
         false => traits,
@@ -1104,9 +1104,13 @@ mod tests {
     #[test]
     fn second_bytes_of_characters_are_no_backslashes() {
         let gbk = LexMode {
-            multibyte_unsafe: true,
+            cut: Cut::Gbk,
             ..LexMode::default()
         };
+        let [sjis, unknown] = [Cut::Sjis, Cut::Unknown].map(|cut| LexMode {
+            cut,
+            ..LexMode::default()
+        });
         let utf8 = LexMode::default();
         let uv: &[Flags] = &[F::USER_VARIABLE];
         for (mode, sql, flags, is_read_only) in [
@@ -1114,8 +1118,11 @@ mod tests {
             (gbk, &b"select '\x95\\', @b, 'c'"[..], uv, true),
             (utf8, b"select '\x95\\', @b, 'c'", &[F::UNCERTAIN], false),
             // 0xB1 stands alone in sjis and begins a character in gbk.
+            (gbk, b"select '\xb1\\', @b, 'c'", uv, true),
+            (sjis, b"select '\xb1\\', @b, 'c'", &[F::UNCERTAIN], false),
+            (sjis, b"select '\xa1\x81\\', @b, 'c'", uv, true),
             (
-                gbk,
+                unknown,
                 b"select '\xb1\\', @b, 'c'",
                 &[F::USER_VARIABLE, F::UNCERTAIN],
                 false,
@@ -1175,10 +1182,18 @@ mod tests {
                 let at = usize::try_from(prng.below(parts.len() as u64)).unwrap();
                 sql.extend_from_slice(parts[at]);
             }
+            let cuts = [
+                Cut::Plain,
+                Cut::Gbk,
+                Cut::Sjis,
+                Cut::Big5,
+                Cut::Single(Some(0xb1)),
+                Cut::Unknown,
+            ];
             let mode = LexMode {
                 ansi_quotes: prng.below(2) == 0,
                 no_backslash_escapes: prng.below(2) == 0,
-                multibyte_unsafe: prng.below(2) == 0,
+                cut: cuts[usize::try_from(prng.below(6)).unwrap()],
                 ..LexMode::default()
             };
             let whole = scan(&sql, mode);

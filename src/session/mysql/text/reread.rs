@@ -9,6 +9,7 @@ use super::LexMode;
 use super::keyword::Keyword;
 use super::lexer::{Lexer, Sink, Token};
 use super::rewrite::{Placed, Tokens};
+use crate::wire::mysql::charset::Cut;
 
 /// From where on a text may be cut otherwise than `mode` says, if a server may cut it in another way
 /// there: behind the first statement that may change how the rest is read.
@@ -48,14 +49,15 @@ fn feed_whole(lexer: &mut Lexer, sql: &[u8], sink: &mut impl Sink) {
     lexer.finish(sink);
 }
 
-/// Whether any byte of it depends on the mode: a backslash, a `"`, or a character of two bytes whose
-/// second one would mean something by itself.
+/// Whether any byte of it depends on the mode: a backslash, a `"`, a character of two bytes whose second one
+/// would mean something by itself, or a byte that some character set takes for a blank.
 pub(super) fn has_telling(sql: &[u8]) -> bool {
     let is_second = |byte: u8| matches!(byte, b'@' | b'[' | b']' | b'^' | b'`' | b'{'..=b'~');
     memchr::memchr2(b'\\', b'"', sql).is_some()
+        || memchr::memchr2(0xa0, 0xff, sql).is_some()
         || sql
             .windows(2)
-            .any(|pair| matches!(pair, [first, second] if !first.is_ascii() && is_second(*second)))
+            .any(|pair| matches!(pair, [first, second] if !first.is_ascii() && is_second(*second) || *first == b'-' && !second.is_ascii()))
 }
 
 /// Which settings may be others than they were.
@@ -93,7 +95,11 @@ impl Settings {
             .map(move |flip| LexMode {
                 ansi_quotes: mode.ansi_quotes != (flip & 1 != 0),
                 no_backslash_escapes: mode.no_backslash_escapes != (flip & 2 != 0),
-                multibyte_unsafe: mode.multibyte_unsafe != (flip & 4 != 0),
+                cut: match (flip & 4 != 0, mode.cut) {
+                    (false, cut) => cut,
+                    (true, Cut::Plain) => Cut::Unknown,
+                    (true, _) => Cut::Plain,
+                },
                 ..mode
             })
     }
@@ -308,7 +314,7 @@ mod tests {
     const SEVERAL: LexMode = LexMode {
         ansi_quotes: false,
         no_backslash_escapes: false,
-        multibyte_unsafe: false,
+        cut: Cut::Plain,
         takes_several: true,
         is_unsure: false,
     };
