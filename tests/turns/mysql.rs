@@ -225,3 +225,22 @@ fn clients_that_write_take_turns() {
     }
     assert_eq!(ask(&mut clients[0], Form::Text, count), "24");
 }
+
+/// COM_RESET_CONNECTION leaves what was traced, also once tracing is off again.
+#[test]
+fn what_the_optimizer_has_traced_is_nobody_elses() {
+    let Some(scene) = Scene::on_mysql(1, "CREATE TABLE IF NOT EXISTS test.t (a INT);", "") else {
+        return;
+    };
+    let traces = "SELECT COUNT(*) FROM information_schema.OPTIMIZER_TRACE";
+    for form in Form::ALL {
+        let mut own = scene.client(true);
+        ask(&mut own, form, "SET optimizer_trace = 'enabled=on'");
+        ask(&mut own, form, "SELECT a + 777 FROM t WHERE a = 5");
+        assert_eq!(ask(&mut own, form, traces), "1");
+        ask(&mut own, form, "SET optimizer_trace = 'enabled=off'");
+        drop(own);
+        let mut other = scene.client(false);
+        assert_eq!(ask(&mut other, form, traces), "0");
+    }
+}

@@ -155,3 +155,20 @@ fn transactions(scene: &Scene, column: &str, condition: &str) -> String {
         "SELECT {column} FROM information_schema.innodb_trx WHERE {condition}"
     ))
 }
+
+/// The server ends the connection behind its OK.
+#[test]
+fn who_releases_a_connection_leaves_it_to_nobody() {
+    let servers = [Some(Scene::new(1, "")), Scene::on_mysql(1, "", "")];
+    for scene in servers.into_iter().flatten() {
+        scene.server.sql("CREATE TABLE test.written (a INT)");
+        let (mut own, mut other) = (scene.client(true), scene.client(false));
+        for round in 0..30 {
+            let form = Form::ALL[round % 2];
+            let sql = ["COMMIT RELEASE", "ROLLBACK WORK RELEASE"][round / 2 % 2];
+            ask(&mut own, form, sql);
+            // A write, which is not sent once more, right behind it.
+            ask(&mut other, Form::Text, "INSERT INTO written VALUES (1)");
+        }
+    }
+}

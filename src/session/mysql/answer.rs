@@ -8,7 +8,6 @@ use super::exchange::{After, Fault, Piece};
 use super::output::Output;
 use super::schema_gone::Gone;
 use super::state::{Noted, Vector};
-
 use super::text::{Collation, FoundRows, Trackers};
 use super::upstream::{Expected, Upstream};
 use crate::base::pin::PinReason;
@@ -34,6 +33,10 @@ const TOLD_TO_CLIENTS: &[&[u8]] = &[
 fn is_lock_wait(name: &[u8]) -> bool {
     name == b"innodb_lock_wait_timeout" || name == b"lock_wait_timeout"
 }
+
+/// What a connection has traced with it can be read on it for good: COM_RESET_CONNECTION leaves it in
+/// `information_schema.OPTIMIZER_TRACE` (seen on MySQL 9.7).
+const OUTLIVES_RESET: &[u8] = b"optimizer_trace";
 
 /// Errors after which the server closes the connection: shutdown, killed, idle for too long.
 const FATAL_ERRNOS: &[u16] = &[1053, 1152, 1184, 1927, 4031];
@@ -268,7 +271,7 @@ impl Session {
                     match current.set(name, value) {
                         Noted::Moved => {}
                         Noted::Derived => sets_derived = true,
-                        Noted::Pins => self.pins.add(PinReason::Variable),
+                        Noted::Pins => self.note_unmovable(upstream, name),
                     }
                 }
                 Change::Schema(name) => {
@@ -308,6 +311,11 @@ impl Session {
             self.note_reported(upstream, enters_schema);
         }
         Ok(())
+    }
+
+    fn note_unmovable(&mut self, upstream: &mut Upstream, name: &[u8]) {
+        self.pins.add(PinReason::Variable);
+        upstream.is_spent |= name == OUTLIVES_RESET;
     }
 
     /// What is not new to the session may be to a connection that could not follow it before.
@@ -445,6 +453,7 @@ impl Session {
         self.end_explanation();
         self.end_pins();
         upstream.is_suspect |= self.op.effects.has_unseen;
+        upstream.is_spent |= self.op.effects.releases;
         if self
             .op
             .outcome

@@ -83,6 +83,8 @@ pub struct Effects {
     /// Its last words are COMMIT or ROLLBACK: once it has succeeded, SET TRANSACTION is used up, unless
     /// a transaction is open then.
     pub ends_transaction: bool,
+    /// May end its connection by itself: COMMIT RELEASE, ROLLBACK RELEASE.
+    pub releases: bool,
     /// May leave anything on its connection that no word here tells of.
     pub has_unseen: bool,
     /// Has no word.
@@ -202,15 +204,23 @@ fn may_write(traits: &Traits) -> bool {
     !(traits.is_read_only || writes_nothing && is_single)
 }
 
+/// Whether the text of a COMMIT or ROLLBACK, or of several statements, has the word RELEASE.
+fn may_release(sql: &[u8]) -> bool {
+    let word = b"release";
+    sql.windows(word.len())
+        .any(|part| part.eq_ignore_ascii_case(word))
+}
+
 /// What the text of a statement tells.
 pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     let traits = scan(sql, mode);
     let flags = traits.flags;
+    let ends = matches!(traits.kind, Kind::Commit | Kind::Rollback);
     let mut effects = Effects {
         is_blank: traits.kind == Kind::Empty,
         is_set: traits.kind == Kind::Set,
-        ends_transaction: matches!(traits.kind, Kind::Commit | Kind::Rollback)
-            && ends_transaction(sql),
+        ends_transaction: ends && ends_transaction(sql),
+        releases: ends && may_release(sql),
         defines: (traits.kind == Kind::Ddl || flags.has(Flags::MULTI)) && may_define_program(sql),
         is_read_only: traits.is_read_only,
         may_write: may_write(&traits),
@@ -223,6 +233,7 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     if flags.is_empty() {
         return effects;
     }
+    effects.releases |= flags.has(Flags::MULTI) && may_release(sql);
     for (_, reason) in PINS.iter().filter(|(flag, _)| flags.has_any(*flag)) {
         effects.pins.add(*reason);
     }

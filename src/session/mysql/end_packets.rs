@@ -6,7 +6,7 @@
 //!
 //! Source: MySQL internals, "Text Resultset", "Binary Protocol Resultset", "EOF_Packet".
 
-use super::answer::pass;
+use super::answer::{pass, raw_of};
 use super::downstream::Session;
 use super::exchange::Piece;
 use super::output::Output;
@@ -21,7 +21,7 @@ const FIRST_ROW_MAX: usize = 1 << 20;
 
 /// A first row, held back because it may be a procedure's OUT parameters: the EOF ahead of it says so and
 /// a server that leaves that EOF out says so at the end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct FirstRow {
     /// The sequence id of the EOF ahead.
     sequence: u8,
@@ -39,7 +39,7 @@ impl Session {
         !self.has(caps::DEPRECATE_EOF) && upstream.deprecates_eof
     }
 
-    /// A list of definitions is over that more packets follow.
+    /// A list of definitions is over, and more packets follow.
     pub(super) fn give_eof(&mut self, upstream: &mut Upstream, out: &mut Output) {
         let sequence = upstream.walker.next_sequence();
         upstream.walker.shift_sequence(1);
@@ -64,10 +64,7 @@ impl Session {
         piece: Piece,
         out: &mut Output,
     ) {
-        let raw = match piece {
-            Piece::Input { at, end } => bytes.get(at..end).unwrap_or_default(),
-            Piece::Carried => upstream.walker.carried(),
-        };
+        let raw = raw_of(upstream, bytes, piece);
         let held = self.op.first_row.as_mut();
         match held.filter(|held| {
             upstream.walker.rows() < 2

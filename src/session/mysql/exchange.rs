@@ -141,7 +141,7 @@ impl Session {
             .missing_counts(&self.op.effects, &upstream.left, has_moved_id);
         let begin = match self.op.command {
             com::STMT_PREPARE => {
-                self.begin_prepare(texts, command, is_whole, upstream, upstream_out)?
+                self.begin_prepare(texts, command, is_whole, upstream, upstream_out)
             }
             com::STMT_EXECUTE => {
                 let instead = self.text_with_counts(missing, texts)?;

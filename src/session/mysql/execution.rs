@@ -79,9 +79,9 @@ impl Session {
         is_whole: bool,
         upstream: &mut Upstream,
         out: &mut Vec<u8>,
-    ) -> Result<Begin, Fault> {
+    ) -> Begin {
         if self.asks_for_collation(upstream, out) {
-            return Ok(Begin::Wait);
+            return Begin::Wait;
         }
         upstream.tally.prepares = upstream.tally.prepares.wrapping_add(1);
         let own = payload_of(command).get(1..).unwrap_or_default();
@@ -109,9 +109,9 @@ impl Session {
                 packet(out, 0, |out| {
                     encode_text_command(out, com::STMT_PREPARE, sql);
                 });
-                Ok(Begin::Replaced)
+                Begin::Replaced
             }
-            None => Ok(Begin::Send),
+            None => Begin::Send,
         }
     }
 
