@@ -10,6 +10,8 @@
 //!
 //! Anything that is not recognised is taken for harmful.
 
+use super::text::words::Table;
+
 /// The longest text that is looked at, in bytes.
 const LEN_MAX: usize = 512;
 
@@ -198,23 +200,52 @@ impl Piece<'_> {
     }
 }
 
-/// The words that mean anything here.
+/// Words of statements that begin a transaction.
+const OTHERS: &[&str] = &[
+    "begin",
+    "consistent",
+    "only",
+    "read",
+    "snapshot",
+    "start",
+    "transaction",
+    "with",
+    "work",
+    "write",
+];
+
+const KNOWN_COUNT: usize = WORDS.len() + FUNCTIONS.len() + OTHERS.len();
+
+/// The words that mean anything here. Those of [`BARE`] are functions too.
+static KNOWN: [&str; KNOWN_COUNT] = {
+    let lists = [WORDS, FUNCTIONS, OTHERS];
+    let mut known = [""; KNOWN_COUNT];
+    let (mut list, mut at, mut count) = (0, 0, 0);
+    while list < lists.len() {
+        if at == lists[list].len() {
+            (list, at) = (list + 1, 0);
+        } else {
+            known[count] = lists[list][at];
+            (at, count) = (at + 1, count + 1);
+        }
+    }
+    known
+};
+
+static KNOWN_BYTES: [&[u8]; KNOWN_COUNT] = {
+    let (mut bytes, mut at) = ([b"".as_slice(); KNOWN_COUNT], 0);
+    while at < KNOWN_COUNT {
+        bytes[at] = KNOWN[at].as_bytes();
+        at += 1;
+    }
+    bytes
+};
+
+static TABLE: Table = Table::new(&KNOWN_BYTES);
+
 fn known(word: &[u8]) -> Option<&'static str> {
-    const OTHERS: &[&str] = &[
-        "begin",
-        "consistent",
-        "only",
-        "read",
-        "snapshot",
-        "start",
-        "transaction",
-        "with",
-        "work",
-        "write",
-    ];
-    let mut all = WORDS.iter().chain(FUNCTIONS).chain(BARE).chain(OTHERS);
-    all.find(|known| known.as_bytes().eq_ignore_ascii_case(word))
-        .copied()
+    let number = TABLE.find(word, |byte| byte.to_ascii_lowercase())?;
+    KNOWN.get(number).copied()
 }
 
 /// Cuts a text into pieces; blank space and plain comments are none.
@@ -360,6 +391,17 @@ mod tests {
             "SELECT -1.5e3 + 2 * (3 - 4)",
         ] {
             assert!(is_harmless(sql.as_bytes()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn every_word_of_the_lists_is_known_in_any_case() {
+        for list in [WORDS, FUNCTIONS, BARE, OTHERS] {
+            for word in list {
+                assert_eq!(known(word.as_bytes()), Some(*word));
+                assert_eq!(known(word.to_ascii_uppercase().as_bytes()), Some(*word));
+                assert_eq!(known(format!("{word}x").as_bytes()), None);
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The words of SQL that say something about the session.
 
+use super::words::Table;
+
 macro_rules! keywords {
     ($($name:ident = $text:literal,)*) => {
         /// A word that the scanner knows; `Other` is any other word or number.
@@ -7,7 +9,10 @@ macro_rules! keywords {
         pub(super) enum Keyword { Other, $($name,)* }
 
         /// Every known word in upper case, in alphabetical order.
-        const KEYWORDS: &[(&[u8], Keyword)] = &[$(($text, Keyword::$name),)*];
+        const TEXTS: &[&[u8]] = &[$($text,)*];
+
+        /// What they are, in the same order.
+        const KEYWORDS: &[Keyword] = &[$(Keyword::$name,)*];
     };
 }
 
@@ -75,87 +80,16 @@ keywords! {
 /// No known word is longer.
 pub(super) const LEN_MAX: usize = 30;
 
-/// Slots of the hash table: a power of two, at least three times the words, so that most other
-/// words meet an empty slot at once.
-const SLOTS: usize = 512;
-
-/// What is known of the word in each slot before it is compared. 0, the key of no word, for an empty slot.
-static KEYS: [u32; SLOTS] = table().0;
-
-/// The index in [`KEYWORDS`] of the word in each slot.
-static NUMBERS: [u8; SLOTS] = table().1;
-
-/// What tells words apart at first sight: the length, the first two bytes and the last, letters in one case.
-/// Few known words share one, and few others have that of a known word.
-const fn key(len: u8, first: u8, second: u8, last: u8) -> u32 {
-    u32::from_le_bytes([len, first | 0x20, second | 0x20, last | 0x20])
-}
-
-/// The slot at which the search for a key begins, below [`SLOTS`]. The factor was searched for: with it most
-/// known words are in that slot, and none is more than two beyond.
-const fn first_slot(key: u32) -> u32 {
-    key.wrapping_mul(0x8d64_b3ad) >> 23
-}
-
-const fn table() -> ([u32; SLOTS], [u8; SLOTS]) {
-    let (mut keys, mut numbers) = ([0; SLOTS], [0; SLOTS]);
-    let (mut at, mut number) = (0, 0_u8);
-    while at < KEYWORDS.len() {
-        let text = KEYWORDS[at].0;
-        let (mut len, mut rest) = (0, text.len());
-        while rest > 0 {
-            (len, rest) = (len + 1, rest - 1);
-        }
-        let key = key(len, text[0], text[1], text[text.len() - 1]);
-        let mut slot = widen(first_slot(key));
-        while keys[slot] != 0 {
-            slot = (slot + 1) % SLOTS;
-        }
-        (keys[slot], numbers[slot]) = (key, number);
-        at += 1;
-        number += 1;
-    }
-    (keys, numbers)
-}
-
-/// A conversion that no trait does in a `const fn`.
-const fn widen(slot: u32) -> usize {
-    let (mut wide, mut rest) = (0, slot);
-    while rest > 0 {
-        (wide, rest) = (wide + 1, rest - 1);
-    }
-    wide
-}
+static TABLE: Table = Table::new(TEXTS);
 
 /// The known word that `word` is, in any case.
 pub(super) fn lookup(word: &[u8]) -> Keyword {
-    // No known word is of one byte.
-    let ([first, second, ..], Some(last)) = (word, word.last()) else {
+    if word.first().is_some_and(u8::is_ascii_digit) {
         return Keyword::Other;
-    };
-    let Ok(len) = u8::try_from(word.len()) else {
-        return Keyword::Other;
-    };
-    let wanted = key(len, *first, *second, *last);
-    let mut slot = usize::try_from(first_slot(wanted)).unwrap_or_default();
-    while let Some(found) = KEYS.get(slot).filter(|key| **key != 0) {
-        if *found == wanted
-            && let Some(number) = NUMBERS.get(slot)
-            && let Some((text, keyword)) = KEYWORDS.get(usize::from(*number))
-            && is_in_any_case(word, text)
-        {
-            return *keyword;
-        }
-        slot = (slot + 1) % SLOTS;
     }
-    Keyword::Other
-}
-
-/// Whether a word is `text`, which is in upper case and as long. Byte by byte: for words as short as these
-/// that costs less than to compare them by the block.
-fn is_in_any_case(word: &[u8], text: &[u8]) -> bool {
-    let mut pairs = word.iter().zip(text);
-    pairs.all(|(byte, upper)| byte.to_ascii_uppercase() == *upper)
+    let number = TABLE.find(word, |byte| byte.to_ascii_uppercase());
+    let keyword = number.and_then(|number| KEYWORDS.get(number));
+    keyword.copied().unwrap_or(Keyword::Other)
 }
 
 impl Keyword {
@@ -207,9 +141,7 @@ mod tests {
 
     #[test]
     fn every_word_is_found_in_any_case_and_no_other_is() {
-        let empty = KEYS.iter().filter(|key| **key == 0).count();
-        assert_eq!(empty, SLOTS - KEYWORDS.len());
-        for (text, keyword) in KEYWORDS {
+        for (text, keyword) in TEXTS.iter().zip(KEYWORDS) {
             assert_eq!(lookup(text), *keyword);
             assert_eq!(lookup(&text.to_ascii_lowercase()), *keyword);
             assert_ne!(lookup(&text[..text.len() - 1]), *keyword);

@@ -15,6 +15,7 @@ mod mention;
 mod reread;
 mod rewrite;
 mod set;
+pub(super) mod words;
 
 pub use account::{Refusal, refusal};
 pub use mention::{Mention, mentions};
