@@ -266,11 +266,16 @@ impl Upstream {
             moved.known_schema = self.knows_schema(schema);
             moved.schema = !moved.known_schema;
         }
-        let mut set = Vec::new();
-        if to.write_set(&self.vector, &mut set) {
-            packet(out, 0, |out| encode_text_command(out, com::QUERY, &set));
+        // Written where it is to go: it would be the only memory that a move takes.
+        let before = out.len();
+        packet(out, 0, |out| {
+            encode_text_command(out, com::QUERY, b"");
+            moved.variables = to.write_set(&self.vector, out);
+        });
+        if moved.variables {
             self.expected.push(Expected::Moved);
-            moved.variables = true;
+        } else {
+            out.truncate(before);
         }
         let vector = match to.has_base() || !self.vector.has_base() {
             true => to.clone(),
