@@ -7,7 +7,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ struct Weather {
     cut: AtomicI64,
     /// How bytes pass.
     flow: AtomicU8,
+    /// Answers to writes that are to be lost.
+    losses: AtomicU32,
     /// Counts resets asked for; a connection that is older than one is reset.
     resets: AtomicU64,
     /// The same of half-closes: what a server sends ends, what it is sent goes on.
@@ -56,6 +58,7 @@ impl Chaos {
         let weather = Arc::new(Weather {
             cut: AtomicI64::new(NEVER),
             flow: AtomicU8::new(FLOWS),
+            losses: AtomicU32::new(0),
             resets: AtomicU64::new(0),
             half_closes: AtomicU64::new(0),
             open: AtomicU64::new(0),
@@ -99,8 +102,15 @@ impl Chaos {
         self.weather.cut.store(bytes, Ordering::Release);
     }
 
-    /// Whether a cut is due still; forgets it.
+    /// Loses the answers to the next `count` writes: such a command arrives, and its connection ends when the
+    /// server answers.
+    pub fn lose_answers(&self, count: u32) {
+        self.weather.losses.store(count, Ordering::Release);
+    }
+
+    /// Whether a cut is due still; forgets it, and answers that are to be lost.
     pub fn disarm(&self) -> bool {
+        self.weather.losses.store(0, Ordering::Release);
         self.weather.cut.swap(NEVER, Ordering::AcqRel) != NEVER
     }
 
@@ -148,15 +158,16 @@ fn forward(client: TcpStream, server: TcpStream, weather: &Arc<Weather>) {
         .expect("a socket");
     let (client, server) = (Arc::new(client), Arc::new(server));
     let resets = weather.resets.load(Ordering::Acquire);
+    let is_lost = Arc::new(AtomicBool::new(false));
     for is_answer in [false, true] {
         let (client, server) = (Arc::clone(&client), Arc::clone(&server));
-        let weather = Arc::clone(weather);
+        let (weather, is_lost) = (Arc::clone(weather), Arc::clone(&is_lost));
         std::thread::spawn(move || {
             let (from, to) = match is_answer {
                 true => (&*server, &*client),
                 false => (&*client, &*server),
             };
-            let end = Pipe::new(&weather, from, to, is_answer).copy();
+            let end = Pipe::new(&weather, (from, to), is_answer, &is_lost).copy();
             if is_answer && end != End::HalfClosed {
                 weather.open.fetch_sub(1, Ordering::AcqRel);
             }
@@ -211,18 +222,26 @@ struct Pipe<'a> {
     to: &'a TcpStream,
     /// From the server to the client.
     is_answer: bool,
+    /// What the server says next to the connection is lost.
+    is_lost: &'a AtomicBool,
     /// The counts when it began.
     resets: u64,
     half_closes: u64,
 }
 
 impl<'a> Pipe<'a> {
-    fn new(weather: &'a Weather, from: &'a TcpStream, to: &'a TcpStream, is_answer: bool) -> Self {
+    fn new(
+        weather: &'a Weather,
+        (from, to): (&'a TcpStream, &'a TcpStream),
+        is_answer: bool,
+        is_lost: &'a AtomicBool,
+    ) -> Self {
         Self {
             weather,
             from,
             to,
             is_answer,
+            is_lost,
             resets: weather.resets.load(Ordering::Acquire),
             half_closes: weather.half_closes.load(Ordering::Acquire),
         }
@@ -241,6 +260,9 @@ impl<'a> Pipe<'a> {
                 Err(error) if is_no_end(&error) => continue,
                 Err(_) => return self.asked_for().unwrap_or(End::Over),
             };
+            if self.loses(&bytes[..count]) {
+                return End::Over;
+            }
             let (pass, is_cut) = self.allow(count);
             if let Some(end) = self.pass_on(&bytes[..pass]) {
                 return end;
@@ -288,6 +310,23 @@ impl<'a> Pipe<'a> {
         (self.is_answer && is_half).then_some(End::HalfClosed)
     }
 
+    /// Whether these bytes are an answer that is to be lost. Of a command that writes, it sees to that.
+    fn loses(&self, bytes: &[u8]) -> bool {
+        if self.is_answer {
+            return self.is_lost.load(Ordering::Acquire);
+        }
+        let take = |count: u32| count.checked_sub(1);
+        let losses = &self.weather.losses;
+        if writes(bytes)
+            && losses
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
+                .is_ok()
+        {
+            self.is_lost.store(true, Ordering::Release);
+        }
+        false
+    }
+
     /// How much of a chunk may pass, and whether to end after it.
     fn allow(&self, bytes: usize) -> (usize, bool) {
         let cut = &self.weather.cut;
@@ -300,6 +339,16 @@ impl<'a> Pipe<'a> {
         let rest = i64::try_from(left - pass).unwrap_or(NEVER);
         cut.store(if is_cut { NEVER } else { rest }, Ordering::Release);
         (pass, is_cut)
+    }
+}
+
+/// Whether a chunk begins with a command that may write: EXECUTE, or a text with a word of one.
+fn writes(chunk: &[u8]) -> bool {
+    let has = |word: &[u8]| chunk.windows(word.len()).any(|part| part == word);
+    match chunk.get(4) {
+        Some(0x17) => true,
+        Some(3) => has(b"INSERT INTO ") || has(b"SELECT put") || has(b"FROM putting"),
+        _ => false,
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Tally {
     pub answered: AtomicU64,
     pub told: AtomicU64,
     pub ended: AtomicU64,
+    /// Steps of writers that were answered.
+    pub steps: AtomicU64,
     pub slowest: AtomicU64,
     /// What must not happen.
     pub problems: Mutex<Vec<String>>,
@@ -52,7 +54,7 @@ impl Tally {
 }
 
 impl Storm {
-    fn goes_on(&self) -> bool {
+    pub fn goes_on(&self) -> bool {
         !self.is_over.load(Ordering::Relaxed)
     }
 
@@ -65,15 +67,32 @@ impl Storm {
 
     /// A client in whose reads the machine's own delays are allowed for.
     fn connect(&self, user: &str) -> Result<Client, ClientError> {
-        let client = Client::connect(&self.login(user));
-        client.and_then(|mut client| {
+        self.connect_as(&self.login(user))
+    }
+
+    /// Likewise, in a schema and with or without DEPRECATE_EOF.
+    pub fn connect_in(
+        &self,
+        user: &str,
+        schema: &str,
+        deprecate_eof: bool,
+    ) -> Result<Client, ClientError> {
+        self.connect_as(&Login {
+            schema: schema.to_owned(),
+            deprecate_eof,
+            ..self.login(user)
+        })
+    }
+
+    fn connect_as(&self, login: &Login) -> Result<Client, ClientError> {
+        Client::connect(login).and_then(|mut client| {
             client.stream().set_read_timeout(Some(NEVER))?;
             Ok(client)
         })
     }
 
     /// What an answer may take.
-    fn limit(&self, deadline: Duration) -> Duration {
+    pub fn limit(&self, deadline: Duration) -> Duration {
         deadline + SLACK + Duration::from_micros(self.lag.load(Ordering::Relaxed))
     }
 }

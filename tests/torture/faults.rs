@@ -28,6 +28,8 @@ pub enum Fault {
     HalfClose,
     /// The configuration is read again, with something changed.
     Reload,
+    /// The answers to so many writes are lost, each with its connection: they are done, and nobody hears.
+    LoseAnswers(u32),
 }
 
 /// Where a panic may happen: what a core does for one client, and what it does for its connections. Not
@@ -104,6 +106,11 @@ impl Fault {
         }
     }
 
+    /// The answers to a few writes are lost.
+    pub fn draw_loss(prng: &mut Prng) -> Self {
+        Self::LoseAnswers(2 + u32::try_from(prng.below(8)).expect("a few"))
+    }
+
     /// For how long a server that goes on living gives no answer.
     pub fn holds_up(self) -> Duration {
         match self {
@@ -150,6 +157,7 @@ impl Stage<'_> {
             (Fault::KillConnections, Some(database)) => kill_connections(database),
             (Fault::KillServer(_) | Fault::StopServer(_) | Fault::KillConnections, None) => {}
             (Fault::Cut(bytes), _) => self.chaos.cut_after(bytes),
+            (Fault::LoseAnswers(count), _) => self.chaos.lose_answers(count),
             (Fault::Stall(time), _) => {
                 self.chaos.stall();
                 std::thread::sleep(time);

@@ -4,9 +4,13 @@
 //! Through all of it every well-behaved client is answered in time and with its own answer, and
 //! afterwards everything is back: connections, permits, buffers, sockets, memory.
 //!
+//! Beside them writers change their sessions in every way and write rows that tell of it, in tables of
+//! the same name in several schemas. Afterwards each acknowledged write is there once, each unknown one at
+//! most once, no refused one, none in a wrong schema, and none with anything of another session in it.
+//!
 //! `TORTURE_SEED` is the first round's seed (the next round has the next one), `TORTURE_SECONDS` says
 //! for how long rounds begin, and `TORTURE_CORES` fixes the number of cores. `scripts/torture` sets
-//! them. A seed repeats what is done and when; the order in which it meets is the machine's.
+//! them. `TORTURE_SERVER=mysql` has MySQL's server instead of MariaDB's. A seed repeats what is done and when; the order in which it meets is the machine's.
 
 #![allow(
     clippy::expect_used,
@@ -20,12 +24,20 @@ mod support;
 mod checks;
 mod clients;
 mod faults;
+mod ledger;
+mod oracle;
 mod plan;
 mod round;
+mod schemas;
+mod settings;
+mod state;
+mod writer;
+mod writing;
 
 use std::time::{Duration, Instant, SystemTime};
 
 use plan::Plan;
+use support::Kind;
 
 /// How long rounds begin for without `TORTURE_SECONDS`.
 const SECONDS: u64 = 60;
@@ -47,19 +59,25 @@ fn whatever_happens_everybody_is_answered_and_everything_comes_back() {
     let first = number("TORTURE_SEED").unwrap_or_else(seed_of_now);
     let time = Duration::from_secs(number("TORTURE_SECONDS").unwrap_or(SECONDS));
     let cores = number("TORTURE_CORES");
+    let kind = match std::env::var("TORTURE_SERVER").as_deref() {
+        Ok("mysql") => Kind::MySql,
+        Ok("mariadb") | Err(_) => Kind::MariaDb,
+        Ok(other) => panic!("TORTURE_SERVER={other} is neither mariadb nor mysql"),
+    };
     let begun = Instant::now();
     let mut rounds = 0;
     while rounds == 0 || begun.elapsed() < time {
         let seed = first + rounds;
-        let plan = Plan::draw(seed, cores);
+        let plan = Plan::draw(seed, cores, kind);
         eprintln!("{plan}");
         match round::run(&plan) {
             Ok(figures) => eprintln!("  {figures}"),
             Err(problems) => panic!(
                 "the round of seed {seed} failed:\n  {}\nrepeat it: scripts/torture --seed {seed} \
-                 --seconds 1 --cores {}",
+                 --seconds 1 --cores {} --server {}",
                 problems.join("\n  "),
-                plan.cores
+                plan.cores,
+                format!("{kind:?}").to_lowercase()
             ),
         }
         rounds += 1;

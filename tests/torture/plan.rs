@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringgate::base::prng::Prng;
 
 use crate::faults::{Fault, Panic};
-use crate::support::{ACCOUNT, Ports};
+use crate::support::{ACCOUNT, Kind as Server, Ports};
 
 /// How long a round's storm lasts.
 pub const STORM: Duration = Duration::from_secs(4);
@@ -30,8 +30,12 @@ pub struct Plan {
     pub send_buffer: Option<u32>,
     /// A null server stands behind the gateway instead of a database.
     pub is_null: bool,
+    /// Whose server it is otherwise.
+    pub kind: Server,
     /// Well-behaved clients; half of them for each of two tenants.
     pub well_behaved: u32,
+    /// Clients that write in ever-changing sessions, more than the budget; none on a null server.
+    pub writers: u32,
     /// How many of each kind misbehave.
     pub misbehaved: Vec<(Kind, u32)>,
     /// What happens, and when after the storm's beginning.
@@ -75,7 +79,7 @@ const KINDS: [Kind; 7] = [
 
 impl Plan {
     /// The round of `seed`.
-    pub fn draw(seed: u64, cores: Option<u64>) -> Self {
+    pub fn draw(seed: u64, cores: Option<u64>, kind: Server) -> Self {
         let mut prng = Prng::new(seed);
         // Drawn whether it is used or not, so that the rest stays the same.
         let drawn_cores = 1 + prng.below(2);
@@ -104,6 +108,22 @@ impl Plan {
         // Drawn behind all else, so that older seeds mean what they meant.
         let cores = cores.unwrap_or(drawn_cores);
         let panic = (prng.below(2) == 0).then(|| Panic::draw(&mut prng, cores));
+        let mut writers = budget + 1 + small(&mut prng, u64::from(budget));
+        // Each of the others keeps one statement going: three times what the budget can run.
+        let (mut well_behaved, mut sleep_ms) = (3 * budget, sleep_ms);
+        let is_of_writers = prng.below(2) == 0;
+        let losses = if is_null { 0 } else { prng.below(4) };
+        faults.extend((0..losses).map(|_| {
+            let at = Duration::from_millis(200 + prng.below(2_800));
+            (at, Fault::draw_loss(&mut prng))
+        }));
+        faults.sort_by_key(|(at, _)| *at);
+        if is_null {
+            writers = 0;
+        } else if is_of_writers {
+            // Sessions change hands many times a second then.
+            (writers, well_behaved, sleep_ms) = (2 * budget + writers, budget, 30);
+        }
         Self {
             seed,
             cores,
@@ -111,8 +131,9 @@ impl Plan {
             buffers,
             send_buffer,
             is_null,
-            // Each keeps one statement going: three times what the budget can run.
-            well_behaved: 3 * budget,
+            kind,
+            well_behaved,
+            writers,
             misbehaved,
             faults,
             panic,
@@ -132,11 +153,21 @@ impl Plan {
         2 * POOL_WAIT + held_up
     }
 
-    /// The fewest statements that are answered whatever happens: a twentieth of what the budget could
-    /// run. Less means that somebody keeps it from the others.
-    pub fn answered_min(&self) -> u64 {
+    /// The fewest statements that are answered whatever happens, those of writers included: a twentieth of
+    /// what the budget could run. Less means that somebody keeps it from the others.
+    pub fn served_min(&self) -> u64 {
         let storm = u64::try_from(STORM.as_millis()).expect("a short time");
         u64::from(self.budget) * storm / u64::from(self.sleep_ms) / 20
+    }
+
+    /// The fewest that those are answered who do not write: all of these, as long as they alone can fill the
+    /// budget; where writers are most of the clients, their part of them by the head.
+    pub fn answered_min(&self) -> u64 {
+        if self.well_behaved >= 3 * self.budget {
+            return self.served_min();
+        }
+        let all = self.well_behaved + self.writers;
+        self.served_min() * u64::from(self.well_behaved) / u64::from(all)
     }
 
     /// The most panics that there may be where nobody is a [`Kind::Panicker`].
@@ -204,7 +235,7 @@ impl fmt::Display for Plan {
         write!(
             f,
             "seed {}: {} cores, budget {}, {} buffers, send buffer {:?} KiB, null server {}, \
-             statement deadline {}, {} behave with {} ms, {:?}, {:?}, panics: {}",
+             statement deadline {}, {} behave with {} ms, {} write, {:?}, {:?}, panics: {}",
             self.seed,
             self.cores,
             self.budget,
@@ -214,6 +245,7 @@ impl fmt::Display for Plan {
             self.has_deadline,
             self.well_behaved,
             self.sleep_ms,
+            self.writers,
             self.misbehaved,
             self.faults,
             self.panic.map_or_else(|| "none".to_owned(), Panic::asked),

@@ -215,6 +215,33 @@ fn an_id_that_was_returned_can_be_used_by_the_next_insert() {
     }
 }
 
+/// Statements without the word, that run a text which has it.
+const BY_NAME: &[&[&str]] = &[
+    &["PREPARE ps FROM 'SELECT LAST_INSERT_ID()'", "EXECUTE ps"],
+    &["PREPARE ps FROM 'SELECT @@identity'", "EXECUTE ps"],
+    &["EXECUTE IMMEDIATE 'SELECT LAST_INSERT_ID()'"],
+];
+
+#[test]
+fn what_runs_by_its_name_reads_its_own_sessions_id() {
+    let scene = Scene::new(1, TABLES);
+    for form in Form::ALL {
+        for statements in BY_NAME {
+            let (mut own, mut other) = (scene.client(true), scene.client(false));
+            ask(&mut own, form, "INSERT INTO t (v) VALUES (1), (2)");
+            let id = ask(&mut own, form, "SELECT LAST_INSERT_ID()");
+            ask(&mut other, form, "SELECT LAST_INSERT_ID(7)");
+            let mut seen = String::new();
+            for sql in *statements {
+                seen = ask(&mut own, Form::Text, sql);
+            }
+            assert_eq!(seen, id, "{form:?} {statements:?}");
+            own.reset().expect("an OK");
+            assert_eq!(ask(&mut other, form, "SELECT LAST_INSERT_ID()"), "7");
+        }
+    }
+}
+
 #[test]
 fn what_was_taken_from_a_sequence_is_its_sessions() {
     let scene = Scene::new(3, TABLES);

@@ -243,7 +243,9 @@ pub fn of_text(sql: &[u8], mode: LexMode) -> Effects {
     effects.may_insert |= flags.has(Flags::MULTI);
     effects.ends_transaction |= flags.has(Flags::MULTI) && ends_transaction(sql);
     effects.unlocks_tables = flags.has(Flags::UNLOCK);
-    effects.sets_insert_id = flags.has_any(Flags::SETS_LAST_INSERT_ID.and(Flags::CALL));
+    // What EXECUTE runs by its name may read or set it as a CALL may.
+    let runs_unseen = Flags::CALL.and(Flags::TEXT_PREPARE);
+    effects.sets_insert_id = flags.has_any(Flags::SETS_LAST_INSERT_ID.and(runs_unseen));
     effects.reads_insert_id = flags.has_any(Flags::READS_LAST_INSERT_ID.and(Flags::READS_IDENTITY));
     effects.reads_row_count = flags.has(Flags::READS_ROW_COUNT);
     effects.reads_found_rows = flags.has(Flags::READS_FOUND_ROWS);
