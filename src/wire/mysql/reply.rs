@@ -524,8 +524,8 @@ impl ReplyWalker {
     /// Whether an EOF is owed ahead of this packet, which ends rows: it is not where a cursor was opened or
     /// could not be, for then the one packet ends the definitions and all.
     fn opens_no_cursor(&self, packet: &[u8]) -> Result<bool, ReplyError> {
-        let is_err = packet.get(HEADER_LEN) == Some(&0xff);
-        if is_err || !matches!(self.phase, Phase::EofOwed { .. }) {
+        let is_owed = matches!(self.phase, Phase::EofOwed { .. });
+        if !is_owed || packet.get(HEADER_LEN) == Some(&0xff) {
             return Ok(false);
         }
         let mut reader = Reader::new(

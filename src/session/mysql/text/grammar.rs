@@ -162,7 +162,7 @@ impl Grammar {
         let is_uncertain = lexer.is_uncertain();
         // A server reports what SET STATEMENT sets as it reports what stays.
         let is_mixed = self.flags.has(Flags::SET_STATEMENT)
-            && (self.has_versioned || self.flags.has(Flags::MULTI) || lexer.has_glued());
+            && (self.has_versioned || self.flags.has(Flags::MULTI));
         if is_uncertain || is_mixed {
             self.flags.add(Flags::UNCERTAIN);
         }

@@ -87,7 +87,6 @@ pub(super) struct Lexer {
     saw_star: bool,
     is_uncertain: bool,
     is_ambiguous: bool,
-    has_glued: bool,
     /// The last byte, if it was the first half of a character.
     lead: Option<u8>,
     /// The start of a word that began in an earlier piece, or of a quoted identifier.
@@ -137,13 +136,6 @@ fn is_word(byte: u8) -> bool {
     class(byte) == Class::Word
 }
 
-/// Whether a word begins as a number and goes on with letters, as far as known words are long.
-#[inline]
-fn is_glued(word: &[u8]) -> bool {
-    let mut head = word.iter().take(LEN_MAX);
-    head.next().is_some_and(u8::is_ascii_digit) && head.any(|byte| !byte.is_ascii_digit())
-}
-
 impl Lexer {
     pub(super) fn new(mode: LexMode) -> Self {
         Self {
@@ -155,7 +147,6 @@ impl Lexer {
             saw_star: false,
             is_uncertain: false,
             is_ambiguous: false,
-            has_glued: false,
             lead: None,
             word: [0; LEN_MAX],
             word_len: 0,
@@ -175,11 +166,6 @@ impl Lexer {
     /// Whether the character set leaves open how the text is cut: words that a server sees may be hidden.
     pub(super) fn is_ambiguous(&self) -> bool {
         self.is_ambiguous
-    }
-
-    /// Whether a number may have a word at its end that a server takes for one of its own (`1e1for`).
-    pub(super) fn has_glued(&self) -> bool {
-        self.has_glued
     }
 
     /// Takes the next piece of the statement.
@@ -403,7 +389,6 @@ impl Lexer {
         match rest.iter().position(|byte| !is_word(*byte)) {
             Some(len) => {
                 let word = rest.get(..len).unwrap_or_default();
-                self.has_glued |= is_glued(word);
                 self.emit_with(Token::Word(lookup(word)), len, sink);
                 // A blank behind a word is the commonest byte of all.
                 len + usize::from(rest.get(len) == Some(&b' '))
@@ -430,8 +415,6 @@ impl Lexer {
     }
 
     fn end_word(&mut self, sink: &mut impl Sink) {
-        let head = self.word.get(..self.word_len.min(LEN_MAX));
-        self.has_glued |= is_glued(head.unwrap_or_default());
         let keyword = self.collected();
         self.emit(Token::Word(keyword), sink);
     }

@@ -292,7 +292,8 @@ pub fn scan(sql: &[u8], mode: LexMode) -> Traits {
     lexer.feed(sql, &mut grammar);
     lexer.finish(&mut grammar);
     let traits = grammar.traits(&lexer);
-    match mode.is_unsure || mode.takes_several && traits.flags.has(Flags::MULTI) {
+    let is_in_passing = traits.flags.has(Flags::SET_STATEMENT);
+    match is_in_passing || mode.is_unsure || mode.takes_several && traits.flags.has(Flags::MULTI) {
         true => look_again(sql, mode, traits),
         false => traits,
     }
@@ -306,7 +307,19 @@ fn look_again(sql: &[u8], mode: LexMode, mut traits: Traits) -> Traits {
         traits.is_read_only = false;
         traits.may_be_refused = true;
     }
+    if traits.flags.has(Flags::SET_STATEMENT) && has_glued_number(sql) {
+        traits.flags.add(Flags::UNCERTAIN);
+    }
     traits
+}
+
+/// Whether a number has letters at its end: servers take `1e1for` for two words, the second of which may be
+/// that behind which a statement begins.
+fn has_glued_number(sql: &[u8]) -> bool {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+    sql.split(|byte| !is_part(byte)).any(|word| {
+        word.first().is_some_and(u8::is_ascii_digit) && word.iter().any(u8::is_ascii_alphabetic)
+    })
 }
 
 #[cfg(test)]

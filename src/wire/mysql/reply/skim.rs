@@ -9,22 +9,26 @@ impl ReplyWalker {
     ///
     /// Whatever is not plainly a row, a definition of a column or a small column count is left for that: what
     /// is cut by the end of the chunk, continues in another packet, is out of sequence, is empty, or begins with
-    /// 0xFE or 0xFF. All that carries state behind the head of a
-    /// result does, and no OK, ERR or LOCAL INFILE request at its head begins with 1 to 250.
+    /// 0xFE or 0xFF. All that carries state behind the head of a result does, and no OK, ERR or LOCAL INFILE
+    /// request at its head begins with 1 to 250.
     pub(super) fn skim(&mut self, bytes: &mut [u8]) -> usize {
-        let mut at = 0_usize;
         if self.continues {
-            return at;
+            return 0;
         }
-        let whole = bytes.len();
-        while let Some([a, b, c, seq, first]) =
-            bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut)
-        {
-            let (a, b, c, first) = (*a, *b, *c, *first);
-            let len = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+        let used = self.count(bytes);
+        if self.seq_shift != 0 {
+            shift(bytes.get_mut(..used).unwrap_or_default(), self.seq_shift);
+        }
+        used
+    }
+
+    fn count(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0_usize;
+        while let Some(&[a, b, c, seq, first]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+            let len = length(a, b, c);
             let end = at.saturating_add(HEADER_LEN).saturating_add(len);
-            let is_usual = *seq == self.seq && len != 0 && len != PAYLOAD_MAX && first < 0xfe;
-            if !is_usual || end > whole {
+            let is_usual = seq == self.seq && len != 0 && len != PAYLOAD_MAX && first < 0xfe;
+            if !is_usual || end > bytes.len() {
                 break;
             }
             match self.phase {
@@ -36,12 +40,23 @@ impl ReplyWalker {
                 }
                 _ => break,
             }
-            self.seq = self.seq.wrapping_add(1);
-            if self.seq_shift != 0 {
-                *seq = seq.wrapping_add(self.seq_shift);
-            }
+            self.seq = seq.wrapping_add(1);
             at = end;
         }
         at
+    }
+}
+
+/// A payload's length in its header, bytes.
+fn length(a: u8, b: u8, c: u8) -> usize {
+    usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16
+}
+
+/// Adds to the sequence ids of whole packets.
+fn shift(mut bytes: &mut [u8], by: u8) {
+    while let Some([a, b, c, seq]) = bytes.first_chunk_mut() {
+        *seq = seq.wrapping_add(by);
+        let end = HEADER_LEN.saturating_add(length(*a, *b, *c));
+        bytes = bytes.get_mut(end..).unwrap_or_default();
     }
 }
