@@ -12,18 +12,12 @@ const MULTI_STATEMENTS: u32 = 1 << 16;
 
 const MAKE: &str = "CREATE OR REPLACE TABLE test.u (a INT);\nCREATE OR REPLACE TABLE test.v (a INT) ENGINE=InnoDB;";
 
-/// A client whose schema has just been dropped, and another one in its way: a budget of 1 is one connection
-/// for both, of different pools.
+/// A client whose schema has just been dropped, and another one on the same connection.
 fn trapped(scene: &Scene) -> (Client, Client) {
     scene
         .server
         .sql("CREATE DATABASE IF NOT EXISTS gone; CREATE TABLE IF NOT EXISTS gone.t (a INT)");
-    let login = Login {
-        deprecate_eof: false,
-        ..scene.gateway.login()
-    };
-    let mut own = scene.client(true);
-    let mut other = Client::connect_with(&login, MULTI_STATEMENTS).expect("a login");
+    let (mut own, mut other) = (scene.client(true), scene.client(false));
     ask(&mut own, Form::Text, "USE gone");
     ask(&mut own, Form::Text, "SELECT * FROM t");
     ask(&mut other, Form::Text, "SELECT 1");

@@ -20,6 +20,10 @@ use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::{caps, com};
 use crate::wire::mysql::reply::{ReplyError, Step};
 
+/// The longest command whose text may be a BEGIN, header included, bytes: `START TRANSACTION WITH CONSISTENT
+/// SNAPSHOT, READ ONLY` and some blanks.
+const LONGEST_BEGIN: usize = 80;
+
 /// What to do with the command's bytes after [`Session::begin`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
@@ -271,6 +275,16 @@ impl Session {
             // the server may not even know is not worth an unknown outcome.
             com::STMT_EXECUTE if moved == Moved::TO_KNOWN_SCHEMA => true,
             _ => is_whole && self.runs_nothing(command),
+        }
+    }
+
+    /// Whether the command in progress is worth being kept for another attempt: a quick look ahead of it.
+    /// [`Self::runs_nothing`] decides when it comes to that.
+    pub(super) fn may_run_nothing(&self, command: &[u8]) -> bool {
+        match self.op.command {
+            com::STMT_PREPARE | com::INIT_DB => true,
+            com::QUERY => self.op.effects.is_read_only || command.len() <= LONGEST_BEGIN,
+            _ => self.op.effects.is_read_only,
         }
     }
 

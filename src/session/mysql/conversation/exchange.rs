@@ -30,10 +30,10 @@ impl Conversation {
         }
         self.again.clear();
         let is_free = io.held.is_none() && !self.session.vector().is_autocommit_off();
-        if is_free && self.session.effects().is_read_only && self.kept.is_whole() {
+        if is_free && self.kept.is_whole() {
             let rest = io.unread.get_mut(io.used..).unwrap_or_default();
             let bytes = self.kept.bytes(&mut self.intake, &mut [], rest);
-            if bytes.len() <= LONGEST_REPEATED {
+            if bytes.len() <= LONGEST_REPEATED && self.session.may_run_nothing(bytes) {
                 self.again.extend_from_slice(bytes);
             }
         }
