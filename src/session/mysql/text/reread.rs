@@ -90,20 +90,33 @@ impl Settings {
 
     /// The modes that these settings allow beside `mode`.
     fn modes(self, mode: LexMode) -> impl Iterator<Item = LexMode> {
-        (1..8_u8)
-            .filter(move |flip| (flip & 3 == 0 || self.sql_mode) && (flip & 4 == 0 || self.charset))
-            .map(move |flip| LexMode {
-                ansi_quotes: mode.ansi_quotes != (flip & 1 != 0),
-                no_backslash_escapes: mode.no_backslash_escapes != (flip & 2 != 0),
-                cut: match (flip & 4 != 0, mode.cut) {
-                    (false, cut) => cut,
-                    (true, Cut::Plain) => Cut::Unknown,
-                    (true, _) => Cut::Plain,
-                },
-                ..mode
-            })
+        let others = CUTS
+            .into_iter()
+            .filter(move |cut| self.charset && *cut != mode.cut);
+        let flips = if self.sql_mode { 0..4_u8 } else { 0..1 };
+        let modes = std::iter::once(mode.cut)
+            .chain(others)
+            .flat_map(move |cut| {
+                flips.clone().map(move |flip| LexMode {
+                    ansi_quotes: mode.ansi_quotes != (flip & 1 != 0),
+                    no_backslash_escapes: mode.no_backslash_escapes != (flip & 2 != 0),
+                    cut,
+                    ..mode
+                })
+            });
+        modes.filter(move |other| *other != mode)
     }
 }
+
+/// The ways in which a character set may have text cut.
+const CUTS: [Cut; 6] = [
+    Cut::Plain,
+    Cut::Single(Some(0xa0)),
+    Cut::Single(Some(0xff)),
+    Cut::Gbk,
+    Cut::Sjis,
+    Cut::Big5,
+];
 
 /// What a statement says about how others are read, by its first word.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
