@@ -317,3 +317,35 @@ fn clients_with_and_without_legacy_eofs_take_turns_on_one_connection() {
     // The login of the status question itself is one.
     assert_eq!(scene.server.status("Connections") - before, 2);
 }
+
+/// Whoever reads an ERR with another number takes it for a broken protocol, and never sees what it says.
+#[test]
+fn an_error_between_two_results_has_the_next_number() {
+    let server = Server::start(options());
+    let shape = Shape {
+        extra: "[deadlines]\nstatement = \"500ms\"\n",
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(server.port(), &shape);
+    for deprecate_eof in [false, true] {
+        for (sql, packets_before) in [
+            (
+                "SELECT 1; SELECT SLEEP(5)",
+                if deprecate_eof { 4 } else { 5 },
+            ),
+            ("DO 1; SELECT SLEEP(5)", 1),
+        ] {
+            let login = Login {
+                deprecate_eof,
+                ..gateway.login()
+            };
+            let mut client = Client::connect_with(&login, MULTI_STATEMENTS).expect("a login");
+            let packets = client.packets(3, sql.as_bytes()).expect(sql);
+            let sequences: Vec<_> = packets.iter().map(|(sequence, _)| *sequence).collect();
+            let wanted: Vec<_> = (1..=packets_before + 1).collect();
+            assert_eq!(sequences, wanted, "{sql}: {packets:?}");
+            let (_, last) = packets.last().expect("an error");
+            assert_eq!(last.first(), Some(&0xff), "{sql}: {packets:?}");
+        }
+    }
+}

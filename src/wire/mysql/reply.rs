@@ -171,6 +171,8 @@ pub struct ReplyWalker {
     /// The next packet continues the one before.
     continues: bool,
     rows: u64,
+    /// A packet of the reply was taken in.
+    has_begun: bool,
     carry: Vec<u8>,
     carry_is_over: bool,
 }
@@ -188,6 +190,7 @@ impl ReplyWalker {
             remaining: 0,
             continues: false,
             rows: 0,
+            has_begun: false,
             carry: Vec::new(),
             carry_is_over: false,
         }
@@ -202,6 +205,7 @@ impl ReplyWalker {
             Phase::Head
         };
         self.owes_eofs = false;
+        self.has_begun = false;
         self.seq = command_seq.wrapping_add(1);
         self.seq_shift = 0;
         self.remaining = 0;
@@ -246,7 +250,8 @@ impl ReplyWalker {
 
     /// Not a byte of the reply has come.
     pub fn is_untouched(&self) -> bool {
-        self.phase == Phase::Head && self.carry.is_empty() && self.remaining == 0
+        // Between two results the phase alone is that of a beginning.
+        !self.has_begun && self.carry.is_empty()
     }
 
     /// All bytes so far were whole packets: an ERR may follow without breaking the framing.
@@ -552,6 +557,7 @@ impl ReplyWalker {
             *seq = seq.wrapping_add(self.seq_shift);
         }
         self.seq = self.seq.wrapping_add(1);
+        self.has_begun = true;
     }
 }
 
@@ -886,6 +892,23 @@ mod tests {
                 "in small pieces",
             );
         }
+    }
+
+    #[test]
+    fn a_reply_is_touched_from_its_first_byte_on_and_between_results() {
+        let mut walker = ReplyWalker::new(true);
+        let whole = stream(&[OK_MORE, OK]);
+        for cut in 0..=whole.len() {
+            walker.start(Expect::Results, 0);
+            walk(&mut walker, &mut [whole[..cut].to_vec()]).expect("a reply");
+            assert_eq!(walker.is_untouched(), cut == 0, "{cut}");
+        }
+        let more: &[u8] = &[0xfe, 0, 0, 0x0a, 0, 0, 0];
+        walker.start(Expect::Results, 0);
+        let mut chunks = [stream(&[&[1], COLUMN, &[1, b'x'], more])];
+        walk(&mut walker, &mut chunks).expect("a reply");
+        assert!(!walker.is_untouched() && walker.is_at_boundary());
+        assert_eq!(walker.next_sequence(), 5);
     }
 
     #[test]

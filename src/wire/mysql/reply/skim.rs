@@ -16,6 +16,7 @@ impl ReplyWalker {
             return 0;
         }
         let used = self.count(bytes);
+        self.has_begun |= used > 0;
         if self.seq_shift != 0 {
             shift(bytes.get_mut(..used).unwrap_or_default(), self.seq_shift);
         }
