@@ -18,7 +18,7 @@ use ringgate::session::mysql::statements::Texts;
 use ringgate::session::mysql::upstream::{LoginFacts, Upstream};
 use ringgate::wire::mysql::command::encode_text_command;
 use ringgate::wire::mysql::cursor::{packet, put_lenenc_bytes, put_u8, put_u16, put_u32};
-use ringgate::wire::mysql::flags::{column_type, com};
+use ringgate::wire::mysql::flags::{caps, column_type, com};
 use ringgate::wire::mysql::frame::HEADER_LEN;
 use ringgate::wire::mysql::response::{OkPacket, encode_ok, encode_ok_as_eof};
 use ringgate::wire::mysql::value::{Column, encode_text_row};
@@ -80,10 +80,10 @@ fn vector() -> Rc<Vector> {
 }
 
 /// A client that logs in to a state; a core's clients share it.
-fn client(owner: u64, vector: &Rc<Vector>) -> Client {
+fn client(owner: u64, capabilities: u32, vector: &Rc<Vector>) -> Client {
     let facts = SessionFacts {
         owner,
-        capabilities: CAPABILITIES,
+        capabilities,
         vector: vector.clone(),
         statements_max: 10_000,
         settled: Rc::default(),
@@ -96,6 +96,11 @@ fn client(owner: u64, vector: &Rc<Vector>) -> Client {
 
 /// Two clients and one idle connection, all logged in to the same state.
 fn world(command: Vec<u8>, reply: Vec<u8>) -> World {
+    world_of(CAPABILITIES, command, reply)
+}
+
+/// The same, and the first client has these capabilities.
+fn world_of(capabilities: u32, command: Vec<u8>, reply: Vec<u8>) -> World {
     let limits = PoolLimits {
         waiters_max: 100,
         idle_max: Duration::from_secs(60),
@@ -116,7 +121,10 @@ fn world(command: Vec<u8>, reply: Vec<u8>) -> World {
     ));
     let vector = vector();
     World {
-        clients: vec![client(1, &vector), client(2, &vector)],
+        clients: vec![
+            client(1, capabilities, &vector),
+            client(2, CAPABILITIES, &vector),
+        ],
         pool,
         texts: Texts::default(),
         out: Output::default(),
@@ -174,6 +182,11 @@ impl World {
         let mut reply = std::mem::take(&mut self.other_reply);
         self.exchange(1, &mut command, &mut reply);
         self.other_reply = reply;
+    }
+
+    /// Gives the reply back the sequence ids that the last exchange has changed.
+    fn renew_reply(&mut self) {
+        self.reply = one_row(false);
     }
 
     /// The client under test prepares `count` statements, whose ids are 1 to `count` on both sides,
@@ -278,6 +291,16 @@ pub fn cases() -> Vec<Case> {
             "exchange: point select after another client",
             text(),
             World::run_other,
+            World::run,
+        ),
+        case(
+            "exchange: point select of a client with legacy EOFs",
+            world_of(
+                CAPABILITIES & !caps::DEPRECATE_EOF,
+                query(POINT_SELECT),
+                one_row(false),
+            ),
+            World::renew_reply,
             World::run,
         ),
         case("exchange: EXECUTE", prepared_world(1), |_| (), World::run),

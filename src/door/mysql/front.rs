@@ -116,9 +116,13 @@ impl Front for StreamFront {
     }
 }
 
-/// Sends pieces in their order, without a copy of what merely passes: spans of the input are taken out
-/// of `input`, which keeps what is behind the last of them.
+/// A reply of several pieces up to this size, bytes, is copied into one: a send of several costs more.
+const JOIN_BELOW: usize = 1024;
+
+/// Sends pieces in their order, without a copy of what merely passes, unless all of it is small: spans of
+/// the input are taken out of `input`, which keeps what is behind the last of them.
 pub(super) fn send_spans(stream: &mut Stream, out: &Output, mut input: Option<&mut Buf>) {
+    let joins = out.spans().len() > 1 && out.len() <= JOIN_BELOW;
     let mut at = 0_usize;
     for span in out.spans() {
         match span {
@@ -130,7 +134,12 @@ pub(super) fn send_spans(stream: &mut Stream, out: &Output, mut input: Option<&m
                     continue;
                 };
                 input.advance(range.start.saturating_sub(at));
-                stream.send(input.split_to(range.len()));
+                let piece = input.split_to(range.len());
+                if joins {
+                    stream.send_bytes(&piece);
+                } else {
+                    stream.send(piece);
+                }
                 at = range.end;
             }
         }

@@ -202,8 +202,8 @@ impl Session {
             pass(upstream, piece, out);
             return Ok(());
         }
-        let raw = raw_of(upstream, bytes, piece).to_vec();
-        let header = Header::parse(&raw).ok_or(ReplyError::Malformed)?;
+        let raw = raw_of(upstream, bytes, piece);
+        let header = Header::parse(raw).ok_or(ReplyError::Malformed)?;
         let capabilities = self.capabilities;
         if !reports_state {
             let ok = OkPacket {
@@ -218,6 +218,7 @@ impl Session {
             });
             return Ok(());
         }
+        let raw = raw.to_vec();
         let payload = raw.get(HEADER_LEN..).unwrap_or_default();
         let mut ok = decode_ok(payload, caps::SESSION_TRACK).map_err(|_| ReplyError::Malformed)?;
         self.apply_changes(upstream, ok.session_changes)?;

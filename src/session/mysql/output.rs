@@ -30,6 +30,14 @@ impl Output {
         self.spans.is_empty()
     }
 
+    /// Bytes of all pieces together.
+    pub fn len(&self) -> usize {
+        let lens = self.spans.iter().map(|span| match span {
+            Span::Input(range) | Span::Own(range) => range.len(),
+        });
+        lens.sum()
+    }
+
     /// The pieces.
     pub fn spans(&self) -> &[Span] {
         &self.spans
