@@ -47,7 +47,7 @@ fn watch(beats: &[Beat], status: &Status, dead: impl Fn(usize)) {
             }
             let pulse = patient.look(beat, elapsed);
             status.set_stalled(core, patient.watch.is_stalled());
-            if report(core, beat, pulse) {
+            if report(core, beat, pulse, &patient.silent) {
                 dead(core);
             }
         }
@@ -55,12 +55,20 @@ fn watch(beats: &[Beat], status: &Status, dead: impl Fn(usize)) {
 }
 
 /// Logs what is worth a line; true when the core is dead.
-fn report(core: usize, beat: &Beat, pulse: Pulse) -> bool {
+fn report(core: usize, beat: &Beat, pulse: Pulse, silent: &CpuTimes) -> bool {
+    let (ran_ms, waited_ms) = (silent.ran.as_millis(), silent.waited.as_millis());
     match pulse {
         Pulse::Alive | Pulse::Silent => {}
         Pulse::Stalled => {
             let thread = thread_state(beat.thread());
-            log!(Error, "core_stalled", core = core, thread = thread);
+            log!(
+                Error,
+                "core_stalled",
+                core = core,
+                thread = thread,
+                ran_ms = ran_ms,
+                waited_ms = waited_ms
+            );
         }
         Pulse::Recovered(silent) => {
             log!(
@@ -79,6 +87,8 @@ fn report(core: usize, beat: &Beat, pulse: Pulse) -> bool {
                 core = core,
                 after_s = after,
                 thread = thread,
+                ran_ms = ran_ms,
+                waited_ms = waited_ms,
                 exit = 1
             );
             return true;
@@ -92,7 +102,10 @@ fn report(core: usize, beat: &Beat, pulse: Pulse) -> bool {
 struct Patient {
     watch: Watch,
     count: u64,
-    ran: u64,
+    /// At the last look, if that found no beat.
+    times: Option<CpuTimes>,
+    /// Since the last look that found a beat.
+    silent: CpuTimes,
 }
 
 impl Patient {
@@ -100,13 +113,49 @@ impl Patient {
         let count = beat.count();
         if count != self.count {
             self.count = count;
+            (self.times, self.silent) = (None, CpuTimes::default());
             return self.watch.look(count, elapsed);
         }
-        let ran = ran_for(&read(beat.thread(), "schedstat"));
-        let starved = is_runnable(&read(beat.thread(), "stat")) && ran == Some(self.ran);
-        self.ran = ran.unwrap_or_default();
-        let silent = if starved { Duration::ZERO } else { elapsed };
+        let times = CpuTimes::of(&read(beat.thread(), "schedstat")).unwrap_or_default();
+        let Some(before) = self.times.replace(times) else {
+            return self.watch.look(count, elapsed);
+        };
+        let (ran, waited) = times.since(&before);
+        self.silent.ran += ran;
+        self.silent.waited += waited;
+        // The kernel counts a wait for a CPU when it is over.
+        let starved = ran.is_zero() && is_runnable(&read(beat.thread(), "stat"));
+        let silent = match starved {
+            true => Duration::ZERO,
+            false => elapsed.saturating_sub(waited),
+        };
         self.watch.look(count, silent)
+    }
+}
+
+/// How long a thread has run, and how long it could have run and was given no CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct CpuTimes {
+    ran: Duration,
+    waited: Duration,
+}
+
+impl CpuTimes {
+    /// From `/proc/…/schedstat`, whose first two fields these are, in nanoseconds (Linux,
+    /// Documentation/scheduler/sched-stats.rst).
+    fn of(schedstat: &str) -> Option<Self> {
+        let mut fields = schedstat.split(' ').map(str::parse);
+        let mut next = || Some(Duration::from_nanos(fields.next()?.ok()?));
+        Some(Self {
+            ran: next()?,
+            waited: next()?,
+        })
+    }
+
+    /// What has come since `before`.
+    fn since(&self, before: &Self) -> (Duration, Duration) {
+        let ran = self.ran.saturating_sub(before.ran);
+        (ran, self.waited.saturating_sub(before.waited))
     }
 }
 
@@ -124,11 +173,6 @@ fn state_of(stat: &str) -> Option<char> {
 /// Whether a thread runs or waits for a CPU.
 fn is_runnable(stat: &str) -> bool {
     state_of(stat) == Some('R')
-}
-
-/// Nanoseconds that a thread has run: the first field of `/proc/…/schedstat`.
-fn ran_for(schedstat: &str) -> Option<u64> {
-    schedstat.split(' ').next()?.parse().ok()
 }
 
 /// What the kernel says about a thread: its state, and where it sleeps or which call it is in.
@@ -190,8 +234,18 @@ mod tests {
         assert!(!is_runnable("7 (R) S 1 2"));
         assert!(!is_runnable("7 (x) T 1 2"));
         assert!(!is_runnable(""));
-        assert_eq!(ran_for("350805 481069 5\n"), Some(350_805));
-        assert_eq!(ran_for(""), None);
+    }
+
+    #[test]
+    fn times_are_those_of_the_scheduler() {
+        let times = CpuTimes::of("350805 481069 5\n").unwrap();
+        assert_eq!(times.ran, Duration::from_nanos(350_805));
+        assert_eq!(times.waited, Duration::from_nanos(481_069));
+        let later = CpuTimes::of("350905 481069 6\n").unwrap();
+        let since = later.since(&times);
+        assert_eq!(since, (Duration::from_nanos(100), Duration::ZERO));
+        assert_eq!(CpuTimes::of(""), None);
+        assert_eq!(CpuTimes::of("350805"), None);
     }
 
     #[test]
