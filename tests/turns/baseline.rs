@@ -28,6 +28,12 @@ const GLOBALS: &[(&str, &str, &str)] = &[
     ("optimizer_search_depth", "5", "5"),
     ("tx_isolation", "'SERIALIZABLE'", "SERIALIZABLE"),
     ("lc_time_names", "'de_DE'", "de_DE"),
+    ("max_error_count", "17", "17"),
+    ("check_constraint_checks", "0", "OFF"),
+    ("max_heap_table_size", "32768", "32768"),
+    ("tmp_memory_table_size", "32768", "32768"),
+    ("max_recursive_iterations", "99", "99"),
+    ("bulk_insert_buffer_size", "98", "98"),
 ];
 
 #[test]

@@ -26,10 +26,13 @@ const MOVABLE: &[(&str, Kind)] = &[
     ("auto_increment_increment", Kind::Plain),
     ("auto_increment_offset", Kind::Plain),
     ("autocommit", Kind::Plain),
+    ("bulk_insert_buffer_size", Kind::Plain),
     ("character_set_client", Kind::Charset),
     ("character_set_connection", Kind::Charset),
     ("character_set_results", Kind::Charset),
+    ("check_constraint_checks", Kind::Plain),
     ("collation_connection", Kind::Charset),
+    ("cte_max_recursion_depth", Kind::Plain),
     ("default_storage_engine", Kind::Plain),
     ("div_precision_increment", Kind::Plain),
     ("eq_range_index_dive_limit", Kind::Plain),
@@ -44,9 +47,14 @@ const MOVABLE: &[(&str, Kind)] = &[
     ("lc_time_names", Kind::Plain),
     ("lock_wait_timeout", Kind::Plain),
     ("long_query_time", Kind::Plain),
+    ("low_priority_updates", Kind::Plain),
+    ("max_error_count", Kind::Plain),
     ("max_execution_time", Kind::Plain),
+    ("max_heap_table_size", Kind::Plain),
     ("max_join_size", Kind::Plain),
     ("max_length_for_sort_data", Kind::Plain),
+    ("max_recursive_iterations", Kind::Plain),
+    ("max_seeks_for_key", Kind::Plain),
     ("max_sort_length", Kind::Plain),
     ("max_statement_time", Kind::Plain),
     ("net_read_timeout", Kind::Plain),
@@ -71,6 +79,8 @@ const MOVABLE: &[(&str, Kind)] = &[
     ("sql_warnings", Kind::Plain),
     ("storage_engine", Kind::Plain),
     ("time_zone", Kind::Plain),
+    ("tmp_disk_table_size", Kind::Plain),
+    ("tmp_memory_table_size", Kind::Plain),
     ("tmp_table_size", Kind::Plain),
     ("transaction_isolation", Kind::Plain),
     ("transaction_read_only", Kind::Plain),
@@ -96,7 +106,7 @@ const BOUND_AT_PREPARE: &[&str] = &[
 const AUTOCOMMIT: u8 = 2;
 
 /// `collation_connection` in [`MOVABLE`]: every move of state asks for it.
-const COLLATION_CONNECTION: u8 = 6;
+const COLLATION_CONNECTION: u8 = 8;
 
 /// Reported, but a consequence of something else that is moved.
 const DERIVED: &[&str] = &["character_set_database", "collation_database"];
