@@ -16,6 +16,7 @@ mod cleansing;
 mod conditions;
 mod dropped_schema;
 mod fetch;
+mod first_text;
 mod insert_id;
 mod login_collation;
 mod mysql;

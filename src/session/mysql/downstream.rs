@@ -101,6 +101,8 @@ pub(super) struct Op {
     pub(super) clears_conditions: bool,
     /// It was told in the place of the server's error.
     pub(super) explains: bool,
+    /// Its text was read in another way than the server will, as the session's settings were not known.
+    pub(super) is_misread: bool,
     /// The text to send in place of the client's.
     pub(super) instead: Option<Vec<u8>>,
     /// The server was asked for its stored programs ahead of it.

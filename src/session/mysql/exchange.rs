@@ -33,6 +33,9 @@ pub enum Begin {
     Replaced,
     /// Send what was written and keep the command: begin again when [`Progress::Ready`] comes.
     Wait,
+    /// Nothing was written: accept the command again on the same connection. Only now it is known how its text
+    /// is read.
+    ReadAgain,
 }
 
 /// How far the reply is.
@@ -115,6 +118,14 @@ impl Session {
             return Ok(Begin::Wait);
         }
         self.take_baseline(upstream);
+        if self.op.is_misread {
+            let is_idle = upstream.is_idle();
+            return Ok(if is_idle {
+                Begin::ReadAgain
+            } else {
+                Begin::Wait
+            });
+        }
         self.look_for_programs(upstream, command, is_whole);
         if self.schema_is_gone {
             if std::mem::take(&mut self.op.clears_conditions) {
@@ -243,7 +254,10 @@ impl Session {
         if !self.vector.has_base()
             && let Some(vector) = upstream.baselines.adopt(&self.vector)
         {
+            let mode = self.lex_mode();
             self.set_vector(vector);
+            let has_text = matches!(self.op.command, com::QUERY | com::STMT_PREPARE);
+            self.op.is_misread = has_text && self.lex_mode() != mode;
         }
     }
 

@@ -29,7 +29,9 @@ impl Conversation {
             return;
         }
         self.again.clear();
-        let is_free = io.held.is_none() && !self.session.vector().is_autocommit_off();
+        // Where a command is read again, a connection is held that nothing pins.
+        let is_pinned = io.held.is_some() && !self.session.pins().is_empty();
+        let is_free = !is_pinned && !self.session.vector().is_autocommit_off();
         if is_free && self.kept.is_whole() {
             let rest = io.unread.get_mut(io.used..).unwrap_or_default();
             let bytes = self.kept.bytes(&mut self.intake, &mut [], rest);
@@ -78,6 +80,7 @@ impl Conversation {
                 self.enter(Stage::Ahead, io.now);
                 Action::Wait
             }
+            Ok(Begin::ReadAgain) => self.run(io),
             Ok(Begin::Replaced) => {
                 self.pass_over(io);
                 self.sent(is_whole, io)
