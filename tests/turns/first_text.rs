@@ -21,6 +21,15 @@ const BY_MODE: &[Hiding] = &[
     ("sql_mode = 'ANSI_QUOTES'", b"SELECT 1 AS \"\\\"", b" -- \""),
 ];
 
+const BY_CHARSET: &[Hiding] = &[
+    ("character_set_client = 'gbk'", b"SELECT '\xbf\\'", b" -- '"),
+    (
+        "character_set_client = 'latin1'",
+        b"SELECT 1 --\xa0'\n",
+        b" -- '",
+    ),
+];
+
 const COM_QUERY: u8 = 3;
 const COM_STMT_PREPARE: u8 = 0x16;
 const REFUSED: u16 = 1235;
@@ -56,8 +65,9 @@ fn is_refused_a_kill(client: &mut Client, command: u8, hiding: &Hiding) {
     assert_eq!(answer.err(), Some(REFUSED), "{shown}");
 }
 
-/// What the globals say of how texts are read holds for a session's first statement, also after a reset.
-fn are_read_as_the_server_does(scene: &Scene, hiding: &[Hiding]) {
+/// What the globals say of how texts are read holds for a session's first statement, also after a reset; if
+/// `is_of_logins`, also after a login.
+fn are_read_as_the_server_does(scene: &Scene, hiding: &[Hiding], is_of_logins: bool) {
     let globals = "SELECT @@GLOBAL.sql_mode, @@GLOBAL.character_set_client";
     let was = scene.server.sql(globals);
     let (mode, charset) = was.trim().split_once('\t').expect("two values");
@@ -71,8 +81,10 @@ fn are_read_as_the_server_does(scene: &Scene, hiding: &[Hiding]) {
         for when in ["a reset", "another reset"] {
             keeps_its_lock(scene, [&mut own, &mut other], one, when);
         }
-        let new = &mut scene.client(true);
-        keeps_its_lock(scene, [new, &mut other], one, "a login");
+        if is_of_logins {
+            let new = &mut scene.client(true);
+            keeps_its_lock(scene, [new, &mut other], one, "a login");
+        }
         let mut several = scene.multi_client();
         for command in [COM_QUERY, COM_STMT_PREPARE] {
             several.reset().expect("an OK");
@@ -98,12 +110,13 @@ fn are_read_as_the_server_does(scene: &Scene, hiding: &[Hiding]) {
 #[test]
 fn a_first_statement_is_read_by_what_the_server_gives() {
     let scene = Scene::new(1, "");
-    are_read_as_the_server_does(&scene, BY_MODE);
+    are_read_as_the_server_does(&scene, BY_MODE, true);
 }
 
 #[test]
 fn so_it_is_on_mysql() {
     if let Some(scene) = Scene::on_mysql(1, "", "") {
-        are_read_as_the_server_does(&scene, BY_MODE);
+        are_read_as_the_server_does(&scene, BY_MODE, true);
+        are_read_as_the_server_does(&scene, BY_CHARSET, false);
     }
 }

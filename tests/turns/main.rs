@@ -23,6 +23,7 @@ mod mysql;
 mod next_transaction;
 mod programs;
 mod reread;
+mod resets;
 mod settings;
 mod variables;
 mod whole_state;

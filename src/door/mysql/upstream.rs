@@ -212,10 +212,13 @@ async fn log_in(
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
     let realm = realm_of(&packets.stream, &login.config);
+    let is_mysql = !facts.is_mariadb();
     let mut facts = login_facts(login, &facts, &realm);
     facts.baselines.saw_nothing_change(&of_nothing);
     if let Some(own) = own.end() {
-        let base = facts.baselines.logged_in(own, kept.kept(), globals);
+        let base = facts
+            .baselines
+            .logged_in(own, kept.kept(), globals, is_mysql);
         facts.vector = Rc::new(facts.vector.with_base(base));
     }
     Ok((packets.stream, Upstream::new(facts)))

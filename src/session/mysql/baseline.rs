@@ -2,7 +2,8 @@
 //!
 //! `DEFAULT` is not that. A login adds `init_connect`, an account's MAX_STATEMENT_TIME, what
 //! IGNORE_SPACE and INTERACTIVE stand for; MySQL 9.7 makes `foreign_key_checks = DEFAULT` 0. So each
-//! connection is asked for its variables once, right after its login, and they move as values.
+//! connection is asked for its variables once, right after its login, and they move as values. What a
+//! session has since a reset follows from those and the globals (`after_reset`).
 //!
 //! Sessions take the newest baseline that is known when they run their first statement, and keep it.
 //! Connections log in seldom, so globals are looked at in between, at most once in `LOOK_INTERVAL`
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use super::after_reset::{self, Since};
 use super::own_question::{self, Collect};
 use super::programs::KnownPrograms;
 use super::state::{Vector, charsets, movable, moved_by_value, number_of};
@@ -64,7 +66,14 @@ impl Base {
             let value = new.value_of(number).filter(|_| is_global).unwrap_or(own);
             (number, value.into())
         };
-        Self(self.values().map(value).collect())
+        self.values().map(value).collect()
+    }
+}
+
+impl FromIterator<(u8, Box<[u8]>)> for Base {
+    /// Of values in the order of their numbers.
+    fn from_iter<T: IntoIterator<Item = (u8, Box<[u8]>)>>(values: T) -> Self {
+        Self(values.into_iter().collect())
     }
 }
 
@@ -159,7 +168,7 @@ impl Answer {
     /// Takes the values out; `None` if the server gave none.
     pub fn end(&mut self) -> Option<Base> {
         let values = std::mem::take(&mut self.found.by_number);
-        (!values.is_empty()).then(|| Base(values.into_iter().collect()))
+        (!values.is_empty()).then(|| values.into_iter().collect())
     }
 
     /// What a reset keeps, if the server has told.
@@ -178,6 +187,9 @@ pub struct Realm(pub Arc<(String, String, u32)>);
 pub struct Known {
     login: Option<Base>,
     globals: Option<Base>,
+    /// What a reset gives; shared with `login` where that is the same.
+    reset: Option<Base>,
+    is_mysql: bool,
     runs_statements: bool,
     kept: Option<Box<[u8]>>,
     /// Names of variables that the server changes by itself.
@@ -185,14 +197,33 @@ pub struct Known {
 }
 
 impl Known {
-    /// The vector of a session that has set nothing, with what a login gives.
-    fn complete(&self, vector: &Vector) -> Vector {
-        let with_base = self.login.clone().map(|base| vector.with_base(base));
+    /// The vector of a session that has set nothing `since` then, with what that gives.
+    fn complete(&self, vector: &Vector, since: Since) -> Vector {
+        let base = match since {
+            Since::Login => self.login.clone(),
+            Since::Reset => self.reset.clone(),
+        };
+        let with_base = base.map(|base| vector.with_base(base));
         let vector = with_base.as_ref().unwrap_or(vector);
-        match vector.has_charsets() {
+        let forgets_charsets = since == Since::Reset && self.is_mysql && self.globals.is_some();
+        match vector.has_charsets() && !forgets_charsets {
             true => vector.clone(),
             false => vector.with_charsets_of(self.globals.as_ref()),
         }
+    }
+
+    /// Finds out anew what a reset gives to those who agreed on `capabilities`.
+    fn follow(&mut self, capabilities: u32) {
+        let Some(login) = &self.login else {
+            return;
+        };
+        let reset = self.globals.as_ref().map_or_else(
+            || login.clone(),
+            |globals| after_reset::base(login, globals, capabilities, self.is_mysql),
+        );
+        let known = [Some(login), self.reset.as_ref()].into_iter().flatten();
+        let shared = known.into_iter().find(|known| **known == reset).cloned();
+        self.reset = Some(shared.unwrap_or(reset));
     }
 }
 
@@ -203,7 +234,7 @@ pub struct Baselines {
     now: RefCell<Known>,
     looked_at: Cell<Option<Now>>,
     programs: Rc<KnownPrograms>,
-    adopted: RefCell<HashMap<usize, Adopted, FixedState>>,
+    adopted: RefCell<HashMap<(usize, Since), Adopted, FixedState>>,
 }
 
 /// A vector without a baseline, and with one.
@@ -241,24 +272,42 @@ impl Baselines {
     }
 
     /// A connection has logged in and has these values, with these globals, and this is what a reset would
-    /// keep. Returns the values, shared
+    /// keep; the server is MySQL, or MariaDB. Returns the values, shared
     /// with other connections that have the same.
-    pub fn logged_in(&self, login: Base, kept: Option<&[u8]>, mut globals: Answer) -> Base {
+    pub fn logged_in(
+        &self,
+        login: Base,
+        kept: Option<&[u8]>,
+        mut globals: Answer,
+        is_mysql: bool,
+    ) -> Base {
         let mut now = self.now.borrow_mut();
         let globals_now = globals.end();
-        if now.globals != globals_now {
-            self.adopted.borrow_mut().clear();
-            now.globals = globals_now;
-        }
+        let is_same = now.globals == globals_now && now.is_mysql == is_mysql;
+        (now.globals, now.is_mysql) = (globals_now, is_mysql);
         now.runs_statements = globals.found.runs_statements;
         now.kept = kept.map(Into::into);
-        match &now.login {
-            Some(known) if *known == login => known.clone(),
-            _ => {
-                self.adopted.borrow_mut().clear();
-                now.login.insert(login).clone()
-            }
+        if let Some(known) = &now.login
+            && *known == login
+            && is_same
+        {
+            return known.clone();
         }
+        let login = now
+            .login
+            .take()
+            .filter(|known| *known == login)
+            .unwrap_or(login);
+        now.login = Some(login.clone());
+        self.changed(&mut now);
+        login
+    }
+
+    /// What is known has changed: what was made of it no longer holds.
+    fn changed(&self, now: &mut Known) {
+        let (_, _, capabilities) = *self.realm.0;
+        now.follow(capabilities);
+        self.adopted.borrow_mut().clear();
     }
 
     /// The payload of the server's answer to [`NOTHING`], tracking of everything being switched on.
@@ -311,7 +360,7 @@ impl Baselines {
         if *old != globals {
             now.login = Some(login.after(old, &globals));
             now.globals = Some(globals);
-            self.adopted.borrow_mut().clear();
+            self.changed(now);
         }
     }
 
@@ -320,9 +369,9 @@ impl Baselines {
         &self.programs
     }
 
-    /// The vector of a session that begins, with the newest baseline, and character sets if it has none;
-    /// `None` if there is nothing to add.
-    pub fn adopt(&self, vector: &Rc<Vector>) -> Option<Rc<Vector>> {
+    /// The vector of a session that begins, or begins anew `since` a reset, with the newest baseline, and the
+    /// server's character sets if it has none then; `None` if there is nothing to add.
+    pub fn adopt(&self, vector: &Rc<Vector>, since: Since) -> Option<Rc<Vector>> {
         let now = self.now.borrow();
         if now.login.is_none() && vector.has_charsets() {
             return None;
@@ -334,8 +383,8 @@ impl Baselines {
         // The first of each pair is held, so that its address is not used again.
         let at = Rc::as_ptr(vector).addr();
         let (_, adopted) = adopted
-            .entry(at)
-            .or_insert_with(|| (vector.clone(), Rc::new(now.complete(vector))));
+            .entry((at, since))
+            .or_insert_with(|| (vector.clone(), Rc::new(now.complete(vector, since))));
         Some(adopted.clone())
     }
 }
@@ -477,12 +526,12 @@ mod tests {
         let (lender, other) = (Realms::default(), Realms::default());
         let here = lender.of(&realm("a"));
         let login = base(&[("sql_notes", "OFF")]);
-        here.logged_in(login, None, answer(&[("sql_notes", "OFF")]));
+        here.logged_in(login, None, answer(&[("sql_notes", "OFF")]), false);
         let there = other.of(&realm("a"));
         there.learn(here.known());
         assert_eq!(there.known(), here.known());
         // What it knows itself is newer.
-        there.logged_in(base(&[("sql_notes", "ON")]), None, Answer::new(true));
+        there.logged_in(base(&[("sql_notes", "ON")]), None, Answer::new(true), false);
         there.learn(here.known());
         assert_ne!(there.known(), here.known());
     }
@@ -526,25 +575,68 @@ mod tests {
         assert!(Rc::ptr_eq(&baselines, &realms.of(&realm("a"))));
         assert!(!Rc::ptr_eq(&baselines, &realms.of(&realm("b"))));
         let vector = Rc::new(Vector::at_login("utf8mb4", "utf8mb4_bin"));
-        assert!(baselines.adopt(&vector).is_none());
+        assert!(baselines.adopt(&vector, Since::Login).is_none());
         let login = base(&[("sql_notes", "ON"), ("time_zone", "+03:00")]);
         let globals = answer(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);
-        baselines.logged_in(login.clone(), None, globals);
-        let first = baselines.adopt(&vector).expect("a baseline");
+        baselines.logged_in(login.clone(), None, globals, false);
+        let first = baselines.adopt(&vector, Since::Login).expect("a baseline");
         assert!(Rc::ptr_eq(
             &first,
-            &baselines.adopt(&vector).expect("the same")
+            &baselines.adopt(&vector, Since::Login).expect("the same")
         ));
         baselines.looked(&mut answer(&[
             ("sql_notes", "OFF"),
             ("time_zone", "+05:00"),
         ]));
-        let second = baselines.adopt(&vector).expect("a baseline");
+        let second = baselines.adopt(&vector, Since::Login).expect("a baseline");
         assert_eq!(first.effective("sql_notes"), Some(&b"ON"[..]));
         assert_eq!(second.effective("sql_notes"), Some(&b"OFF"[..]));
         assert_eq!(second.effective("time_zone"), Some(&b"+03:00"[..]));
         let mut set = Vec::new();
         assert!(second.write_set(&first, &mut set));
         assert_eq!(set, b"SET sql_notes='OFF'");
+    }
+
+    #[test]
+    fn a_reset_goes_back_to_the_globals_and_on_mysql_to_their_character_sets() {
+        let vector = Rc::new(Vector::at_login("gbk", "gbk_bin").with_schema(b"x"));
+        let globals = [
+            ("character_set_client", "latin1"),
+            ("character_set_connection", "utf8mb4"),
+            ("character_set_results", ""),
+            ("collation_connection", "utf8mb4_bin"),
+            ("sql_notes", "ON"),
+        ];
+        for (is_mysql, expect) in [
+            (true, ["latin1", "", "utf8mb4_bin"]),
+            (false, ["gbk", "gbk", "gbk_bin"]),
+        ] {
+            let baselines = Realms::default().of(&realm("a"));
+            baselines.logged_in(
+                base(&[("sql_notes", "OFF")]),
+                None,
+                answer(&globals),
+                is_mysql,
+            );
+            let login = baselines.adopt(&vector, Since::Login).expect("a baseline");
+            assert_eq!(login.value("collation_connection"), Some(&b"gbk_bin"[..]));
+            assert_eq!(login.effective("sql_notes"), Some(&b"OFF"[..]));
+            let reset = baselines.adopt(&vector, Since::Reset).expect("a baseline");
+            let names = [
+                "character_set_client",
+                "character_set_results",
+                "collation_connection",
+            ];
+            let found = names.map(|name| reset.value(name).expect("a character set"));
+            assert_eq!(found, expect.map(str::as_bytes), "{is_mysql}");
+            assert_eq!(reset.effective("sql_notes"), Some(&b"ON"[..]));
+            assert_eq!(reset.schema(), Some(&b"x"[..]));
+            // Where a reset gives the same, the two are compared by their address.
+            let same = base(&[("sql_notes", "ON")]);
+            baselines.logged_in(same.clone(), None, answer(&globals), is_mysql);
+            let known = baselines.known();
+            let (login, reset) = (known.login.expect("a login"), known.reset.expect("a reset"));
+            assert!(login == same && login.is_shared_with(&reset));
+        }
     }
 }

@@ -200,7 +200,7 @@ mod tests {
         let baselines = Rc::<Baselines>::default();
         let login = answer(&[("sql_notes", "OFF"), ("time_zone", "SYSTEM")]);
         let base = { login }.end().expect("values");
-        let base = baselines.logged_in(base, Some(b"a@b|0"), answer(&[]));
+        let base = baselines.logged_in(base, Some(b"a@b|0"), answer(&[]), false);
         let vector = Vector::default().with_schema(b"a").with_base(base);
         Upstream::new(LoginFacts {
             thread_id: 7,

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::after_reset::Since;
 use super::effects::{self, Effects, PinSet};
 use super::end_packets::FirstRow;
 use super::execute_body::Types;
@@ -137,6 +138,8 @@ pub struct Session {
     lexing: LexMode,
     wait_timeout: Option<std::time::Duration>,
     login_vector: Rc<Vector>,
+    /// What `vector` goes back to, where its baseline is not known yet.
+    pub(super) since: Since,
     pub(super) statements: Statements,
     pub(super) statements_max: usize,
     /// Reasons that outlive a statement; transactions and the like are derived from `status`.
@@ -171,6 +174,7 @@ impl Session {
             lexing: facts.vector.lex_mode(),
             wait_timeout: facts.vector.wait_timeout(),
             login_vector: facts.vector.clone(),
+            since: Since::Login,
             vector: facts.vector,
             statements: Statements::default(),
             statements_max: facts.statements_max,
@@ -463,7 +467,8 @@ impl Session {
     }
 
     /// The state of a session that has just logged in, but for the schema, which stays
-    /// (MySQL manual, "mysql_reset_connection()"). The reply is in `out`.
+    /// (MySQL manual, "mysql_reset_connection()"), and for what a server makes of its variables: the connection of
+    /// its next statement tells that. The reply is in `out`.
     pub fn reset(&mut self, out: &mut Output) {
         let schema = self.vector.schema().unwrap_or_default();
         let vector = if self.login_vector.schema().unwrap_or_default() == schema {
@@ -472,6 +477,7 @@ impl Session {
             Rc::new(self.login_vector.with_schema(schema))
         };
         self.set_vector(vector);
+        self.since = Since::Reset;
         self.status = 0;
         self.lose_lease();
         self.statements.clear();

@@ -249,10 +249,10 @@ impl Session {
         is_due
     }
 
-    /// The session's first statement: what it has not set is from now on what a login gives now.
+    /// The session's first statement: what it has not set is from now on what a login, or a reset, gives now.
     fn take_baseline(&mut self, upstream: &Upstream) {
         if !self.vector.has_base()
-            && let Some(vector) = upstream.baselines.adopt(&self.vector)
+            && let Some(vector) = upstream.baselines.adopt(&self.vector, self.since)
         {
             let mode = self.lex_mode();
             self.set_vector(vector);

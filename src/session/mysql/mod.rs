@@ -1,5 +1,6 @@
 //! MySQL sessions, both roles.
 
+pub mod after_reset;
 pub mod answer;
 pub mod baseline;
 pub mod cleanse;

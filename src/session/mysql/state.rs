@@ -170,7 +170,8 @@ impl Vector {
         self.value("character_set_client").is_some()
     }
 
-    /// The same vector with the character sets of the server's `globals`, if they are known.
+    /// The same vector with the character sets of the server's `globals`, if they are known, in the place of its
+    /// own.
     pub fn with_charsets_of(&self, globals: Option<&Base>) -> Self {
         let mut vector = Self::at_login("utf8mb4", "utf8mb4_general_ci");
         for (number, value) in globals.into_iter().flat_map(Base::values) {
@@ -179,7 +180,8 @@ impl Vector {
                 vector.set(name.as_bytes(), value);
             }
         }
-        vector.variables.extend(self.variables.iter().cloned());
+        let others = self.variables.iter().filter(|(n, _)| !is_charset(*n));
+        vector.variables.extend(others.cloned());
         vector.variables.sort_unstable_by_key(|(n, _)| *n);
         Self {
             schema: self.schema.clone(),
@@ -421,6 +423,12 @@ fn has_word(list: &[u8], word: &[u8]) -> bool {
 /// Whether two sessions are in the same state; cheap when they share the vector.
 pub fn is_same(a: &Rc<Vector>, b: &Rc<Vector>) -> bool {
     Rc::ptr_eq(a, b) || a == b
+}
+
+/// Whether the variable at this position of [`MOVABLE`] is part of the character-set group.
+fn is_charset(number: u8) -> bool {
+    let kind = MOVABLE.get(usize::from(number)).map(|(_, kind)| *kind);
+    kind == Some(Kind::Charset)
 }
 
 /// Whether the variable at this position of [`MOVABLE`] is one of [`BOUND_AT_PREPARE`].

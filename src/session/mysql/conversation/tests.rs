@@ -9,9 +9,10 @@ use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::base::drain::Drain;
+use crate::session::mysql::baseline::{Answer, Baselines};
 use crate::session::mysql::downstream::{Session, SessionFacts};
 use crate::session::mysql::output::{Output, Span};
-use crate::session::mysql::state::Vector;
+use crate::session::mysql::state::{Vector, number_of};
 use crate::session::mysql::statements::Texts;
 use crate::session::mysql::upstream::{LoginFacts, Upstream};
 use crate::wire::mysql::command::encode_text_command;
@@ -162,13 +163,17 @@ fn gather(out: &Output, input: &[u8], to: &mut Vec<u8>) {
     }
 }
 
+/// Its server says that texts are read otherwise than its sessions' logins told.
 fn upstream() -> Upstream {
+    let baselines = Rc::<Baselines>::default();
+    let mode = number_of(b"sql_mode").map(|number| (number, b"NO_BACKSLASH_ESCAPES"[..].into()));
+    baselines.logged_in(mode.into_iter().collect(), None, Answer::new(true), true);
     Upstream::new(LoginFacts {
         thread_id: 1,
         deprecates_eof: true,
         vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci")),
         statements_max: 2,
-        baselines: Rc::default(),
+        baselines,
     })
 }
 

@@ -1,0 +1,127 @@
+//! What a server makes of a session's variables at COM_RESET_CONNECTION, which is no login: it goes back to its
+//! globals, whatever `init_connect` or the account gave at the login.
+//!
+//! The families differ in what stays of the login (measured with MariaDB 10.11 and MySQL 9.7): MariaDB keeps its
+//! character sets and forgets what IGNORE_SPACE and INTERACTIVE stand for, MySQL does the opposite. Sources:
+//! `THD::init` of both (sql/sql_class.cc).
+
+use super::baseline::Base;
+use super::state::number_of;
+use crate::wire::mysql::flags::caps;
+
+/// What a session's state began with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Since {
+    /// Its login.
+    #[default]
+    Login,
+    /// A COM_RESET_CONNECTION.
+    Reset,
+}
+
+/// The mode that IGNORE_SPACE stands for.
+const IGNORE_SPACE: &[u8] = b"IGNORE_SPACE";
+
+/// The modes that servers name ahead of it.
+const AHEAD: [&[u8]; 3] = [b"REAL_AS_FLOAT", b"PIPES_AS_CONCAT", b"ANSI_QUOTES"];
+
+/// The variables of a session that was reset and has `login` since its login, with capabilities `agreed`, on a
+/// server with these `globals`. Character sets are not among them.
+pub(super) fn base(login: &Base, globals: &Base, agreed: u32, is_mysql: bool) -> Base {
+    let [mode, wait, interactive] =
+        ["sql_mode", "wait_timeout", "interactive_timeout"].map(|name| number_of(name.as_bytes()));
+    let value = |(number, own): (u8, &[u8])| -> (u8, Box<[u8]>) {
+        let has = |capability: u32| is_mysql && agreed & capability != 0;
+        let from = match () {
+            () if has(caps::INTERACTIVE) && wait == Some(number) => interactive.unwrap_or(number),
+            () => number,
+        };
+        let value = globals.value_of(from).unwrap_or(own);
+        match has(caps::IGNORE_SPACE) && mode == Some(number) {
+            true => (number, with_ignore_space(value)),
+            false => (number, value.into()),
+        }
+    };
+    login.values().map(value).collect()
+}
+
+/// These modes and [`IGNORE_SPACE`], in the order in which servers name them.
+fn with_ignore_space(modes: &[u8]) -> Box<[u8]> {
+    let mut names: Vec<&[u8]> = modes.split(|byte| *byte == b',').collect();
+    names.retain(|name| !name.is_empty());
+    if !names.contains(&IGNORE_SPACE) {
+        let ahead = names.iter().take_while(|name| AHEAD.contains(name));
+        names.insert(ahead.count(), IGNORE_SPACE);
+    }
+    names.join(&b","[..]).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(values: &[(&str, &str)]) -> Base {
+        let number = |name: &str| number_of(name.as_bytes()).expect("a variable that moves");
+        let values = values.iter();
+        values
+            .map(|(name, value)| (number(name), value.as_bytes().into()))
+            .collect()
+    }
+
+    #[test]
+    fn a_reset_goes_back_to_the_globals_and_each_family_keeps_its_own() {
+        let login = values(&[
+            ("interactive_timeout", "5"),
+            ("max_statement_time", "33.000000"),
+            ("sql_mode", "IGNORE_SPACE"),
+            ("time_zone", "+03:00"),
+            ("wait_timeout", "5"),
+        ]);
+        let globals = values(&[
+            ("character_set_client", "gbk"),
+            ("interactive_timeout", "6"),
+            ("max_statement_time", "0.000000"),
+            ("sql_mode", "ANSI_QUOTES,HIGH_NOT_PRECEDENCE"),
+            ("wait_timeout", "7"),
+        ]);
+        let expect = |mode: &str, wait: &str| {
+            values(&[
+                ("interactive_timeout", "6"),
+                ("max_statement_time", "0.000000"),
+                ("sql_mode", mode),
+                // The server does not tell that one.
+                ("time_zone", "+03:00"),
+                ("wait_timeout", wait),
+            ])
+        };
+        let plain = "ANSI_QUOTES,HIGH_NOT_PRECEDENCE";
+        let spaced = "ANSI_QUOTES,IGNORE_SPACE,HIGH_NOT_PRECEDENCE";
+        let both = caps::IGNORE_SPACE | caps::INTERACTIVE;
+        for (agreed, is_mysql, mode, wait) in [
+            (0, false, plain, "7"),
+            (both, false, plain, "7"),
+            (0, true, plain, "7"),
+            (caps::IGNORE_SPACE, true, spaced, "7"),
+            (caps::INTERACTIVE, true, plain, "6"),
+        ] {
+            let found = base(&login, &globals, agreed, is_mysql);
+            assert_eq!(found, expect(mode, wait), "{agreed} {is_mysql}");
+        }
+    }
+
+    #[test]
+    fn a_mode_is_put_where_servers_name_it() {
+        for (modes, expect) in [
+            ("", "IGNORE_SPACE"),
+            ("IGNORE_SPACE", "IGNORE_SPACE"),
+            ("ANSI_QUOTES", "ANSI_QUOTES,IGNORE_SPACE"),
+            ("STRICT_ALL_TABLES", "IGNORE_SPACE,STRICT_ALL_TABLES"),
+            (
+                "REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ANSI",
+                "REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ANSI",
+            ),
+        ] {
+            assert_eq!(&*with_ignore_space(modes.as_bytes()), expect.as_bytes());
+        }
+    }
+}
