@@ -23,6 +23,7 @@ fn random_shape(seed: u64) -> Shape {
             .collect(),
         keys: usize::try_from(1 + prng.below(3)).unwrap(),
         exchange: 1 + prng.below(2 * MS),
+        long_ones: 1,
         think: prng.below(20 * MS),
         failures: prng.below(3) * 5,
         until: 600 * MS,
@@ -76,6 +77,7 @@ fn one_core_with_all_the_clients_reaches_the_whole_budget() {
                     clients,
                     keys: 1,
                     exchange: 5 * MS,
+                    long_ones: 1,
                     think: 0,
                     failures: 0,
                     until: 0,
@@ -98,6 +100,7 @@ fn idle_connections_of_other_cores_are_given_to_the_core_that_has_the_clients() 
                 clients: vec![40, 40, 40, 40],
                 keys: 2,
                 exchange: 5 * MS,
+                long_ones: 1,
                 think: MS,
                 failures: 0,
                 until: 0,
@@ -135,6 +138,7 @@ fn connections_follow_the_clients_from_core_to_core_instead_of_being_made_again(
                 clients: vec![16, 16],
                 keys: 1,
                 exchange: 2 * MS,
+                long_ones: 1,
                 think: 0,
                 failures: 0,
                 until: 0,
@@ -170,6 +174,7 @@ fn an_even_load_beyond_the_budget_rarely_reopens_connections() {
                 clients: vec![40; 4],
                 keys: 1,
                 exchange: MS,
+                long_ones: 1,
                 think: MS,
                 failures: 0,
                 until: 0,
@@ -196,6 +201,7 @@ fn a_budget_of_one_serves_every_core() {
                 clients: vec![3, 3, 3, 3],
                 keys: 2,
                 exchange: MS,
+                long_ones: 1,
                 think: 0,
                 failures: 5,
                 until: 0,
@@ -228,5 +234,58 @@ fn a_changed_budget_is_reached_without_closing_busy_connections() {
         sim.run(1_700 * MS);
         let debt: u32 = sim.cores.iter().map(|c| c.permits.debt()).sum();
         assert_eq!(debt, 0, "seed {seed}");
+    }
+}
+
+/// Tenants whose clients never pause.
+fn tenants(seed: u64, cores: u16, budget: u32, clients: u32, tenants: usize) -> Sim {
+    let shape = Shape {
+        cores,
+        budget,
+        clients: vec![
+            clients * u32::try_from(tenants).unwrap() / u32::from(cores);
+            usize::from(cores)
+        ],
+        keys: tenants,
+        exchange: 10 * MS,
+        long_ones: 0,
+        think: 0,
+        failures: 0,
+        until: 0,
+    };
+    let mut sim = Sim::new(seed, shape);
+    for core in &mut sim.cores {
+        for (number, client) in core.clients.iter_mut().enumerate() {
+            client.key = number % tenants;
+        }
+    }
+    sim
+}
+
+#[test]
+fn equal_tenants_are_served_alike_with_few_connects() {
+    for (cores, budget, count) in [
+        (1, 8, 2),
+        (1, 7, 2),
+        (1, 1, 2),
+        (1, 4, 3),
+        (2, 8, 2),
+        (2, 7, 2),
+        (2, 2, 2),
+    ] {
+        for seed in 0..10 {
+            let mut sim = tenants(seed, cores, budget, 20, count);
+            sim.run(20_000 * MS);
+            let (most, least) = (
+                sim.served_by_key.iter().max().copied().unwrap(),
+                sim.served_by_key.iter().min().copied().unwrap(),
+            );
+            let what = format!(
+                "seed {seed}, {cores} cores, budget {budget}: {:?} served, {} opened",
+                sim.served_by_key, sim.opened
+            );
+            assert!(most * 4 <= least * 5, "{what}");
+            assert!(sim.opened * 1000 <= sim.served * 20, "{what}");
+        }
     }
 }

@@ -57,9 +57,12 @@ pub enum Effect {
         /// Whose idle connections the core could use as they are.
         key: Option<Key>,
     },
-    /// Close the longest-idle connection of this core's pools of this endpoint, then
-    /// [`super::Permits::released`]: another pool of this core needs its permit, or the budget shrank.
-    CloseIdle,
+    /// Close an idle connection of this core's pools of this endpoint, then
+    /// [`super::Permits::released`].
+    CloseIdle {
+        /// For another pool of this core ([`super::Gate::victim`]); else the budget shrank.
+        makes_room: bool,
+    },
 }
 
 /// What to do with a returned connection that this core's own waiters could use.
@@ -75,6 +78,8 @@ pub enum OnReturn {
         /// The pool key it could be lent under.
         key: Option<Key>,
     },
-    /// As [`Effect::CloseIdle`], with this connection.
+    /// Close it, as [`Effect::CloseIdle`]: the budget shrank.
     Close,
+    /// Close it for another pool of this core ([`super::Gate::gives_way`]).
+    MakeRoom,
 }

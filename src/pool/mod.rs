@@ -7,7 +7,9 @@
 
 mod backoff;
 mod chain;
+mod demand;
 mod effect;
+mod gate;
 mod idle;
 mod key;
 mod lease;
@@ -18,11 +20,13 @@ mod waiters;
 use std::time::Duration;
 
 pub use backoff::Backoff;
+pub use demand::Demand;
 pub use effect::{Effect, OnReturn, PermitBody, PermitMessage};
+pub use gate::{Facts, Gate, PoolId};
 pub use idle::IdleId;
 pub use key::Key;
 pub use lease::{Lease, LeaseEnd};
-pub use permits::{Demand, Patience, Permits, split};
+pub use permits::{Patience, Permits, split};
 pub use place::{NodePlace, PlaceBody, PlaceMessage, Whereabouts};
 pub use waiters::{Full, Waiter, WaiterId};
 
@@ -234,6 +238,15 @@ impl<C> Pool<C> {
         self.idle.next_expiry(self.limits.idle_max)
     }
 
+    /// What the gate asks of it.
+    pub fn facts(&self) -> Facts {
+        Facts {
+            uncovered: self.uncovered(),
+            oldest: self.oldest_waiter().map(|waiter| waiter.since),
+            idle_since: self.idle_since(),
+        }
+    }
+
     /// Connections idle, in leases and being opened, and sessions waiting: for metrics.
     pub fn counts(&self) -> Counts {
         Counts {
@@ -256,6 +269,22 @@ pub struct Counts {
     pub connecting: u32,
     /// Sessions that wait.
     pub waiting: u32,
+}
+
+impl Counts {
+    /// Connections: each has a permit.
+    pub fn held(&self) -> u32 {
+        self.idle + self.leased + self.connecting
+    }
+
+    /// One part of a sum has changed.
+    fn replace(&mut self, from: &Self, to: &Self) {
+        let part = |sum: &mut u32, from: u32, to: u32| *sum = sum.saturating_sub(from) + to;
+        part(&mut self.idle, from.idle, to.idle);
+        part(&mut self.leased, from.leased, to.leased);
+        part(&mut self.connecting, from.connecting, to.connecting);
+        part(&mut self.waiting, from.waiting, to.waiting);
+    }
 }
 
 #[cfg(test)]

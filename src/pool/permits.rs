@@ -12,7 +12,7 @@
 //!    closed) once it has been idle for [`Patience::idle`] or the want is older than
 //!    [`Patience::wait`].
 //! 3. A core with waiters of its own gives one away only to a core that has waited
-//!    [`Patience::wait`] longer and owns less, or eight times that longer: the first evens the
+//!    [`Patience::wait`] longer and owns less, or sixteen times that longer: the first evens the
 //!    shares out under overload, the second frees a core whose permits are all pinned.
 //!
 //! A want is remembered by the core that could not serve it, so nobody polls. It is answered by
@@ -22,7 +22,7 @@
 use std::time::Duration;
 
 use super::{
-    Key,
+    Demand, Key,
     effect::{Effect, OnReturn, PermitBody, PermitMessage},
 };
 use crate::base::{
@@ -54,22 +54,6 @@ impl Default for Patience {
             wait: Duration::from_millis(20),
         }
     }
-}
-
-/// What the pools of one endpoint on this core need at this instant.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Demand<'a> {
-    /// Waiters that no connect under way will serve ([`super::Pool::uncovered`]), over all keys.
-    /// 0 while the endpoint is left alone after failures.
-    pub waiters: u32,
-    /// Since when the oldest waiter of a pool with uncovered waiters waits.
-    pub oldest: Option<Now>,
-    /// That pool.
-    pub key: Option<&'a Key>,
-    /// Idle connections, over all keys.
-    pub idle: u32,
-    /// Since when the longest-idle one is idle.
-    pub idle_since: Option<Now>,
 }
 
 /// Another core's want, as last told.
@@ -275,12 +259,20 @@ impl Permits {
 
     /// What to do with a connection whose lease ended well. `oldest` is since when the oldest
     /// waiter of its own pool waits, `None` when nobody does: a session that never pauses could
-    /// otherwise hold its connection for ever, idle for no instant.
-    pub fn on_return(&mut self, now: Now, oldest: Option<Now>, demand: &Demand<'_>) -> OnReturn {
+    /// otherwise hold its connection for ever, idle for no instant. `gives_way`: the gate has another pool
+    /// of this core in mind.
+    pub fn on_return(
+        &mut self,
+        now: Now,
+        oldest: Option<Now>,
+        demand: &Demand<'_>,
+        gives_way: bool,
+    ) -> OnReturn {
         if self.debt > self.closing {
             self.closing += 1;
             return OnReturn::Close;
         }
+        let oldest = [oldest, demand.oldest].into_iter().flatten().min();
         let urgent = self
             .most_urgent()
             .filter(|to| self.precedes(*to, oldest, now));
@@ -290,12 +282,16 @@ impl Permits {
             return OnReturn::Give { to, key };
         }
         let is_short = demand.waiters > self.spare().saturating_add(self.closing);
-        let other = demand.oldest.filter(|_| is_short);
-        if other.is_some_and(|other| self.gap(other, oldest.unwrap_or(now)) >= 1) {
+        if is_short && gives_way {
             self.closing += 1;
-            return OnReturn::Close;
+            return OnReturn::MakeRoom;
         }
         OnReturn::Keep
+    }
+
+    /// Whether [`Permits::on_return`] has nothing to do but to look at this core's own pools.
+    pub fn is_content(&self) -> bool {
+        self.wanting == 0 && self.debt == 0
     }
 
     /// Whether another core has asked for a permit and was given none yet.
@@ -311,15 +307,25 @@ impl Permits {
     /// Applies the rules. Call it whenever a connection went idle or closed, a waiter came or
     /// left, a message arrived, or [`Permits::next_look`] came; open the connections
     /// that [`super::Pool::connects_wanted`] names afterwards.
-    pub fn settle(&mut self, now: Now, demand: &Demand<'_>, effects: &mut Vec<Effect>) {
+    ///
+    /// `true` when room is to be made for this core's own waiters: call it again once that is under way, as
+    /// one connection is taken at a time.
+    #[must_use]
+    pub fn settle(&mut self, now: Now, demand: &Demand<'_>, effects: &mut Vec<Effect>) -> bool {
         if self.is_quiet(demand) {
-            return;
+            return false;
         }
         self.grant_spare(now, demand, effects);
-        let idle = self.close_for_self(now, demand, effects);
+        let begun = effects.len();
+        let idle = self.close_for_self(demand, effects);
+        let made_room = effects
+            .iter()
+            .skip(begun)
+            .any(|effect| *effect == Effect::CloseIdle { makes_room: true });
         self.give_idle(now, demand, idle, effects);
         self.deny_the_rest(effects);
         self.ask_or_withdraw(now, demand, effects);
+        made_room
     }
 
     /// When time alone will change what [`Permits::settle`] does.
@@ -342,9 +348,6 @@ impl Permits {
             for want in self.wants.iter().flatten() {
                 at(want.oldest, self.patience.wait);
             }
-            if let Some(oldest) = demand.oldest {
-                at(oldest, self.patience.wait);
-            }
         }
         if let Some((_, since)) = self.ask {
             at(since, self.patience.wait);
@@ -352,6 +355,9 @@ impl Permits {
         if self.telling > 0 {
             let pause = if unmet == 0 { 1 } else { REFRESH };
             at(self.asked_at, self.patience.wait.saturating_mul(pause));
+        }
+        if unmet > 0 && !demand.take_at.is_over(now) {
+            next = next.min(demand.take_at);
         }
         next
     }
@@ -464,18 +470,17 @@ impl Permits {
 
     /// Orders idle connections of other keys closed for our own waiters, or for a debt; how many
     /// idle connections are left.
-    fn close_for_self(&mut self, now: Now, demand: &Demand<'_>, effects: &mut Vec<Effect>) -> u32 {
+    fn close_for_self(&mut self, demand: &Demand<'_>, effects: &mut Vec<Effect>) -> u32 {
         let mut idle = demand.idle;
         let for_debt = self.debt.saturating_sub(self.closing);
-        let for_waiters = if self.may_take_idle(now, demand, demand.oldest) {
-            self.unmet(demand)
-        } else {
-            0
-        };
-        for _ in 0..for_debt.max(for_waiters).min(idle) {
+        // One at a time: who may have the next changes with each.
+        let for_waiters = u32::from(demand.takes_idle && self.unmet(demand) > 0);
+        for number in 0..for_debt.max(for_waiters).min(idle) {
             self.closing += 1;
             idle -= 1;
-            effects.push(Effect::CloseIdle);
+            effects.push(Effect::CloseIdle {
+                makes_room: number >= for_debt,
+            });
         }
         idle
     }
@@ -590,7 +595,7 @@ impl Permits {
 }
 
 /// A waiter older by this many times [`Patience::wait`] comes first whatever its core owns.
-const PINNED: u128 = 8;
+const PINNED: u128 = 16;
 
 /// After this many times [`Patience::wait`] a want that still stands is told again.
 const REFRESH: u32 = 4;

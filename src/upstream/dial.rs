@@ -16,6 +16,7 @@ use crate::base::clock::{Deadline, Now};
 use crate::base::close::{CloseReason, Refusal};
 use crate::core::fault;
 use crate::net::{self, Stream};
+use crate::pool::Pool;
 
 /// How long a connection that ends may take to be seen closed by the server, before its permit is
 /// free. The server counts it until then.
@@ -72,7 +73,7 @@ struct Connecting<P: Protocol> {
 
 impl<P: Protocol> Connecting<P> {
     fn new(pool: &Rc<PoolState<P>>) -> Self {
-        pool.pool.borrow_mut().connect_started();
+        pool.change(Pool::connect_started);
         Self {
             pool: Rc::clone(pool),
             is_joining: false,
@@ -83,7 +84,7 @@ impl<P: Protocol> Connecting<P> {
 impl<P: Protocol> Drop for Connecting<P> {
     fn drop(&mut self) {
         if !self.is_joining {
-            self.pool.pool.borrow_mut().connect_failed();
+            self.pool.change(Pool::connect_failed);
         }
     }
 }
@@ -105,10 +106,10 @@ fn joined<P: Protocol>(
     endpoint.metrics.connects.inc();
     endpoint.metrics.connect_time.record(now.since(began));
     let connection = Connection::new(stream, session, permit);
+    connecting.is_joining = true;
     let ended = {
-        let mut inner = pool.pool.borrow_mut();
-        connecting.is_joining = true;
-        inner.connected(connection, now, &mut endpoint.site.core.prng.borrow_mut())
+        let mut prng = endpoint.site.core.prng.borrow_mut();
+        pool.change(|pool| pool.connected(connection, now, &mut prng))
     };
     pool.place(ended);
     endpoint.settle();

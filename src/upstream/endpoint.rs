@@ -7,13 +7,17 @@ use std::time::Duration;
 use super::dial;
 use super::permit::Permit;
 use super::pool::PoolState;
+use super::pools::Pools;
 use super::protocol::Protocol;
 use super::site::Upstreams;
 use crate::base::address::Address;
 use crate::base::clock::Now;
 use crate::base::ident::EndpointName;
 use crate::net::SocketOptions;
-use crate::pool::{Backoff, Counts, Demand, Effect, Key, NodePlace, Patience, Permits, PoolLimits};
+use crate::pool::{
+    Backoff, Counts, Demand, Effect, Facts, Gate, Key, NodePlace, Patience, Permits, Pool,
+    PoolLimits,
+};
 use crate::telemetry::metrics::EndpointSeries;
 
 /// The first and the longest pause after failed connects: a server that is back is used again
@@ -30,7 +34,9 @@ pub struct Endpoint<P: Protocol> {
     pub(super) socket: SocketOptions,
     pub(super) permits: RefCell<Permits>,
     pub(super) backoff: RefCell<Backoff>,
-    pub(super) pools: RefCell<Vec<Rc<PoolState<P>>>>,
+    pub(super) pools: RefCell<Pools<P>>,
+    /// Which of them is due a connection.
+    pub(super) gate: RefCell<Gate>,
     /// Its metrics.
     pub metrics: Rc<EndpointSeries>,
     pub(super) limits: PoolLimits,
@@ -75,6 +81,7 @@ impl<P: Protocol> Endpoint<P> {
             permits: RefCell::new(permits),
             backoff: RefCell::new(Backoff::new(BACKOFF.0, BACKOFF.1)),
             pools: RefCell::default(),
+            gate: RefCell::default(),
             metrics: seed.metrics,
             limits: seed.limits,
             budget: Cell::new(seed.budget),
@@ -102,14 +109,13 @@ impl<P: Protocol> Endpoint<P> {
             return pool;
         }
         let pool = PoolState::new(self, key, login());
-        self.pools.borrow_mut().push(Rc::clone(&pool));
+        self.pools.borrow_mut().add(&pool);
         pool
     }
 
     /// The pool under `key`, if there is one.
     pub(super) fn known_pool(&self, key: &Key) -> Option<Rc<PoolState<P>>> {
-        let pools = self.pools.borrow();
-        pools.iter().find(|pool| pool.key == *key).cloned()
+        self.pools.borrow().find(key).cloned()
     }
 
     /// Applies the rules of permits and starts the connects that waiters need. Call it whenever
@@ -120,40 +126,43 @@ impl<P: Protocol> Endpoint<P> {
         }
         let now = self.site.core.net.now();
         let is_resting = self.backoff.borrow().is_waiting(now);
-        {
-            let pools = self.pools.borrow();
-            let demand = demand(&pools, is_resting, now);
-            let mut permits = self.permits.borrow_mut();
-            if !permits.is_quiet(&demand) {
-                permits.settle(now, &demand, &mut self.effects.borrow_mut());
+        loop {
+            let makes_room = {
+                let pools = self.pools.borrow();
+                let demand = self.demand(&pools, is_resting, now);
+                let mut effects = self.effects.borrow_mut();
+                self.permits.borrow_mut().settle(now, &demand, &mut effects)
+            };
+            self.apply_effects();
+            if !makes_room {
+                break;
             }
         }
         // The rules may have given some away.
         self.show_permits();
-        self.apply_effects();
         self.start_connects(now);
     }
 
-    /// Opens connections for those who wait, the longest waiter's pool first: a permit that one pool
-    /// has given up for another must not come back to it.
+    /// What this core's pools need now.
+    pub(super) fn demand<'a>(&self, pools: &'a Pools<P>, is_resting: bool, now: Now) -> Demand<'a> {
+        let mut gate = self.gate.borrow_mut();
+        let mut demand = gate.demand(now, |id| pools.facts(id, is_resting, now));
+        let due = demand.due.and_then(|id| pools.get(id));
+        demand.key = due.map(|pool| &pool.key);
+        demand
+    }
+
+    /// Opens connections for those who wait, as they are due them.
     fn start_connects(self: &Rc<Self>, now: Now) {
         let pools = self.pools.borrow();
-        loop {
-            let spare = self.permits.borrow().spare();
-            let next = pools
-                .iter()
-                .filter(|pool| {
-                    let inner = pool.pool.borrow();
-                    let connecting = inner.counts().connecting;
-                    inner.connects_wanted(spare) > 0
-                        && self.backoff.borrow().may_try(now, connecting)
-                        && pool.refusals.may_try(now, connecting)
-                })
-                .min_by_key(|pool| {
-                    let oldest = pool.pool.borrow().oldest_waiter();
-                    oldest.map(|waiter| waiter.since)
-                });
-            let Some(pool) = next else { break };
+        while self.permits.borrow().spare() > 0 {
+            let due = self.gate.borrow_mut().due(now, |id| {
+                let pool = pools.get(id).filter(|pool| pool.wants_connect(now));
+                pool.map_or_else(Facts::default, |pool| pool.facts(false, now))
+            });
+            let Some(pool) = due.and_then(|id| pools.get(id)) else {
+                break;
+            };
             let Some(permit) = Permit::take(self) else {
                 break;
             };
@@ -166,40 +175,39 @@ impl<P: Protocol> Endpoint<P> {
     pub(super) fn sweep(self: &Rc<Self>) -> bool {
         let now = self.site.core.net.now();
         let mut ended = Vec::new();
-        for pool in self.pools.borrow().iter() {
-            pool.pool.borrow_mut().sweep(
-                now,
-                |connection| connection.stream.is_disturbed(),
-                &mut ended,
-            );
+        for pool in self.pools.borrow().all() {
+            pool.change(|pool| {
+                pool.sweep(now, |open| open.stream.is_disturbed(), &mut ended);
+            });
         }
         for (lease, reason) in ended {
             dial::close(self, *lease.connection, reason);
         }
         self.settle();
         self.fail_hopeless(now);
+        self.remove_unused();
         self.gauge() > 0 || self.backoff.borrow().is_waiting(now)
     }
 
     /// Whether any connection is leased or idle.
     pub(super) fn serves_any(&self) -> bool {
-        let pools = self.pools.borrow();
-        pools.iter().any(|pool| {
-            let counts = pool.pool.borrow().counts();
-            counts.leased > 0 || counts.idle > 0
-        })
+        let totals = self.gate.borrow().totals();
+        totals.leased > 0 || totals.idle > 0
+    }
+
+    /// Forgets pools that are empty and that no session can come back to.
+    pub(super) fn remove_unused(&self) {
+        let is_unused = |pool: &Rc<PoolState<P>>| {
+            Rc::strong_count(pool) == 1 && pool.counts() == Counts::default()
+        };
+        for pool in self.pools.borrow_mut().remove_where(is_unused) {
+            self.gate.borrow_mut().leave(pool.id);
+        }
     }
 
     /// Writes the state of the pools into the metrics; how many sessions wait.
     pub(super) fn gauge(&self) -> u32 {
-        let mut total = Counts::default();
-        for pool in self.pools.borrow().iter() {
-            let counts = pool.pool.borrow().counts();
-            total.idle += counts.idle;
-            total.leased += counts.leased;
-            total.connecting += counts.connecting;
-            total.waiting += counts.waiting;
-        }
+        let total = self.gate.borrow().totals();
         self.show_permits();
         self.metrics.idle.set(u64::from(total.idle));
         self.metrics.leased.set(u64::from(total.leased));
@@ -213,57 +221,27 @@ impl<P: Protocol> Endpoint<P> {
 
     /// Whether anybody waits for a connection, here or on another core that has asked for a permit.
     pub fn is_wanted(&self) -> bool {
-        let pools = self.pools.borrow();
-        let waits = |pool: &Rc<PoolState<P>>| pool.pool.borrow().counts().waiting > 0;
-        pools.iter().any(waits) || self.permits.borrow().is_wanted()
+        self.gate.borrow().totals().waiting > 0 || self.permits.borrow().is_wanted()
     }
 
     /// Whether statements are being killed.
     pub(super) fn is_reaping(&self) -> bool {
         let pools = self.pools.borrow();
-        pools.iter().any(|pool| pool.reaper.is_running())
+        pools.all().any(|pool| pool.reaper.is_running())
     }
 
     /// Fails the waiters of pools to which no connection can come for now.
     pub(super) fn fail_hopeless(&self, now: Now) {
-        for pool in self.pools.borrow().iter() {
+        for pool in self.pools.borrow().all() {
+            if pool.counts().waiting == 0 {
+                continue;
+            }
             let Some(event) = pool.is_hopeless(now) else {
                 continue;
             };
-            loop {
-                let waiter = pool.pool.borrow_mut().pop_waiter();
-                let Some(waiter) = waiter else { break };
+            while let Some(waiter) = pool.change(Pool::pop_waiter) {
                 pool.deliver(waiter.owner, Err(event));
             }
         }
     }
-}
-
-pub(super) fn demand<'a, P: Protocol>(
-    pools: &'a [Rc<PoolState<P>>],
-    is_resting: bool,
-    now: Now,
-) -> Demand<'a> {
-    let mut demand = Demand::default();
-    for state in pools {
-        let pool = state.pool.borrow();
-        let counts = pool.counts();
-        demand.idle += counts.idle;
-        demand.idle_since = [demand.idle_since, pool.idle_since()]
-            .into_iter()
-            .flatten()
-            .min();
-        let is_left_alone = is_resting || state.refusals.is_waiting(now);
-        let uncovered = if is_left_alone { 0 } else { pool.uncovered() };
-        if uncovered == 0 {
-            continue;
-        }
-        demand.waiters += uncovered;
-        let since = pool.oldest_waiter().map(|waiter| waiter.since);
-        if since.is_some() && (demand.oldest.is_none() || since < demand.oldest) {
-            demand.oldest = since;
-            demand.key = Some(&state.key);
-        }
-    }
-    demand
 }

@@ -212,11 +212,14 @@ impl<P: Protocol> Running<P> {
 
     /// An idle connection of the account.
     fn take_idle(&self) -> Option<Leased<P>> {
-        let pools = self.pool.endpoint.pools.borrow().clone();
-        let mut kin = pools
-            .iter()
-            .filter(|pool| pool.key.has_account_of(&self.pool.key));
-        kin.find_map(|pool| pool.take_idle(0, false))
+        let kin: Vec<_> = {
+            let pools = self.pool.endpoint.pools.borrow();
+            let kin = pools
+                .all()
+                .filter(|pool| pool.key.has_account_of(&self.pool.key));
+            kin.cloned().collect()
+        };
+        kin.iter().find_map(|pool| pool.take_idle(0, false))
     }
 
     /// The permit of one that is to be killed, with the pool that is to have what is opened with it.

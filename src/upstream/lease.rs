@@ -170,21 +170,18 @@ fn end<P: Protocol>(pool: &Rc<PoolState<P>>, mut lease: PooledLease<P>, ending: 
         Ending::Return => {
             let given = pool.on_return(now);
             if given != OnReturn::Keep {
-                let lease = pool.pool.borrow_mut().give_up(lease, owner);
+                let lease = pool.change(|pool| pool.give_up(lease, owner));
                 return lend::give_returned(pool, lease, &given);
             }
             // Only a session that left something on the connection wants this very one back.
             let is_wanted = P::holds_for(&lease.connection.session, owner);
             let mark = if is_wanted { owner } else { 0 };
-            let ended = pool
-                .pool
-                .borrow_mut()
-                .end(lease, mark, LeaseEnd::Return, now);
+            let ended = pool.change(|pool| pool.end(lease, mark, LeaseEnd::Return, now));
             pool.place(ended);
         }
         Ending::Move(other) => {
-            let lease = pool.pool.borrow_mut().give_up(lease, owner);
-            let ended = other.pool.borrow_mut().lent(lease, now);
+            let lease = pool.change(|pool| pool.give_up(lease, owner));
+            let ended = other.change(|pool| pool.lent(lease, now));
             other.place(ended);
             endpoint.settle();
         }
@@ -194,11 +191,11 @@ fn end<P: Protocol>(pool: &Rc<PoolState<P>>, mut lease: PooledLease<P>, ending: 
         }
         Ending::Discard(reason) => {
             let end = LeaseEnd::Discard(reason);
-            let ended = pool.pool.borrow_mut().end(lease, owner, end, now);
+            let ended = pool.change(|pool| pool.end(lease, owner, end, now));
             pool.place(ended);
         }
         Ending::Close(reason) => {
-            let lease = pool.pool.borrow_mut().give_up(lease, owner);
+            let lease = pool.change(|pool| pool.give_up(lease, owner));
             dial::close(endpoint, *lease.connection, reason);
         }
     }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::dial;
-use super::endpoint::{Endpoint, demand};
+use super::endpoint::Endpoint;
 use super::lease::{Connection, PooledLease};
 use super::permit::{Counted, Permit, Travelling};
 use super::place;
@@ -25,7 +25,7 @@ use crate::base::close::CloseReason;
 use crate::base::ident::{CoreId, EndpointName};
 use crate::core::{Drain, fault};
 use crate::net::{self, Stream, Timer};
-use crate::pool::{Effect, Key, Lease, OnReturn, PermitBody, PermitMessage, PlaceMessage};
+use crate::pool::{Effect, Key, Lease, OnReturn, PermitBody, PermitMessage, PlaceMessage, Pool};
 
 /// What the endpoints of two cores say to each other.
 pub enum PeerMessage<P: Protocol> {
@@ -288,7 +288,8 @@ fn join<P: Protocol>(endpoint: &Rc<Endpoint<P>>, lent: Lent<P>, permit: Permit<P
                 retires_at: lent.retires_at,
                 last_owner: 0,
             };
-            let ended = pool.pool.borrow_mut().lent(lease, pool.now());
+            let now = pool.now();
+            let ended = pool.change(|pool| pool.lent(lease, now));
             pool.place(ended);
         }
         Some(_) => dial::close(endpoint, *connection, CloseReason::UpstreamLost),
@@ -306,7 +307,7 @@ impl<P: Protocol> Endpoint<P> {
             match effect {
                 Effect::Send(core, message) => self.send(core, message),
                 Effect::GiveIdle { to, key } => self.give_idle(to, key.as_ref()),
-                Effect::CloseIdle => self.close_longest_idle(),
+                Effect::CloseIdle { makes_room } => self.close_idle(makes_room),
             }
         }
         // Kept for its memory.
@@ -338,19 +339,26 @@ impl<P: Protocol> Endpoint<P> {
     /// When time alone will change what the rules of permits say.
     pub(super) fn next_look(&self, now: Now) -> Deadline {
         let pools = self.pools.borrow();
-        let demand = demand(&pools, self.backoff.borrow().is_waiting(now), now);
+        let demand = self.demand(&pools, self.backoff.borrow().is_waiting(now), now);
         self.permits.borrow().next_look(now, &demand)
     }
 
-    /// Closes the longest-idle connection of all pools; its permit goes where it was promised.
-    fn close_longest_idle(self: &Rc<Self>) {
+    /// Closes an idle connection of who has most; its permit goes where it was promised, or to the pool that
+    /// is due it.
+    fn close_idle(self: &Rc<Self>, makes_room: bool) {
+        let now = self.site.core.net.now();
         let lease = {
             let pools = self.pools.borrow();
-            let oldest = pools
-                .iter()
-                .filter_map(|pool| Some((pool.pool.borrow().idle_since()?, pool)))
-                .min_by_key(|(since, _)| *since);
-            oldest.and_then(|(_, pool)| pool.pool.borrow_mut().take_longest_idle())
+            let is_resting = self.backoff.borrow().is_waiting(now);
+            let facts = |id| pools.facts(id, is_resting, now);
+            let mut gate = self.gate.borrow_mut();
+            let from = gate.victim(now, facts);
+            if makes_room {
+                gate.moved();
+            }
+            drop(gate);
+            let pool = from.and_then(|id| pools.get(id));
+            pool.and_then(|pool| pool.change(Pool::take_longest_idle))
         };
         if let Some(lease) = lease {
             dial::close(self, *lease.connection, CloseReason::PoolReclaimed);
@@ -385,12 +393,12 @@ impl<P: Protocol> Endpoint<P> {
     fn give_idle(self: &Rc<Self>, to: CoreId, key: Option<&Key>) {
         let pool = key.and_then(|key| self.known_pool(key));
         let lease = pool.and_then(|pool| {
-            let lease = pool.pool.borrow_mut().take_longest_idle()?;
+            let lease = pool.change(Pool::take_longest_idle)?;
             Some((pool, lease))
         });
         match lease {
             Some((pool, lease)) => start(&pool, lease, to),
-            None => self.close_longest_idle(),
+            None => self.close_idle(false),
         }
     }
 }

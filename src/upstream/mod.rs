@@ -13,6 +13,7 @@ mod lend;
 mod permit;
 mod place;
 mod pool;
+mod pools;
 mod protocol;
 mod retire;
 mod routing;

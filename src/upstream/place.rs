@@ -172,7 +172,7 @@ impl<P: Protocol> Endpoint<P> {
     fn wake_reapers(&self) {
         // What a panic has interrupted may still be borrowed here: then they look when their time is up.
         if let Ok(pools) = self.pools.try_borrow() {
-            pools.iter().for_each(|pool| pool.reaper.wake());
+            pools.all().for_each(|pool| pool.reaper.wake());
         }
     }
 }

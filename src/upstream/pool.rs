@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use foldhash::fast::FixedState;
 
 use super::dial;
-use super::endpoint::{BACKOFF, Endpoint, demand};
+use super::endpoint::{BACKOFF, Endpoint};
 use super::kill::{self, Reaper};
 use super::lease::{Connection, Ending, Leased};
 use super::protocol::Protocol;
@@ -17,7 +17,7 @@ use crate::base::close::{CloseReason, Refusal};
 use crate::base::codes::Event;
 use crate::base::prng::Prng;
 use crate::core::fault;
-use crate::pool::{Backoff, Ended, Key, OnReturn, Pool, WaiterId};
+use crate::pool::{Backoff, Counts, Demand, Ended, Facts, Key, OnReturn, Pool, PoolId, WaiterId};
 
 /// What a waiting session is given in the end.
 type Delivery<P> = Result<Leased<P>, Event>;
@@ -28,7 +28,9 @@ pub struct PoolState<P: Protocol> {
     pub key: Key,
     /// Where its connections are to.
     pub endpoint: Rc<Endpoint<P>>,
-    pub(super) pool: RefCell<Pool<Box<Connection<P>>>>,
+    pool: RefCell<Pool<Box<Connection<P>>>>,
+    /// Its place at the endpoint's gate.
+    pub(super) id: PoolId,
     /// What its connections log in with.
     pub login: Rc<P::Login>,
     deliveries: RefCell<HashMap<u64, Waiting<P>, FixedState>>,
@@ -84,7 +86,7 @@ impl<P: Protocol> PoolState<P> {
     pub(super) fn new(endpoint: &Rc<Endpoint<P>>, key: &Key, login: Rc<P::Login>) -> Rc<Self> {
         let (reaper, refusals) = {
             let pools = endpoint.pools.borrow();
-            let mut kin = pools.iter().filter(|pool| pool.key.has_account_of(key));
+            let mut kin = pools.all().filter(|pool| pool.key.has_account_of(key));
             let shared = |pool: &Rc<Self>| (Rc::clone(&pool.reaper), Rc::clone(&pool.refusals));
             kin.next().map(shared).unwrap_or_default()
         };
@@ -92,11 +94,45 @@ impl<P: Protocol> PoolState<P> {
             key: key.clone(),
             endpoint: Rc::clone(endpoint),
             pool: RefCell::new(Pool::new(endpoint.limits)),
+            id: endpoint.gate.borrow_mut().join(&key.tenant),
             login,
             deliveries: RefCell::default(),
             reaper,
             refusals,
         })
+    }
+
+    /// Changes the pool's bookkeeping, which the endpoint's gate follows.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Pool<Box<Connection<P>>>) -> T) -> T {
+        let mut pool = self.pool.borrow_mut();
+        let changed = change(&mut pool);
+        let counts = pool.counts();
+        let mut gate = self.endpoint.gate.borrow_mut();
+        gate.changed(self.id, counts, self.now());
+        changed
+    }
+
+    /// How many of what there are.
+    pub(super) fn counts(&self) -> Counts {
+        self.pool.borrow().counts()
+    }
+
+    /// What the gate asks of it: nobody waits for what is being left alone after failures.
+    pub(super) fn facts(&self, is_resting: bool, now: Now) -> Facts {
+        let mut facts = self.pool.borrow().facts();
+        if is_resting || self.refusals.is_waiting(now) {
+            facts.uncovered = 0;
+        }
+        facts
+    }
+
+    /// Whether a login is to be tried for those who wait.
+    pub(super) fn wants_connect(&self, now: Now) -> bool {
+        let pool = self.pool.borrow();
+        let connecting = pool.counts().connecting;
+        pool.uncovered() > 0
+            && self.endpoint.backoff.borrow().may_try(now, connecting)
+            && self.refusals.may_try(now, connecting)
     }
 
     pub(super) fn now(&self) -> Now {
@@ -138,7 +174,7 @@ impl<P: Protocol> PoolState<P> {
         if let Some(event) = self.is_hopeless(now) {
             return Err(event);
         }
-        let enqueued = self.pool.borrow_mut().enqueue(owner, now, deadline);
+        let enqueued = self.change(|pool| pool.enqueue(owner, now, deadline));
         let Ok(waiter) = enqueued else {
             self.endpoint.metrics.leases_refused.inc();
             return Err(Event::PoolFull);
@@ -165,12 +201,12 @@ impl<P: Protocol> PoolState<P> {
         // Only a statement that reads what the last one left minds which connection it gets.
         let wanted = if prefer_last { owner } else { 0 };
         loop {
-            let lease = self.pool.borrow_mut().take(wanted)?;
+            let lease = self.change(|pool| pool.take(wanted))?;
             if !lease.connection.stream.is_disturbed() {
                 return Some(Leased::new(self, lease, owner));
             }
             // A readable byte on an idle connection: the server has ended it (trap 22).
-            let lease = self.pool.borrow_mut().give_up(lease, 0);
+            let lease = self.change(|pool| pool.give_up(lease, 0));
             let reason = CloseReason::UpstreamLost;
             dial::close(&self.endpoint, *lease.connection, reason);
         }
@@ -178,40 +214,45 @@ impl<P: Protocol> PoolState<P> {
 
     /// Takes in a connection that was not opened for anybody who waits, with its permit.
     pub(super) fn adopt(self: &Rc<Self>, connection: Box<Connection<P>>) {
-        let ended = {
-            let mut pool = self.pool.borrow_mut();
+        let now = self.now();
+        let mut prng = self.endpoint.site.core.prng.borrow_mut();
+        let ended = self.change(|pool| {
             pool.connect_started();
-            pool.connected(
-                connection,
-                self.now(),
-                &mut self.endpoint.site.core.prng.borrow_mut(),
-            )
-        };
+            pool.connected(connection, now, &mut prng)
+        });
+        drop(prng);
         self.place(ended);
     }
 
     /// What is to become of a returned connection: another core or pool may be due it.
     pub(super) fn on_return(&self, now: Now) -> OnReturn {
+        let endpoint = &self.endpoint;
+        let mut permits = endpoint.permits.borrow_mut();
+        let mut gate = endpoint.gate.borrow_mut();
+        gate.lease_ended();
+        if permits.is_content() && gate.totals().waiting == 0 {
+            return OnReturn::Keep;
+        }
+        let pools = endpoint.pools.borrow();
+        let is_resting = endpoint.backoff.borrow().is_waiting(now);
+        let facts = |id| pools.facts(id, is_resting, now);
+        let demand = gate.demand(now, facts);
+        let gives_way = gate.gives_way(self.id, now, facts);
         let oldest = self.pool.borrow().oldest_waiter();
-        let pools = self.endpoint.pools.borrow();
-        let demand = demand(&pools, self.endpoint.backoff.borrow().is_waiting(now), now);
-        let mut permits = self.endpoint.permits.borrow_mut();
-        permits.on_return(now, oldest.map(|waiter| waiter.since), &demand)
+        let oldest = oldest.map(|waiter| waiter.since);
+        let given = permits.on_return(now, oldest, &demand, gives_way);
+        if given == OnReturn::MakeRoom {
+            gate.moved();
+        }
+        given
     }
 
     /// Carries out what the bookkeeping decided for a connection.
     pub(super) fn place(self: &Rc<Self>, ended: Ended<Box<Connection<P>>>) {
         match ended {
             Ended::Idle(_) => {
-                let quiet = {
-                    let pools = self.endpoint.pools.borrow();
-                    let is_resting = false;
-                    self.endpoint
-                        .permits
-                        .borrow()
-                        .is_quiet(&demand(&pools, is_resting, self.now()))
-                };
-                if !quiet {
+                let waits = self.endpoint.gate.borrow().totals().waiting > 0;
+                if waits || !self.endpoint.permits.borrow().is_quiet(&Demand::default()) {
                     self.endpoint.settle();
                 }
             }
@@ -275,7 +316,7 @@ impl<P: Protocol> LeaseWait<P> {
 
 impl<P: Protocol> Drop for LeaseWait<P> {
     fn drop(&mut self) {
-        self.pool.pool.borrow_mut().cancel(self.waiter);
+        self.pool.change(|pool| pool.cancel(self.waiter));
         let waiting = self.pool.deliveries.borrow_mut().remove(&self.owner);
         if let Some(Waiting {
             delivery: Some(Ok(leased)),

@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use super::dial;
 use super::endpoint::Endpoint;
+use super::pool::PoolState;
 use super::protocol::Protocol;
 use super::site::Upstreams;
 use crate::base::close::CloseReason;
-use crate::pool::Counts;
+use crate::pool::Pool;
 
 /// Remembers the endpoints of `old` that are no longer current, and forgets those that are back.
 pub(super) fn note<P: Protocol>(site: &Upstreams<P>, old: &[Rc<Endpoint<P>>]) {
@@ -38,16 +39,13 @@ pub(super) fn look<P: Protocol>(site: &Upstreams<P>) {
 fn clear<P: Protocol>(endpoint: &Rc<Endpoint<P>>) {
     let mut idle = Vec::new();
     // A pool that only its endpoint knows has no clients.
-    endpoint.pools.borrow_mut().retain(|pool| {
-        if Rc::strong_count(pool) > 1 {
-            return true;
-        }
-        let mut inner = pool.pool.borrow_mut();
-        while let Some(lease) = inner.take_longest_idle() {
+    let unknown = |pool: &&Rc<PoolState<P>>| Rc::strong_count(pool) == 1;
+    for pool in endpoint.pools.borrow().all().filter(unknown) {
+        while let Some(lease) = pool.change(Pool::take_longest_idle) {
             idle.push(lease.connection);
         }
-        inner.counts() != Counts::default()
-    });
+    }
+    endpoint.remove_unused();
     for connection in idle {
         dial::close(endpoint, *connection, CloseReason::PoolReclaimed);
     }

@@ -18,8 +18,8 @@ use ringgate::base::{
     prng::Prng,
 };
 use ringgate::pool::{
-    Demand, Effect, Ended, Key, Lease, LeaseEnd, OnReturn, Patience, PermitBody, PermitMessage,
-    Permits, Pool, PoolLimits,
+    Demand, Effect, Ended, Facts, Gate, Key, Lease, LeaseEnd, OnReturn, Patience, PermitBody,
+    PermitMessage, Permits, Pool, PoolId, PoolLimits,
 };
 
 pub const US: u64 = 1_000;
@@ -33,8 +33,10 @@ pub struct Shape {
     /// Clients per core.
     pub clients: Vec<u32>,
     pub keys: usize,
-    /// Longest exchange, and one in a hundred lasts fifty times as long.
+    /// Longest exchange.
     pub exchange: u64,
+    /// Of 100 exchanges, how many last fifty times as long.
+    pub long_ones: u64,
     /// Longest pause of a client between exchanges.
     pub think: u64,
     /// Of 100 connects, messages and hand-overs, how many fail.
@@ -59,6 +61,9 @@ pub struct Client {
 pub struct CoreSim {
     pub permits: Permits,
     pub pools: Vec<Pool<u64>>,
+    pub gate: Gate,
+    /// The pools' places at the gate.
+    pub places: Vec<PoolId>,
     pub clients: Vec<Client>,
     /// Connects under way: when done, for which key.
     pub connects: Vec<(u64, usize)>,
@@ -85,6 +90,8 @@ pub struct Sim {
     pub latest: HashMap<(u16, u16), u64>,
     pub connection: u64,
     pub served: u64,
+    /// The same by key.
+    pub served_by_key: Vec<u64>,
     pub longest_wait: u64,
     pub opened: u64,
     /// Connections that went to another core and were good there.
@@ -106,6 +113,23 @@ fn due<T>(list: &mut Vec<T>, is_due: impl Fn(&T) -> bool) -> Vec<T> {
     ready
 }
 
+/// What the pools tell the gate.
+fn facts<'a>(pools: &'a [Pool<u64>], places: &'a [PoolId]) -> impl Fn(PoolId) -> Facts + 'a {
+    |id| {
+        let at = places.iter().position(|place| *place == id);
+        at.map_or_else(Facts::default, |at| pools[at].facts())
+    }
+}
+
+impl CoreSim {
+    /// Tells the gate what the pools have; a driver does so after each change.
+    fn sync(&mut self, now: u64) {
+        for (pool, place) in self.pools.iter().zip(&self.places) {
+            self.gate.changed(*place, pool.counts(), Now(now));
+        }
+    }
+}
+
 impl Sim {
     pub fn new(seed: u64, shape: Shape) -> Self {
         let mut prng = Prng::new(seed);
@@ -120,6 +144,7 @@ impl Sim {
             credential_version: 1,
             capabilities: 0,
         });
+        let keys: Vec<Key> = keys.collect();
         let cores = (0..shape.cores).map(|core| CoreSim {
             permits: Permits::new(
                 EndpointName {
@@ -132,6 +157,8 @@ impl Sim {
                 Patience::default(),
             ),
             pools: (0..shape.keys).map(|_| Pool::new(limits)).collect(),
+            gate: Gate::default(),
+            places: Vec::new(),
             clients: (0..shape.clients[usize::from(core)])
                 .map(|_| Client {
                     key: usize::try_from(prng.below(shape.keys as u64)).unwrap(),
@@ -146,9 +173,14 @@ impl Sim {
             exchanges: Vec::new(),
             look: Deadline::NEVER,
         });
+        let mut cores: Vec<CoreSim> = cores.collect();
+        for core in &mut cores {
+            let places = keys.iter().map(|key| core.gate.join(&key.tenant));
+            core.places = places.collect();
+        }
         Self {
-            keys: keys.collect(),
-            cores: cores.collect(),
+            keys,
+            cores,
             seed,
             budget: shape.budget,
             now: 0,
@@ -156,6 +188,7 @@ impl Sim {
             latest: HashMap::new(),
             connection: 0,
             served: 0,
+            served_by_key: vec![0; shape.keys],
             longest_wait: 0,
             opened: 0,
             lent: 0,
@@ -165,23 +198,11 @@ impl Sim {
         }
     }
 
-    fn demand<'a>(keys: &'a [Key], core: &CoreSim) -> Demand<'a> {
-        let mut demand = Demand::default();
-        for (pool, key) in core.pools.iter().zip(keys) {
-            let uncovered = pool.uncovered();
-            demand.waiters += uncovered;
-            demand.idle += pool.counts().idle;
-            if let Some(since) = pool.idle_since() {
-                demand.idle_since = Some(demand.idle_since.map_or(since, |o| o.min(since)));
-            }
-            let oldest = pool.oldest_waiter().filter(|_| uncovered > 0);
-            if let Some(waiter) = oldest
-                && demand.oldest.is_none_or(|o| waiter.since < o)
-            {
-                demand.oldest = Some(waiter.since);
-                demand.key = Some(key);
-            }
-        }
+    fn demand<'a>(keys: &'a [Key], core: &mut CoreSim, now: u64) -> Demand<'a> {
+        core.sync(now);
+        let facts = facts(&core.pools, &core.places);
+        let mut demand = core.gate.demand(Now(now), facts);
+        demand.key = demand.due.map(|id| &keys[id.index()]);
         demand
     }
 
@@ -194,7 +215,7 @@ impl Sim {
 
     fn begin(&mut self, core: usize, key: usize, client: usize, lease: Lease<u64>) {
         let mut lasts = 1 + self.prng.below(self.shape.exchange);
-        if self.prng.below(100) == 0 {
+        if self.prng.below(100) < self.shape.long_ones {
             lasts *= 50;
         }
         let sim = &mut self.cores[core];
@@ -202,6 +223,7 @@ impl Sim {
             self.longest_wait = self.longest_wait.max(self.now - since);
         }
         self.served += 1;
+        self.served_by_key[key] += 1;
         sim.exchanges.push((self.now + lasts, key, client, lease));
     }
 
@@ -238,17 +260,26 @@ impl Sim {
                     self.cores[core].permits.not_sent(to, &message.body);
                 }
                 Effect::Send(to, message) => self.send(from, to.0, Travel::Message(message)),
-                Effect::CloseIdle => {
-                    let (_, lease) = self.longest_idle(core, None);
-                    drop(lease);
-                    self.close(core);
-                }
+                Effect::CloseIdle { makes_room } => self.close_idle(core, makes_room),
                 Effect::GiveIdle { to, key } => {
                     let (at, lease) = self.longest_idle(core, key.as_ref());
                     self.give(core, at, lease, to, key);
                 }
             }
         }
+    }
+
+    fn close_idle(&mut self, core: usize, makes_room: bool) {
+        let (now, sim) = (self.now, &mut self.cores[core]);
+        sim.sync(now);
+        let facts = facts(&sim.pools, &sim.places);
+        let from = sim.gate.victim(Now(now), &facts).expect("an idle one");
+        if makes_room {
+            sim.gate.moved();
+        }
+        drop(facts);
+        drop(sim.pools[from.index()].take_longest_idle().unwrap());
+        self.close(core);
     }
 
     fn fails(&mut self) -> bool {
@@ -289,9 +320,17 @@ impl Sim {
         let leaving = sim.clients[client].is_leaving;
         sim.clients[client].next = (!leaving).then_some(self.now + think);
         let owner = client as u64 + 1;
-        let demand = Self::demand(&self.keys, sim);
+        sim.gate.lease_ended();
+        let demand = Self::demand(&self.keys, sim, self.now);
+        let place = sim.places[key];
+        let gives_way = sim
+            .gate
+            .gives_way(place, Now(self.now), facts(&sim.pools, &sim.places));
         let oldest = sim.pools[key].oldest_waiter().map(|w| w.since);
-        match sim.permits.on_return(Now(self.now), oldest, &demand) {
+        match sim
+            .permits
+            .on_return(Now(self.now), oldest, &demand, gives_way)
+        {
             OnReturn::Keep => {
                 let ended = sim.pools[key].end(lease, owner, LeaseEnd::Return, Now(self.now));
                 self.place(core, key, ended);
@@ -300,7 +339,10 @@ impl Sim {
                 let lease = sim.pools[key].give_up(lease, owner);
                 self.give(core, key, lease, to, want);
             }
-            OnReturn::Close => {
+            given @ (OnReturn::Close | OnReturn::MakeRoom) => {
+                if given == OnReturn::MakeRoom {
+                    sim.gate.moved();
+                }
                 drop(sim.pools[key].give_up(lease, owner));
                 self.close(core);
             }
@@ -350,13 +392,16 @@ impl Sim {
         self.run_effects(core, &mut effects);
         self.hand_over(core);
         self.serve_clients(core);
-        let sim = &mut self.cores[core];
-        let demand = Self::demand(&self.keys, sim);
-        sim.permits.settle(Now(now), &demand, &mut effects);
-        self.run_effects(core, &mut effects);
+        let mut makes_room = true;
+        while makes_room {
+            let sim = &mut self.cores[core];
+            let demand = Self::demand(&self.keys, sim, now);
+            makes_room = sim.permits.settle(Now(now), &demand, &mut effects);
+            self.run_effects(core, &mut effects);
+        }
         self.open(core);
         let sim = &mut self.cores[core];
-        let demand = Self::demand(&self.keys, sim);
+        let demand = Self::demand(&self.keys, sim, now);
         sim.look = sim.permits.next_look(Now(now), &demand);
     }
 
@@ -379,14 +424,15 @@ impl Sim {
         }
     }
 
-    /// Opens connections for the pools whose waiters wait longest.
+    /// Opens connections for the pools that are due them.
     fn open(&mut self, core: usize) {
         let sim = &mut self.cores[core];
         while sim.permits.spare() > 0 {
-            let key = (0..sim.pools.len())
-                .filter(|at| sim.pools[*at].uncovered() > 0)
-                .min_by_key(|at| sim.pools[*at].oldest_waiter().map(|w| w.since));
-            let Some(key) = key else { break };
+            sim.sync(self.now);
+            let due = sim.gate.due(Now(self.now), facts(&sim.pools, &sim.places));
+            let Some(key) = due.map(PoolId::index) else {
+                break;
+            };
             assert!(sim.permits.try_take());
             sim.pools[key].connect_started();
             let at = self.now + MS + self.prng.below(2 * MS);

@@ -9,8 +9,8 @@ use ringgate::base::close::CloseReason;
 use ringgate::base::ident::{CoreId, EndpointName};
 use ringgate::base::prng::Prng;
 use ringgate::pool::{
-    Demand, Effect, Ended, Key, Lease, LeaseEnd, OnReturn, Patience, Permits, Pool, PoolLimits,
-    WaiterId,
+    Effect, Ended, Facts, Gate, Key, Lease, LeaseEnd, OnReturn, Patience, Permits, Pool, PoolId,
+    PoolLimits, WaiterId,
 };
 use ringgate::session::mysql::downstream::Session;
 use ringgate::session::mysql::left_behind::Settled;
@@ -65,6 +65,8 @@ pub struct Site {
     pub links: BTreeMap<u64, Link>,
     pools: [Pool<u64>; 2],
     keys: [Key; 2],
+    gate: Gate,
+    places: [PoolId; 2],
     pub permits: Permits,
     effects: Vec<Effect>,
     /// Pools for which a link is being opened.
@@ -101,10 +103,15 @@ fn pool_of(has_schema: bool) -> usize {
 
 impl Site {
     pub fn new(seed: u64, capabilities: u32, links_max: usize, settled: Rc<Settled>) -> Self {
+        let keys = [key(0), key(1)];
+        let mut gate = Gate::default();
+        let places = [0, 1].map(|pool: usize| gate.join(&keys[pool].tenant));
         Self {
             links: BTreeMap::new(),
             pools: [Pool::new(LIMITS), Pool::new(LIMITS)],
-            keys: [key(0), key(1)],
+            keys,
+            gate,
+            places,
             permits: permits(links_max),
             effects: Vec::new(),
             connecting: Vec::new(),
@@ -219,11 +226,17 @@ impl Site {
             return self.settle();
         }
         let oldest = self.pools[home].oldest_waiter().map(|waiter| waiter.since);
-        let given = {
-            let demand = demand(&self.pools, &self.keys);
-            self.permits.on_return(self.now, oldest, &demand)
-        };
+        self.gate.lease_ended();
+        self.sync();
+        let facts = facts(&self.pools, &self.places);
+        let demand = self.gate.demand(self.now, &facts);
+        let gives_way = self.gate.gives_way(self.places[home], self.now, &facts);
+        let given = self.permits.on_return(self.now, oldest, &demand, gives_way);
+        drop(facts);
         if given != OnReturn::Keep {
+            if given == OnReturn::MakeRoom {
+                self.gate.moved();
+            }
             let lease = self.pools[home].give_up(leased.lease, client);
             return self.end(lease.connection);
         }
@@ -249,17 +262,32 @@ impl Site {
         }
     }
 
+    /// Tells the gate what the pools have; a driver does so after each change.
+    fn sync(&mut self) {
+        for (pool, place) in self.pools.iter().zip(&self.places) {
+            self.gate.changed(*place, pool.counts(), self.now);
+        }
+    }
+
     /// Applies the rules of permits and starts the connects that waiters need.
     pub fn settle(&mut self) {
-        let demand = demand(&self.pools, &self.keys);
-        self.permits.settle(self.now, &demand, &mut self.effects);
-        self.apply();
-        for pool in 0..self.pools.len() {
-            while self.pools[pool].connects_wanted(self.permits.spare()) > 0 {
-                assert!(self.permits.try_take(), "a spare permit is there");
-                self.pools[pool].connect_started();
-                self.connecting.push(pool);
-            }
+        let mut makes_room = true;
+        while makes_room {
+            self.sync();
+            let mut demand = self.gate.demand(self.now, facts(&self.pools, &self.places));
+            demand.key = demand.due.map(|id| &self.keys[id.index()]);
+            makes_room = self.permits.settle(self.now, &demand, &mut self.effects);
+            self.apply();
+        }
+        while self.permits.spare() > 0 {
+            self.sync();
+            let due = self.gate.due(self.now, facts(&self.pools, &self.places));
+            let Some(pool) = due.map(PoolId::index) else {
+                break;
+            };
+            assert!(self.permits.try_take(), "a spare permit is there");
+            self.pools[pool].connect_started();
+            self.connecting.push(pool);
         }
     }
 
@@ -267,12 +295,17 @@ impl Site {
         // All that are to end are taken before the first end settles anything, as in the product.
         let mut ending = Vec::new();
         for effect in std::mem::take(&mut self.effects) {
-            assert_eq!(effect, Effect::CloseIdle, "there is no other core");
-            let oldest = (0..self.pools.len()).min_by_key(|pool| {
-                let since = self.pools[*pool].idle_since();
-                since.map_or(u64::MAX, |since| since.0)
-            });
-            let lease = oldest.and_then(|pool| self.pools[pool].take_longest_idle());
+            let Effect::CloseIdle { makes_room } = effect else {
+                panic!("there is no other core");
+            };
+            self.sync();
+            let facts = facts(&self.pools, &self.places);
+            let from = self.gate.victim(self.now, &facts).expect("an idle one");
+            if makes_room {
+                self.gate.moved();
+            }
+            drop(facts);
+            let lease = self.pools[from.index()].take_longest_idle();
             ending.extend(lease.map(|lease| lease.connection));
         }
         for id in ending {
@@ -412,24 +445,12 @@ fn permits(links_max: usize) -> Permits {
     Permits::new(name, CoreId(0), 1, budget, Patience::default())
 }
 
-/// What the pools need, as the product's endpoints work it out.
-fn demand<'a>(pools: &[Pool<u64>; 2], keys: &'a [Key; 2]) -> Demand<'a> {
-    let mut demand = Demand::default();
-    for (pool, key) in pools.iter().zip(keys) {
-        demand.idle += pool.counts().idle;
-        let since = [demand.idle_since, pool.idle_since()];
-        demand.idle_since = since.into_iter().flatten().min();
-        if pool.uncovered() == 0 {
-            continue;
-        }
-        demand.waiters += pool.uncovered();
-        let since = pool.oldest_waiter().map(|waiter| waiter.since);
-        if since.is_some() && (demand.oldest.is_none() || since < demand.oldest) {
-            demand.oldest = since;
-            demand.key = Some(key);
-        }
+/// What the pools tell the gate.
+fn facts<'a>(pools: &'a [Pool<u64>; 2], places: &'a [PoolId; 2]) -> impl Fn(PoolId) -> Facts + 'a {
+    |id| {
+        let at = places.iter().position(|place| *place == id);
+        at.map_or_else(Facts::default, |at| pools[at].facts())
     }
-    demand
 }
 
 /// A connection in the pool is idle, clean, and in the state that the gateway believes.

@@ -1,0 +1,557 @@
+//! Which pool of an endpoint is due a connection, when there are fewer than those who wait could use:
+//! fairness between tenants, and between the pools of one tenant, on one core.
+//!
+//! What is shared is connections, not statements: a tenant has as many as any other that wants them
+//! (max-min fairness by number), and keeps them from statement to statement, so that nothing is opened
+//! anew while demand stays what it is. What does not divide evenly goes round: each tenant's time with
+//! connections is counted, and once one is far enough ahead its connection goes to the one that is
+//! behind (deficit round robin, with a quantum of connection time: M. Shreedhar and G. Varghese,
+//! "Efficient fair queueing using deficit round-robin", SIGCOMM 1995). Within a pool who waits longest is
+//! served first.
+//!
+//! A tenant that comes anew is behind nobody and ahead of nobody (the virtual time of start-time fair
+//! queueing: P. Goyal, H. Vin and H. Cheng, SIGCOMM 1996).
+//!
+//! Totals are kept and not counted, and only pools that have waiters or idle connections are looked at:
+//! what a statement costs does not grow with the pools that nobody uses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Counts, Demand};
+use crate::base::clock::{Deadline, Now};
+
+/// A pool at its gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolId(usize);
+
+impl PoolId {
+    /// A small number, used again when its pool is gone.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// What a pool tells of itself when it is looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    /// Waiters that no connect under way will serve; 0 while the pool is left alone after failures.
+    pub uncovered: u32,
+    /// Since when the oldest waiter waits.
+    pub oldest: Option<Now>,
+    /// Since when the longest-idle connection is idle.
+    pub idle_since: Option<Now>,
+}
+
+/// A connection idle for this long is taken from those who have more of them.
+const RESTED: Duration = Duration::from_millis(5);
+/// A connection idle for this long is taken from those who have no more than who wants it: opening it anew
+/// costs some hundredths of that.
+const LONG_RESTED: Duration = Duration::from_millis(100);
+/// The least and the most that somebody may be ahead, nanoseconds of connection time.
+const QUANTUM: (u64, u64) = (20_000_000, 500_000_000);
+/// With the least, so many leases must have ended since a connection last went to another pool: some 13
+/// connects for 1,000 statements.
+const LEASES: u32 = 75;
+
+/// What a tenant, or a pool, has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    /// Connections: open or being opened.
+    held: u32,
+    waiting: u32,
+    /// Nanoseconds of connection time until the gate's clock read `at`.
+    had: u64,
+    at: u64,
+}
+
+impl Share {
+    fn had_at(&self, clock: u64) -> u64 {
+        let more = clock.saturating_sub(self.at);
+        let more = more.saturating_mul(u64::from(self.held));
+        self.had.saturating_add(more)
+    }
+
+    fn change(&mut self, from: &Counts, to: &Counts, clock: u64, floor: u64) {
+        self.had = self.had_at(clock);
+        self.at = clock;
+        let was_waiting = self.waiting > 0;
+        self.held = self.held.saturating_sub(from.held()) + to.held();
+        self.waiting = self.waiting.saturating_sub(from.waiting) + to.waiting;
+        if !was_waiting && self.waiting > 0 {
+            self.had = self.had.max(floor);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    tenant: usize,
+    share: Share,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+struct Tenant {
+    name: Arc<str>,
+    share: Share,
+    pools: u32,
+}
+
+/// The pools of one endpoint on one core.
+#[derive(Debug, Default)]
+pub struct Gate {
+    members: Vec<Option<Member>>,
+    tenants: Vec<Option<Tenant>>,
+    /// Those with waiters, and those with idle connections, in no order.
+    waiting: Vec<PoolId>,
+    idling: Vec<PoolId>,
+    totals: Counts,
+    /// Nanoseconds in which somebody waited, until `clock_at`: what is had while nobody else wants it is
+    /// not counted.
+    clock: u64,
+    clock_at: Now,
+    /// Connection time of the tenant and of the pool that were due last: where those begin who come anew.
+    floor: (u64, u64),
+    /// Leases that have ended since a connection last went to another pool.
+    leases: u32,
+}
+
+impl Gate {
+    /// A new pool of `tenant`.
+    pub fn join(&mut self, tenant: &Arc<str>) -> PoolId {
+        let known = self.tenants.iter().position(|known| {
+            let known = known.as_ref();
+            known.is_some_and(|known| known.name == *tenant)
+        });
+        let tenant = known.unwrap_or_else(|| {
+            let tenant = Tenant {
+                name: Arc::clone(tenant),
+                share: Share::default(),
+                pools: 0,
+            };
+            put(&mut self.tenants, tenant)
+        });
+        if let Some(tenant) = self.tenants.get_mut(tenant).and_then(Option::as_mut) {
+            tenant.pools += 1;
+        }
+        let member = Member {
+            tenant,
+            share: Share::default(),
+            counts: Counts::default(),
+        };
+        PoolId(put(&mut self.members, member))
+    }
+
+    /// A pool is gone. It must be empty.
+    pub fn leave(&mut self, id: PoolId) {
+        let member = self.members.get_mut(id.0).and_then(Option::take);
+        let Some(Member { tenant, .. }) = member else {
+            return;
+        };
+        if let Some(place) = self.tenants.get_mut(tenant)
+            && let Some(tenant) = place
+        {
+            tenant.pools = tenant.pools.saturating_sub(1);
+            if tenant.pools == 0 {
+                *place = None;
+            }
+        }
+    }
+
+    /// What a pool has is this now. Call it after whatever changes it.
+    pub fn changed(&mut self, id: PoolId, to: Counts, now: Now) {
+        let clock = self.clock(now);
+        let Some(member) = self.members.get_mut(id.0).and_then(Option::as_mut) else {
+            return;
+        };
+        let from = std::mem::replace(&mut member.counts, to);
+        if from == to {
+            return;
+        }
+        (self.clock, self.clock_at) = (clock, now);
+        self.totals.replace(&from, &to);
+        // Who has what changes with the number of connections and of those who wait, not from lease to lease.
+        if from.held() != to.held() || from.waiting != to.waiting {
+            member.share.change(&from, &to, clock, self.floor.1);
+            let tenant = self.tenants.get_mut(member.tenant);
+            if let Some(tenant) = tenant.and_then(Option::as_mut) {
+                tenant.share.change(&from, &to, clock, self.floor.0);
+            }
+        }
+        list(&mut self.waiting, id, from.waiting > 0, to.waiting > 0);
+        list(&mut self.idling, id, from.idle > 0, to.idle > 0);
+    }
+
+    /// What all pools have together.
+    pub fn totals(&self) -> Counts {
+        self.totals
+    }
+
+    /// A lease has ended well.
+    pub fn lease_ended(&mut self) {
+        self.leases = self.leases.saturating_add(1);
+    }
+
+    /// A connection is closed so that another pool may open one.
+    pub fn moved(&mut self) {
+        self.leases = 0;
+    }
+
+    fn clock(&self, now: Now) -> u64 {
+        let more = match self.totals.waiting {
+            0 => Duration::ZERO,
+            _ => now.since(self.clock_at),
+        };
+        let more = u64::try_from(more.as_nanos()).unwrap_or(u64::MAX);
+        self.clock.saturating_add(more)
+    }
+
+    /// The pool with waiters that is due the next connection.
+    pub fn due(&mut self, now: Now, facts: impl Fn(PoolId) -> Facts) -> Option<PoolId> {
+        if self.totals.waiting == 0 {
+            return None;
+        }
+        let candidates = self.waiting.iter().copied();
+        let due = candidates
+            .filter(|id| facts(*id).uncovered > 0)
+            .filter_map(|id| Some((self.rank(id, now)?, id)))
+            .min_by_key(|(rank, _)| *rank);
+        let (rank, id) = due?;
+        let (_, tenant, _, pool) = rank;
+        self.floor = (self.floor.0.max(tenant), self.floor.1.max(pool));
+        Some(id)
+    }
+
+    /// What the endpoint's pools need at this instant, but for the key of the pool that is due.
+    pub fn demand<'a>(&mut self, now: Now, facts: impl Fn(PoolId) -> Facts) -> Demand<'a> {
+        let mut demand = Demand {
+            idle: self.totals.idle,
+            ..Demand::default()
+        };
+        if self.totals.waiting > 0 {
+            for id in &self.waiting {
+                let told = facts(*id);
+                if told.uncovered > 0 {
+                    demand.waiters += told.uncovered;
+                    demand.oldest = earlier(demand.oldest, told.oldest);
+                }
+            }
+        }
+        if self.totals.idle > 0 {
+            for id in &self.idling {
+                demand.idle_since = earlier(demand.idle_since, facts(*id).idle_since);
+            }
+        }
+        if demand.waiters > 0 {
+            demand.due = self.due(now, &facts);
+            let take_at = self.take_at(now, &facts);
+            demand.takes_idle = take_at.is_over(now);
+            demand.take_at = take_at;
+        }
+        demand
+    }
+
+    /// Whether `from` is to give its connection up, which has come back, for another pool's waiters.
+    pub fn gives_way(&self, from: PoolId, now: Now, facts: impl Fn(PoolId) -> Facts) -> bool {
+        let mut others = self.waiting.iter().filter(|id| **id != from);
+        others.any(|to| self.is_before(*to, from, now) && facts(*to).uncovered > 0)
+    }
+
+    /// Whose idle connection to take, of all that have one: of who has most of them.
+    pub fn victim(&self, now: Now, facts: impl Fn(PoolId) -> Facts) -> Option<PoolId> {
+        let candidates = self.idling.iter().copied();
+        let ranked = candidates.filter_map(|id| {
+            let since = facts(id).idle_since?;
+            let may_be_taken = self.taken_from(id, since, &facts, now).is_over(now);
+            let (held, ..) = self.rank(id, now)?;
+            Some(((may_be_taken, held, std::cmp::Reverse(since)), id))
+        });
+        let most = ranked.max_by_key(|(rank, _)| *rank);
+        most.map(|(_, id)| id)
+    }
+
+    /// When an idle connection may next be taken for those who wait.
+    fn take_at(&self, now: Now, facts: impl Fn(PoolId) -> Facts) -> Deadline {
+        let candidates = self.idling.iter().copied();
+        let times = candidates.filter_map(|id| {
+            let since = facts(id).idle_since?;
+            Some(self.taken_from(id, since, &facts, now))
+        });
+        times.min().unwrap_or(Deadline::NEVER)
+    }
+
+    /// When the connection of `from`, idle since `since`, may be taken for some other pool's waiters.
+    fn taken_from(
+        &self,
+        from: PoolId,
+        since: Now,
+        facts: impl Fn(PoolId) -> Facts,
+        now: Now,
+    ) -> Deadline {
+        let others = self.waiting.iter().copied();
+        let others = others.filter(|id| *id != from && facts(*id).uncovered > 0);
+        let times = others.map(|to| {
+            if self.is_before(to, from, now) {
+                return since.plus(Duration::ZERO);
+            }
+            let Some((to, from)) = self.shares(to, from) else {
+                return Deadline::NEVER;
+            };
+            let most = Duration::from_nanos(QUANTUM.1);
+            since.plus(match self.leases < LEASES {
+                _ if from.held > to.held => RESTED,
+                true => most,
+                false => LONG_RESTED,
+            })
+        });
+        times.min().unwrap_or(Deadline::NEVER)
+    }
+
+    /// Whether a connection should go from one pool to another that has waiters.
+    fn is_before(&self, to: PoolId, from: PoolId, now: Now) -> bool {
+        let Some((to, from)) = self.shares(to, from) else {
+            return false;
+        };
+        if to.held + 1 != from.held {
+            return to.held + 1 < from.held;
+        }
+        // One more or one less: it goes round.
+        let clock = self.clock(now);
+        let ahead = from.had_at(clock).saturating_sub(to.had_at(clock));
+        let (least, most) = QUANTUM;
+        ahead >= most || ahead >= least && self.leases >= LEASES
+    }
+
+    /// What is compared of two pools: their tenants' shares, or their own if they have one tenant.
+    fn shares(&self, a: PoolId, b: PoolId) -> Option<(&Share, &Share)> {
+        let member = |id: PoolId| self.members.get(id.0)?.as_ref();
+        let (a, b) = (member(a)?, member(b)?);
+        if a.tenant == b.tenant {
+            return Some((&a.share, &b.share));
+        }
+        let tenant = |at: usize| Some(&self.tenants.get(at)?.as_ref()?.share);
+        Some((tenant(a.tenant)?, tenant(b.tenant)?))
+    }
+
+    /// Who is due first has the lowest: connections and connection time of the tenant, then of the pool.
+    fn rank(&self, id: PoolId, now: Now) -> Option<(u32, u64, u32, u64)> {
+        let member = self.members.get(id.0)?.as_ref()?;
+        let tenant = &self.tenants.get(member.tenant)?.as_ref()?.share;
+        let own = &member.share;
+        let now = self.clock(now);
+        Some((tenant.held, tenant.had_at(now), own.held, own.had_at(now)))
+    }
+}
+
+/// Puts a value into a free place, or a new one.
+fn put<T>(places: &mut Vec<Option<T>>, value: T) -> usize {
+    match places.iter_mut().position(|place| place.is_none()) {
+        Some(free) => {
+            if let Some(place) = places.get_mut(free) {
+                *place = Some(value);
+            }
+            free
+        }
+        None => {
+            places.push(Some(value));
+            places.len() - 1
+        }
+    }
+}
+
+/// Brings a list up to date with whether `id` belongs there.
+fn list(list: &mut Vec<PoolId>, id: PoolId, was: bool, is: bool) {
+    if was == is {
+        return;
+    }
+    if is {
+        list.push(id);
+    } else if let Some(at) = list.iter().position(|listed| *listed == id) {
+        list.swap_remove(at);
+    }
+}
+
+fn earlier(a: Option<Now>, b: Option<Now>) -> Option<Now> {
+    [a, b].into_iter().flatten().min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// Pools at a gate, and what they have.
+    struct Scene {
+        gate: Gate,
+        ids: Vec<PoolId>,
+        counts: Vec<Counts>,
+        idle_since: Vec<Option<Now>>,
+    }
+
+    impl Scene {
+        fn new(tenants: &[&str]) -> Self {
+            let mut gate = Gate::default();
+            let ids: Vec<_> = tenants
+                .iter()
+                .map(|name| gate.join(&(*name).into()))
+                .collect();
+            Self {
+                gate,
+                counts: vec![Counts::default(); ids.len()],
+                idle_since: vec![None; ids.len()],
+                ids,
+            }
+        }
+
+        /// The pool has so many leases, and so many sessions wait there.
+        fn set(&mut self, pool: usize, leased: u32, waiting: u32, now: u64) {
+            self.counts[pool] = Counts {
+                leased,
+                waiting,
+                ..self.counts[pool]
+            };
+            self.gate
+                .changed(self.ids[pool], self.counts[pool], Now(now));
+        }
+
+        fn set_idle(&mut self, pool: usize, idle: u32, now: u64) {
+            self.counts[pool].idle = idle;
+            self.idle_since[pool] = (idle > 0).then_some(Now(now));
+            self.gate
+                .changed(self.ids[pool], self.counts[pool], Now(now));
+        }
+
+        fn facts(&self) -> impl Fn(PoolId) -> Facts + use<> {
+            let (counts, idle_since) = (self.counts.clone(), self.idle_since.clone());
+            move |id| Facts {
+                uncovered: counts[id.index()].waiting,
+                oldest: None,
+                idle_since: idle_since[id.index()],
+            }
+        }
+
+        fn gives_way(&self, from: usize, now: u64) -> bool {
+            let facts = self.facts();
+            self.gate.gives_way(self.ids[from], Now(now), facts)
+        }
+
+        fn due(&mut self, now: u64) -> Option<usize> {
+            let facts = self.facts();
+            self.gate.due(Now(now), facts).map(PoolId::index)
+        }
+    }
+
+    #[test]
+    fn who_has_more_gives_way_until_both_have_the_same() {
+        let mut scene = Scene::new(&["a", "b"]);
+        for (a, b, gives) in [
+            (8, 0, true),
+            (6, 2, true),
+            (5, 3, true),
+            (4, 4, false),
+            (3, 5, false),
+        ] {
+            scene.set(0, a, 9, 0);
+            scene.set(1, b, 9, 0);
+            assert_eq!(scene.gives_way(0, MS), gives, "{a} beside {b}");
+        }
+    }
+
+    #[test]
+    fn tenants_are_compared_first_and_pools_of_one_tenant_with_each_other() {
+        let mut scene = Scene::new(&["a", "a", "b"]);
+        scene.set(0, 2, 1, 0);
+        scene.set(1, 2, 1, 0);
+        scene.set(2, 4, 1, 0);
+        for pool in 0..3 {
+            assert!(!scene.gives_way(pool, MS), "pool {pool}");
+        }
+        scene.set(1, 0, 1, MS);
+        assert!(scene.gives_way(0, MS), "the tenant's other pool has none");
+        assert!(scene.gives_way(2, MS), "the other tenant has less");
+        assert_eq!(scene.due(MS), Some(1));
+    }
+
+    #[test]
+    fn what_does_not_divide_goes_round_after_a_quantum() {
+        let mut scene = Scene::new(&["a", "b"]);
+        scene.set(0, 4, 9, 0);
+        scene.set(1, 3, 9, 0);
+        // One connection more for some time: that much connection time.
+        assert!(!scene.gives_way(0, 25 * MS), "too few leases");
+        (0..LEASES).for_each(|_| scene.gate.lease_ended());
+        assert!(!scene.gives_way(0, 19 * MS));
+        assert!(scene.gives_way(0, 20 * MS));
+        assert!(!scene.gives_way(1, 20 * MS), "has less");
+        scene.gate.moved();
+        assert!(!scene.gives_way(0, 21 * MS), "just moved");
+        assert!(
+            scene.gives_way(0, 500 * MS),
+            "slow statements wait no longer"
+        );
+    }
+
+    #[test]
+    fn nothing_is_owed_from_when_nobody_waited_or_was_there() {
+        let mut scene = Scene::new(&["a", "b"]);
+        scene.set(0, 4, 0, 0);
+        scene.set(1, 3, 0, 0);
+        let hour = 3_600_000 * MS;
+        (0..LEASES).for_each(|_| scene.gate.lease_ended());
+        scene.set(0, 4, 5, hour);
+        scene.set(1, 3, 5, hour);
+        assert!(!scene.gives_way(0, hour + 19 * MS));
+        assert!(scene.gives_way(0, hour + 20 * MS));
+        // Alone in want of more for an hour: who comes then is ahead by nothing but what it lacks.
+        let mut scene = Scene::new(&["a", "b"]);
+        scene.set(0, 4, 5, 0);
+        assert_eq!(scene.due(hour), Some(0));
+        scene.set(1, 3, 5, hour);
+        (0..LEASES).for_each(|_| scene.gate.lease_ended());
+        assert!(!scene.gives_way(0, hour + 19 * MS));
+    }
+
+    #[test]
+    fn idle_connections_are_taken_from_who_has_more_sooner() {
+        let mut scene = Scene::new(&["a", "b", "c"]);
+        scene.set(2, 1, 1, 0);
+        scene.set_idle(0, 1, 0);
+        let facts = scene.facts();
+        let demand = scene.gate.demand(Now(MS), &facts);
+        assert_eq!((demand.waiters, demand.idle), (1, 1));
+        assert!(!demand.takes_idle);
+        assert_eq!(
+            demand.take_at,
+            Deadline(500 * MS),
+            "as few leases have ended"
+        );
+        (0..LEASES).for_each(|_| scene.gate.lease_ended());
+        let demand = scene.gate.demand(Now(MS), &facts);
+        assert_eq!(
+            demand.take_at,
+            Deadline(100 * MS),
+            "it has no more than who waits"
+        );
+        scene.set(1, 1, 0, MS);
+        scene.set_idle(1, 1, MS);
+        let facts = scene.facts();
+        let demand = scene.gate.demand(Now(2 * MS), &facts);
+        assert_eq!(demand.take_at, Deadline(6 * MS), "the second has two");
+        assert!(scene.gate.demand(Now(6 * MS), &facts).takes_idle);
+        let victim = scene.gate.victim(Now(6 * MS), &facts);
+        assert_eq!(victim.map(PoolId::index), Some(1));
+    }
+
+    #[test]
+    fn places_are_used_again_and_tenants_go_with_their_last_pool() {
+        let mut scene = Scene::new(&["a", "a", "b"]);
+        scene.gate.leave(scene.ids[0]);
+        scene.gate.leave(scene.ids[1]);
+        assert_eq!(scene.gate.tenants.iter().flatten().count(), 1);
+        assert_eq!(scene.gate.join(&"c".into()).index(), 0);
+        assert_eq!(scene.gate.totals(), Counts::default());
+        assert_eq!(scene.due(0), None);
+    }
+}
