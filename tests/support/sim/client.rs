@@ -144,7 +144,7 @@ impl Client {
                 before.feed(&mut self.data.clone(), &request.raw);
                 settled(&before.outbox) == settled(reply)
             };
-            if !self.references.iter().any(runs_before) {
+            if !self.variants(request).iter().any(runs_before) {
                 self.before_drop = 0;
                 self.learn_of_drop();
             }
