@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use ringgate::base::pin::PinReason;
 use ringgate::base::prng::Prng;
 use ringgate::session::mysql::downstream::{Session, SessionFacts};
 use ringgate::session::mysql::left_behind::Settled;
@@ -10,7 +11,7 @@ use ringgate::wire::mysql::flags::com;
 
 use super::gateway::{Driver, Ended};
 use super::mock::{Conn, Data};
-use super::reply::settled;
+use super::reply::{ends_transaction, settled};
 use super::site::{Leased, Site, believed, login_vector};
 use super::workload::{Known, Reads, Request, Workload, pick};
 
@@ -391,6 +392,23 @@ impl Client {
         }
         self.doubt_types(request);
         self.follow(site);
+        if !self.is_over() && !self.driver.session().pins().has(PinReason::Transaction) {
+            self.leave_transaction(reply);
+        }
+    }
+
+    /// The client goes on without the transaction that it was in: the request has ended it, as the part of
+    /// the reply that came has told.
+    fn leave_transaction(&mut self, reply: &[u8]) {
+        let is_told = ends_transaction(reply, self.workload.capabilities);
+        for reference in &mut self.references {
+            let is_open = std::mem::take(&mut reference.state.in_transaction);
+            assert!(
+                is_told || !is_open,
+                "a transaction is lost: {}",
+                show(reply)
+            );
+        }
     }
 
     /// The last request was not answered by a server: ROW_COUNT() and the conditions may be those of

@@ -3,7 +3,7 @@
 use ringgate::wire::mysql::cursor::{packet, put_lenenc_bytes, put_u8, put_u16, put_u32};
 use ringgate::wire::mysql::flags::{column_type, status};
 use ringgate::wire::mysql::frame::{HEADER_LEN, Header};
-use ringgate::wire::mysql::response::{OkPacket, encode_end_of_rows};
+use ringgate::wire::mysql::response::{OkPacket, decode_ok, encode_end_of_rows};
 
 use super::mock::has_legacy_eof;
 
@@ -151,6 +151,22 @@ pub fn settled(reply: &[u8]) -> Vec<u8> {
         at = begin + header.len;
     }
     out
+}
+
+/// Whether an OK among the results of a reply says that no transaction is open.
+pub fn ends_transaction(reply: &[u8], capabilities: u32) -> bool {
+    let mut rest = reply;
+    while let Some(header) = Header::parse(rest) {
+        let end = (HEADER_LEN + header.len).min(rest.len());
+        let payload = &rest[HEADER_LEN..end];
+        if payload.first() == Some(&0)
+            && decode_ok(payload, capabilities).is_ok_and(|ok| ok.status & status::IN_TRANS == 0)
+        {
+            return true;
+        }
+        rest = &rest[end..];
+    }
+    false
 }
 
 fn binary_row(out: &mut Vec<u8>, columns: &[Column], row: &[Option<String>]) {
