@@ -223,21 +223,99 @@ fn a_session_that_is_kept_in_no_schema_is_never_found_in_one() {
     assert!(executed.is_err(), "nothing can be prepared there");
 }
 
+/// What may come between an error and SHOW WARNINGS, and whether the list is never lost by it: where the
+/// client was told another error than the server's, and where not.
+const BETWEEN: &[(&str, bool, bool)] = &[
+    ("nothing", true, true),
+    ("ping", true, true),
+    ("count", true, false),
+    ("SELECT 5", false, true),
+    ("BEGIN", false, true),
+    ("DO 0", false, false),
+    ("SET sql_notes = 1", false, false),
+    ("prepare", false, false),
+    ("init_db", false, false),
+    ("made again", false, false),
+    ("made again; SELECT 5", false, false),
+];
+
+fn go_between(scene: &Scene, client: &mut Client, what: &str) {
+    match what {
+        "nothing" => {}
+        "count" => match client.query_one("SELECT @@warning_count") {
+            Ok(count) => assert_eq!(count.text(0, 0).as_deref(), Some("1")),
+            Err(error) => assert_eq!(error.errno(), 1235, "{error}"),
+        },
+        "ping" => drop(client.run_raw(0x0e, b"").expect("an OK")),
+        "prepare" => drop(
+            client
+                .prepare("SELECT LAST_INSERT_ID(), ?")
+                .expect("prepared"),
+        ),
+        "init_db" => drop(client.run_raw(0x02, b"test").expect("an OK")),
+        sql => {
+            if sql.starts_with("made again") {
+                scene.server.sql("CREATE DATABASE IF NOT EXISTS gone");
+            }
+            if let Some(sql) = sql.trim_start_matches("made again").split("; ").last()
+                && !sql.is_empty()
+            {
+                ask(client, Form::Text, sql);
+            }
+        }
+    }
+}
+
+fn lists_what_was_told(scene: &Scene, fails_by: &str, other_in_turn: bool) {
+    for &(between, is_kept_told, is_kept) in BETWEEN {
+        let what = format!("{fails_by}; {between}; {other_in_turn}");
+        let mut direct = scene.direct();
+        scene.server.sql("CREATE DATABASE IF NOT EXISTS gone");
+        ask(&mut direct, Form::Text, "USE gone");
+        let (mut own, mut other) = trapped(scene);
+        fails(&mut direct, Form::Text, fails_by);
+        ask(&mut own, Form::Text, "SELECT 1");
+        let told = fails(&mut own, Form::Text, fails_by);
+        if other_in_turn {
+            assert_eq!(ask(&mut other, Form::Text, "SELECT @@warning_count"), "0");
+        }
+        go_between(scene, &mut direct, between);
+        go_between(scene, &mut own, between);
+        let expect = direct.query_one("SHOW WARNINGS").expect("a list");
+        let is_kept = if fails_by == "SELECT nosuch" {
+            is_kept
+        } else {
+            is_kept_told
+        };
+        match own.query_one("SHOW WARNINGS") {
+            Ok(list) => {
+                assert_eq!(list.rows.len(), expect.rows.len(), "{what} {:?}", list.rows);
+                let number = expect.text(0, 1).map(|_| told.to_string());
+                assert_eq!(list.text(0, 1), number, "{what}");
+            }
+            Err(error) => assert!(!is_kept && error.errno() == 1235, "{what}: {error}"),
+        }
+        drop(own);
+        assert_eq!(ask(&mut other, Form::Text, "SELECT @@warning_count"), "0");
+    }
+}
+
 #[test]
 fn what_a_client_was_told_is_listed_until_something_empties_the_list() {
     let scene = Scene::new(1, MAKE);
-    for between in ["DO 0", "SELECT 5", "SET sql_notes = 1", "ping", "prepare"] {
-        let (mut own, _other) = trapped(&scene);
-        ask(&mut own, Form::Text, "SELECT 1");
-        let told = fails(&mut own, Form::Text, "INSERT INTO t VALUES (1)");
-        match between {
-            "ping" => drop(own.run_raw(0x0e, b"").expect("an OK")),
-            "prepare" => drop(own.prepare("SELECT LAST_INSERT_ID(), ?").expect("prepared")),
-            sql => drop(ask(&mut own, Form::Text, sql)),
+    for fails_by in ["INSERT INTO t VALUES (1)", "SELECT nosuch"] {
+        for other_in_turn in [false, true] {
+            lists_what_was_told(&scene, fails_by, other_in_turn);
         }
-        match own.query_one("SHOW WARNINGS") {
-            Ok(list) => assert_eq!(list.text(0, 1), Some(told.to_string()), "{between}"),
-            Err(error) => assert!(error.to_string().contains("ringgate"), "{between}: {error}"),
-        }
+    }
+}
+
+#[test]
+fn what_a_client_was_told_is_listed_before_mysql_too() {
+    let Some(scene) = Scene::on_mysql(1, "CREATE TABLE test.u (a INT)", "") else {
+        return;
+    };
+    for other_in_turn in [false, true] {
+        lists_what_was_told(&scene, "INSERT INTO t VALUES (1)", other_in_turn);
     }
 }

@@ -441,10 +441,18 @@ impl Session {
         if !self.op.effects.reads_last_statement() {
             return Next::Lease { prefer_last: false };
         }
-        match self.left.look(&self.op.effects) {
+        let mut effects = self.op.effects;
+        let reads_refusal = self.reads_refusal();
+        // Whatever list there is, the server is to make another.
+        effects.reads_conditions &= !(reads_refusal && self.schema_is_gone && self.pins.is_empty());
+        match self.left.look(&effects) {
+            _ if reads_refusal && !self.schema_is_gone => {
+                self.refuse(Event::LastStatementLost, "", out)
+            }
             Look::Readable => Next::Lease { prefer_last: true },
             Look::OnItsWay => Next::Wait,
             Look::Lost => self.refuse(Event::LastStatementLost, "", out),
+            Look::Kept(_) if reads_refusal => self.refuse(Event::LastStatementLost, "", out),
             // An EXECUTE would want its rows in the binary form.
             Look::Kept(reply) if self.op.command == com::QUERY && text::is_show_warnings(sql) => {
                 self.show_kept(&reply, out)

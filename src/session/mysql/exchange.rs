@@ -128,10 +128,10 @@ impl Session {
         }
         self.look_for_programs(upstream, command, is_whole);
         if self.schema_is_gone {
-            if std::mem::take(&mut self.op.clears_conditions) {
+            if std::mem::take(&mut self.op.clears_conditions) || self.lists_refusal() {
                 upstream.clear_conditions(upstream_out);
             }
-            self.keep_what_is_left(upstream);
+            self.keep_what_is_left(upstream, command);
         }
         let asked = Asked::from(upstream);
         let mut moved = self.move_state(upstream, upstream_out);
@@ -148,6 +148,7 @@ impl Session {
             return Ok(Begin::Wait);
         }
         if self.schema_is_gone {
+            self.check_refusal()?;
             self.schema_is_gone = self.op.refusal.is_some();
         }
         let has_moved_id = self.op.has_moved_id;

@@ -8,7 +8,7 @@
 use std::rc::Rc;
 
 use super::downstream::Session;
-use super::left_behind::Fate;
+use super::left_behind::{Fate, Lost};
 use super::state::Vector;
 use super::text::{self, LexMode};
 use super::upstream::{Moved, Upstream};
@@ -62,14 +62,46 @@ impl Session {
     }
 
     /// What the statement before has left must not be lost by asking whether the schema is back: a
-    /// command that reads it goes by the last answer.
-    pub(super) fn keep_what_is_left(&mut self, upstream: &Upstream) {
+    /// command that reads it, or leaves its list of conditions to the next one, goes by the last answer.
+    pub(super) fn keep_what_is_left(&mut self, upstream: &Upstream, command: &[u8]) {
         let is_there = upstream.vector.schema().is_none();
-        // If what is read is the refusal itself, the server is to list it.
-        let reads_refusal = self.op.effects.reads_conditions && self.has_explained;
-        let reads = self.op.effects.reads_last_statement() && !reads_refusal;
-        if is_there && reads {
+        let reads = self.op.effects.reads_last_statement();
+        let keeps = !self.reads_refusal() && (reads || self.leaves_list(upstream, command));
+        if is_there && keeps {
             self.op.refusal = self.schema_refusal.clone();
+        }
+    }
+
+    /// Whether the connection has the session's list of conditions, and the command in progress leaves it
+    /// there and provably needs no schema. A PREPARE is for the schema, and an EXECUTE has its own.
+    fn leaves_list(&self, upstream: &Upstream, command: &[u8]) -> bool {
+        let is_of_schema = matches!(self.op.command, com::STMT_PREPARE | com::STMT_EXECUTE);
+        let leaves = !is_of_schema && self.op.outcome.fate == Fate::Kept;
+        leaves
+            && self.left.has_conditions_on(&upstream.left)
+            && !self.op.effects.has_unseen
+            && self.runs_nothing(command)
+    }
+
+    /// Whether what the command in progress reads is the refusal of the schema that its client was told:
+    /// the server is to list it.
+    pub(super) fn reads_refusal(&self) -> bool {
+        self.op.effects.reads_conditions && self.has_explained
+    }
+
+    /// Whether the server is to list its refusal alone: MySQL adds that of a schema to the list that is there.
+    pub(super) fn lists_refusal(&self) -> bool {
+        self.reads_refusal() && self.pins().is_empty()
+    }
+
+    /// Looks whether the list that a command reads is that of the refusal, if it is to be.
+    ///
+    /// # Errors
+    /// The schema is back.
+    pub(super) fn check_refusal(&self) -> Result<(), Lost> {
+        match self.lists_refusal() && self.op.refusal.is_none() {
+            true => Err(Lost),
+            false => Ok(()),
         }
     }
 
@@ -127,11 +159,14 @@ impl Session {
                 upstream.vector = Rc::new(self.vector.with_schema(b""));
                 // The refusal counts as a statement, and SHOW WARNINGS would list it.
                 upstream.left.note_between();
-                let reads_refusal = self.op.effects.reads_conditions && self.has_explained;
-                if !reads_refusal {
-                    upstream.left.note_conditions();
+                self.op.clears_conditions = !self.reads_refusal();
+                match self.reads_refusal() {
+                    true => {
+                        self.left.list_on(&mut upstream.left);
+                        self.has_explained = false;
+                    }
+                    false => upstream.left.note_conditions(),
                 }
-                self.op.clears_conditions = !reads_refusal;
                 let payload: Rc<[u8]> = raw.get(HEADER_LEN..).unwrap_or_default().into();
                 self.schema_refusal = Some(payload.clone());
                 self.op.refusal = Some(payload);
@@ -169,11 +204,13 @@ impl Session {
         let outcome = &self.op.outcome;
         let has_own = outcome.errno.is_some() || outcome.had_warnings;
         let fate = match self.op.command {
-            com::STMT_FETCH | com::STMT_RESET | com::PING => Fate::Kept,
-            _ if self.op.effects.reads_conditions => Fate::Kept,
+            com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA | com::PING => Fate::Kept,
+            // MySQL's OK to it counts what is in the list from before.
+            com::INIT_DB if outcome.errno.is_none() => Fate::Unclear,
             _ if has_own => Fate::Emptied,
-            // It runs nothing that could leave conditions.
-            com::STMT_PREPARE if outcome.fate == Fate::Unclear => Fate::Kept,
+            _ if self.op.effects.reads_conditions => Fate::Kept,
+            // MySQL empties it for any statement and PREPARE, MariaDB for those that use tables.
+            _ if outcome.fate == Fate::Kept => Fate::Unclear,
             _ => outcome.fate,
         };
         if self.has_explained && !self.op.explains && fate == Fate::Unclear {

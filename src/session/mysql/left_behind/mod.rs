@@ -363,9 +363,7 @@ impl LeftBehind {
         // One of several statements may have read them and a later one left its own.
         let has_conditions = outcome.errno.is_some() || outcome.had_warnings;
         if has_conditions {
-            there.put(Kind::Diagnostics, &mut self.conditions, self.owner);
-            // A statement that uses no table may leave the list as it was.
-            there.has_conditions = true;
+            self.list_on(there);
         } else if !effects.reads_conditions {
             self.keep_conditions(outcome.fate, there);
         }
@@ -402,6 +400,19 @@ impl LeftBehind {
     /// Whether there may be a list of conditions, or it was lost.
     pub(super) fn has_conditions(&self) -> bool {
         self.conditions.is_some()
+    }
+
+    /// Whether the connection has the session's list of conditions.
+    pub(super) fn has_conditions_on(&self, there: &Leftovers) -> bool {
+        let mine = self.conditions.as_ref();
+        mine.is_some_and(|mine| there.has(mine))
+    }
+
+    /// The connection's list of conditions is this session's.
+    pub(super) fn list_on(&mut self, there: &mut Leftovers) {
+        there.put(Kind::Diagnostics, &mut self.conditions, self.owner);
+        // A statement that uses no table may leave the list as it was.
+        there.has_conditions = true;
     }
 
     /// What a statement without conditions of its own has made of a list that this connection has not.
