@@ -11,7 +11,7 @@ use super::execute_body::{Types, null_types};
 use super::left_behind::Missing;
 use super::regrown::Regrown;
 use super::state::Vector;
-use super::statements::{Prepared, Statement, StatementText, Texts};
+use super::statements::{Statement, StatementText, Texts};
 use super::text;
 use super::upstream::{Expected, Upstream};
 use crate::base::pin::PinReason;
@@ -224,8 +224,8 @@ impl Session {
         self.op.executed = text.key;
         let (flag_at, types) = match self.op.types {
             Types::NoParameters => return Ok(Begin::Send),
-            Types::Bound(flag_at) => {
-                remember_types(statement, prepared, command, flag_at);
+            Types::Bound(_) => {
+                prepared.types = statement.types.clone();
                 return Ok(Begin::Send);
             }
             Types::AsBefore(flag_at) => (flag_at, statement.types.clone()),
@@ -354,24 +354,18 @@ fn write_id(command: &mut [u8], id: u32) {
     }
 }
 
-/// The connection and the session learn the types that this EXECUTE carries.
-fn remember_types(
-    statement: &mut Statement,
-    prepared: &mut Prepared,
-    command: &[u8],
-    flag_at: usize,
-) {
-    let start = HEADER_LEN.saturating_add(flag_at).saturating_add(1);
+/// The session learns the types that the EXECUTE with this payload carries, whatever becomes of it: its client
+/// has sent them, and may not send them again.
+pub(super) fn remember_types(statement: &mut Statement, payload: &[u8], flag_at: usize) {
+    let start = flag_at.saturating_add(1);
     let end = start.saturating_add(usize::from(statement.params).saturating_mul(2));
-    let Some(types) = command.get(start..end) else {
+    let Some(types) = payload.get(start..end) else {
         return;
     };
-    let types = match &statement.types {
-        Some(known) if **known == *types => known.clone(),
-        _ => Rc::from(types),
-    };
-    statement.types = Some(types.clone());
-    prepared.types = Some(types);
+    let is_known = statement.types.as_deref() == Some(types);
+    if !is_known {
+        statement.types = Some(Rc::from(types));
+    }
 }
 
 /// Rewrites an EXECUTE that relies on types which this connection has not been told. Of a long one

@@ -3,7 +3,8 @@
 
 use super::downstream::{Next, Session, write_close};
 use super::effects;
-use super::execute_body;
+use super::execute_body::{self, Types};
+use super::execution::remember_types;
 use super::output::Output;
 use super::upstream::Upstream;
 use crate::base::codes::Event;
@@ -70,6 +71,11 @@ impl Session {
         }
         self.op.wants_cursor = execute_body::wants_cursor(payload);
         self.op.effects = statement.effects;
+        if let Types::Bound(flag_at) = self.op.types
+            && let Some(statement) = self.statements.find(id)
+        {
+            remember_types(statement, payload, flag_at);
+        }
         self.accept_known(out)
     }
 

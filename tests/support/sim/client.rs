@@ -186,6 +186,7 @@ impl Client {
             // It was not run.
             let may = self.may_refuse(reason, request, &[]);
             assert!(may, "{reason} told to {}", request.text);
+            self.doubt_types(request);
             return self.doubt();
         }
         let Some(expected) = self.compare(request, reply, own) else {

@@ -18,7 +18,7 @@ mod tests {
         LongData, encode_execute, encode_long_data, encode_statement_command, encode_text_command,
     };
     use crate::wire::mysql::cursor::packet;
-    use crate::wire::mysql::flags::{caps, com, status};
+    use crate::wire::mysql::flags::{caps, column_type, com, status};
     use crate::wire::mysql::response::{
         ErrPacket, OkPacket, encode_end_of_rows, encode_err, encode_ok,
     };
@@ -404,5 +404,32 @@ mod tests {
         client.session.status_is_stale = true;
         client.run(&mut a, &[com::PING], &[ok(0, 0, status::AUTOCOMMIT)]);
         assert!(client.session.left.conditions.is_some());
+    }
+
+    #[test]
+    fn types_of_an_execute_that_had_no_connection_hold_for_the_next() {
+        let (mut client, mut a) = (Client::new(), upstream());
+        let mut reply = Vec::new();
+        packet(&mut reply, 1, |out| {
+            out.extend_from_slice(&[0, 9, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]);
+        });
+        packet(&mut reply, 2, |out| {
+            out.extend_from_slice(b"\x03def\0\0\0\x01?\0\x0c\x2d\0\0\x01\0\0\x08\0\0\0\0\0");
+        });
+        client.run(&mut a, &prepare("SELECT ?"), &[reply]);
+        let run = |types: Option<&[u8]>, value: &[u8]| {
+            let mut out = Vec::new();
+            encode_execute(&mut out, 1, 0, &[0], types, value);
+            out
+        };
+        let types = [column_type::VAR_STRING, 0];
+        client.run(&mut a, &run(Some(&types), b"\x07seventy"), &[rows(1)]);
+        // A number of eight bytes, which would also do for a text.
+        let (types, number) = ([column_type::LONGLONG, 0], b"\x07\0\0\0\0\0\0\0");
+        client.accept(&run(Some(&types), number), None);
+        client.session.told(Event::PoolWait);
+        let sent = client.run(&mut a, &run(None, number), &[rows(1)]);
+        let expect = run(Some(&types), number);
+        assert!(sent.ends_with(&expect[5..]), "{sent:?}");
     }
 }
