@@ -42,6 +42,19 @@ fn read(client: &mut Client, form: Form, sql: &str) -> Result<String, u16> {
 #[test]
 fn a_list_outlives_statements_that_use_no_table() {
     let scene = Scene::new(1, TABLE);
+    check_lists(&scene);
+}
+
+#[test]
+fn a_list_on_mysql_outlives_no_statement() {
+    let table = "CREATE TABLE test.n (v INT);\n INSERT INTO test.n VALUES (5);";
+    if let Some(scene) = Scene::on_mysql(1, table, "") {
+        check_lists(&scene);
+    }
+}
+
+/// What is read after two statements, with and without turns of another session in between.
+fn check_lists(scene: &Scene) {
     let (mut own, mut other) = (scene.client(true), scene.client(false));
     let mut direct = scene.direct();
     for (leaves, (follows, is_known), reads) in LEAVE

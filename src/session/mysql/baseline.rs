@@ -259,6 +259,11 @@ impl Baselines {
         }
     }
 
+    /// Whether the server is a MySQL, and no MariaDB; not before the first login.
+    pub fn is_mysql(&self) -> bool {
+        self.now.borrow().is_mysql
+    }
+
     /// Whether a reset can bring a connection back to what a login gives: it runs no `init_connect`, and it
     /// is known what it keeps.
     pub fn can_be_reset(&self) -> bool {

@@ -111,7 +111,7 @@ impl Session {
         self.op.is_sent = false;
         self.take_over(upstream, upstream_out);
         if self.left.has_conditions() {
-            self.op.outcome.fate = self.fate_of_conditions(command);
+            self.op.outcome.fate = self.fate_of_conditions(upstream, command);
         }
         let asks = self.ask_for_globals(upstream, upstream_out);
         if self.ask_for_programs(upstream, upstream_out) || asks {
@@ -208,8 +208,11 @@ impl Session {
     }
 
     /// What the command makes of an older list of conditions.
-    fn fate_of_conditions(&self, command: &[u8]) -> Fate {
+    fn fate_of_conditions(&self, upstream: &Upstream, command: &[u8]) -> Fate {
+        // MySQL empties it ahead of each statement that does not read it, MariaDB where a table is used.
+        let empties = upstream.baselines.is_mysql() && !self.op.effects.reads_conditions;
         match self.op.command {
+            com::QUERY | com::STMT_PREPARE | com::STMT_EXECUTE if empties => Fate::Emptied,
             com::QUERY | com::STMT_PREPARE => {
                 let sql = payload_of(command).get(1..).unwrap_or_default();
                 fate_of(sql, &self.op.effects)
