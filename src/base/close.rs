@@ -32,7 +32,7 @@ reasons! {
     LoginTimeout = "login_timeout",
     /// Wrong password, unknown user or disabled tenant.
     LoginDenied = "login_denied",
-    /// A connection limit was reached before login.
+    /// The listener, or the client's tenant, had its maximum of connections.
     AdmissionLimit = "admission_limit",
     /// The client was idle beyond its deadline.
     ClientIdle = "client_idle",

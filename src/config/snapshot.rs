@@ -37,7 +37,7 @@ pub struct Snapshot {
     pub endpoints: Vec<Endpoint>,
     /// Where tenants without a placement of their own go.
     pub hash: Option<HashRule>,
-    /// Tenants by [`TenantId`].
+    /// Tenants by [`TenantId`], in the order of their names.
     pub tenants: Vec<Tenant>,
     /// Who may log in.
     pub users: Users,
@@ -91,6 +91,13 @@ impl Snapshot {
         of_tenants.count() == 1
             && users.count() == 1
             && !self.placements.iter().any(|place| is_used(&place.upstream))
+    }
+
+    /// How many clients the tenant of this name may have, if that is bounded.
+    pub fn connections_max(&self, tenant: &str) -> Option<u32> {
+        let by_name = |known: &Tenant| known.name.as_str().cmp(tenant);
+        let index = self.tenants.binary_search_by(by_name).ok()?;
+        self.tenants.get(index)?.connections_max
     }
 
     /// How long one statement of `tenant` may run; `None` when nothing bounds it.

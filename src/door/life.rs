@@ -42,10 +42,11 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
     let ring = net.clone();
     let driving = net::spawn("ring", async move { ring.drive().await });
     let snapshot = &seed.given.snapshot;
+    let mailboxes = seed.mailboxes.clone();
     let post = Box::new(move |to, message| post(&seed.mailboxes, to, message));
     let upstreams = Upstreams::new(&core, Shared::default(), snapshot, post);
     let metrics = CoreMetrics::new(seed.core.0);
-    let world = World::new(&core, upstreams, metrics, snapshot, &seed.given.addresses);
+    let world = World::new(&core, upstreams, metrics, &seed.given, mailboxes);
     let mut doors = Vec::new();
     for listener in seed.listeners {
         let name = &listener.name;
@@ -169,7 +170,12 @@ async fn keep(world: Rc<World>) {
         if core.drain() != Drain::Serving && core.clients() == 0 && !look.is_reaping {
             return;
         }
-        let pause = if look.is_busy { TICK.0 } else { TICK.1 };
+        let is_unsent = world.flush();
+        let pause = if look.is_busy || is_unsent {
+            TICK.0
+        } else {
+            TICK.1
+        };
         timer.set(core.net.now().plus(pause).min(look.next));
         let mut is_kicked = false;
         poll_fn(|cx| {
@@ -217,6 +223,7 @@ fn handle(world: &World, message: CoreMessage) {
             reply.send(world.metrics.scrape());
         }
         CoreMessage::Upstream(message) => world.upstreams.on_message(message),
+        CoreMessage::Tenant(message) => world.on_tenant_message(message),
         CoreMessage::JobDone(done) => world.core.job_done(done),
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::mysql::tenants::TenantMessage;
 use super::mysql::upstream::Mysql;
 use crate::config::Snapshot;
 use crate::core::jobs::JobDone;
@@ -62,6 +63,8 @@ pub enum CoreMessage {
     Scrape(Reply<Scrape>),
     /// Of another core's connections to MySQL endpoints.
     Upstream(PeerMessage<Mysql>),
+    /// Of how many clients tenants have.
+    Tenant(TenantMessage),
     /// A job that this core gave to the helper thread has ended.
     JobDone(JobDone),
 }
@@ -83,6 +86,7 @@ impl fmt::Debug for CoreMessage {
             Self::DrainNow => "DrainNow",
             Self::Scrape(_) => "Scrape",
             Self::Upstream(_) => "Upstream",
+            Self::Tenant(_) => "Tenant",
             Self::JobDone(_) => "JobDone",
         })
     }

@@ -137,6 +137,17 @@ impl Gateway {
         self.signal("HUP");
     }
 
+    /// Replaces the configuration and waits until every core has it; panics when it is refused.
+    pub fn apply(&self, config: impl FnOnce(Ports) -> String) {
+        let generation = || self.metric("ringgate_configuration_generation", &[]);
+        let before = generation();
+        self.reload(config);
+        let applied = wait_for(START_LIMIT, || generation() > before + 0.5);
+        assert!(applied, "not applied:\n{}", self.log());
+        // Every core answers this behind the configuration, which was in its mailbox before.
+        self.metrics();
+    }
+
     /// Sends a signal by its name, for example `TERM`.
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);

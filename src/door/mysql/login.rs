@@ -10,6 +10,7 @@ use super::Door;
 use super::admission::{Admitted, Place};
 use super::client::{Client, End};
 use super::front::StreamFront;
+use super::seat::{Seat, Seating};
 use super::world::World;
 use crate::base::address::Address;
 use crate::base::clock::Deadline;
@@ -79,9 +80,10 @@ pub(super) async fn enter(
     peer: Address,
 ) -> Result<Box<Client<StreamFront>>, End> {
     let (number, connection_id) = world.core.new_client();
-    let registered = Registered {
+    let mut registered = Registered {
         world: Rc::clone(&world),
         number,
+        seat: None,
     };
     poll_fn(|cx| {
         world.core.enter(number, cx.waker());
@@ -101,9 +103,11 @@ pub(super) async fn enter(
     let LoggedIn {
         session,
         admitted,
+        seat,
         mut login,
         names_schema,
     } = entry.log_in(&door, &peer, number, connection_id).await?;
+    registered.seat = Some(seat);
     let mut client = entry.into_client(session, admitted, registered);
     client.finish_login(&mut login, names_schema).await?;
     #[cfg(debug_assertions)]
@@ -128,10 +132,13 @@ fn panic_if_asked(admitted: &Admitted) {
 pub(super) struct Registered {
     world: Rc<World>,
     number: u64,
+    /// Its place among the clients of its tenant, once it has one.
+    seat: Option<Seat>,
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        self.seat = None;
         self.world.core.leave(self.number);
     }
 }
@@ -140,6 +147,7 @@ impl Drop for Registered {
 struct LoggedIn {
     session: Session,
     admitted: Admitted,
+    seat: Seat,
     login: Login,
     /// The client names a schema itself.
     names_schema: bool,
@@ -171,31 +179,7 @@ impl Entry {
         let mut login = Login::new(self.login_config(peer, connection_id), nonce, switch_nonce);
         login.greeting(status::AUTOCOMMIT, &mut out);
         self.send(&mut out);
-        let result = loop {
-            let (seq, payload) = self.next_packet().await?;
-            let replica = self.world.replica();
-            let step = {
-                let learnt = self.world.learnt.borrow();
-                let accounts = Accounts {
-                    snapshot: &replica.snapshot,
-                    learnt: &learnt,
-                };
-                login.on_packet(seq, &payload, &accounts, &mut out)
-            };
-            let step = match step {
-                Ok(LoginStep::NeedRsa(work)) => {
-                    let outcome = self.run_rsa(work).await;
-                    login.on_rsa(outcome)
-                }
-                other => other,
-            };
-            self.send(&mut out);
-            match step {
-                Ok(LoginStep::Done(result)) => break result,
-                Ok(LoginStep::Continue | LoginStep::NeedRsa(_)) => {}
-                Err(error) => return Err(self.deny(&error, peer)),
-            }
-        };
+        let result = self.verify(&mut login, peer).await?;
         self.learn(&result);
         let place = match Place::find(&self.world, door, &result) {
             Ok(place) => place,
@@ -222,13 +206,48 @@ impl Entry {
                 CloseReason::UpstreamConnect,
             ));
         };
+        let Some(seat) = self.seat(&admitted, number).await? else {
+            let (event, reason) = (Event::TenantLimit, CloseReason::AdmissionLimit);
+            return Err(self.refuse(&mut login, event, "", connection_id, reason));
+        };
         let named = result.schema.as_deref().unwrap_or_default();
         Ok(LoggedIn {
             session,
             admitted,
+            seat,
             login,
             names_schema: !named.is_empty(),
         })
+    }
+
+    /// Exchanges the packets of a login until it is settled who the client is.
+    async fn verify(&mut self, login: &mut Login, peer: &Address) -> Result<LoginResult, End> {
+        let mut out = Vec::new();
+        loop {
+            let (seq, payload) = self.next_packet().await?;
+            let replica = self.world.replica();
+            let step = {
+                let learnt = self.world.learnt.borrow();
+                let accounts = Accounts {
+                    snapshot: &replica.snapshot,
+                    learnt: &learnt,
+                };
+                login.on_packet(seq, &payload, &accounts, &mut out)
+            };
+            let step = match step {
+                Ok(LoginStep::NeedRsa(work)) => {
+                    let outcome = self.run_rsa(work).await;
+                    login.on_rsa(outcome)
+                }
+                other => other,
+            };
+            self.send(&mut out);
+            match step {
+                Ok(LoginStep::Done(result)) => return Ok(result),
+                Ok(LoginStep::Continue | LoginStep::NeedRsa(_)) => {}
+                Err(error) => return Err(self.deny(&error, peer)),
+            }
+        }
     }
 
     /// A key that is being made is part of the challenge.
@@ -236,6 +255,21 @@ impl Entry {
         poll_fn(|cx| {
             if self.world.server_key.poll_settled(cx).is_ready() {
                 return Poll::Ready(Ok(()));
+            }
+            if self.world.drain() != Drain::Serving {
+                return Poll::Ready(Err(CloseReason::Drain));
+            }
+            self.timer.poll(cx).map(|()| Err(CloseReason::LoginTimeout))
+        })
+        .await
+    }
+
+    /// A place among the clients of its tenant; `None` when there are as many as may be.
+    async fn seat(&mut self, admitted: &Admitted, number: u64) -> Result<Option<Seat>, End> {
+        let seating = Seating::begin(&self.world, &admitted.pool.key.tenant, number);
+        poll_fn(|cx| {
+            if let Poll::Ready(seat) = seating.poll() {
+                return Poll::Ready(Ok(seat));
             }
             if self.world.drain() != Drain::Serving {
                 return Poll::Ready(Err(CloseReason::Drain));

@@ -13,8 +13,10 @@ mod login;
     expect(dead_code, reason = "SQL over HTTP is to be its first user")
 )]
 mod memory;
+mod seat;
 mod server_key;
 mod stall;
+pub(super) mod tenants;
 pub mod upstream;
 pub(super) mod world;
 

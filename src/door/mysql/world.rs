@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use super::super::message::{Given, Mailboxes};
+use super::seat::Seats;
 use super::server_key::{self, KeySlot};
+use super::tenants::TenantMessage;
 use super::upstream::Mysql;
 use crate::base::clock::Now;
 use crate::base::credential::Verifier;
@@ -49,6 +52,7 @@ pub(in super::super) struct World {
     pub(super) server_key: Rc<KeySlot>,
     /// Stage-2 hashes learnt in full logins, by user name, with the stored verifier they belong to.
     pub(super) learnt: RefCell<HashMap<Vec<u8>, (Verifier, Verifier), FixedState>>,
+    pub(super) seats: Seats,
     schemas: RefCell<HashMap<u64, Now, FixedState>>,
     vectors: RefCell<HashMap<u64, Rc<Vector>, FixedState>>,
 }
@@ -65,9 +69,10 @@ impl World {
         core: &Rc<Core>,
         upstreams: Rc<Upstreams<Mysql>>,
         metrics: CoreMetrics,
-        snapshot: &Arc<Snapshot>,
-        addresses: &Addresses,
+        given: &Given,
+        mailboxes: Mailboxes,
     ) -> Rc<Self> {
+        let (snapshot, addresses) = (&given.snapshot, &given.addresses);
         let version = snapshot.node.server_version.as_deref();
         let version = version.unwrap_or(VERSION_UNTIL_LEARNT).into();
         let replica = Rc::new(Replica {
@@ -84,6 +89,7 @@ impl World {
             server_version: RefCell::new(version),
             server_key: Rc::default(),
             learnt: RefCell::default(),
+            seats: Seats::new(core, mailboxes),
             schemas: RefCell::default(),
             vectors: RefCell::default(),
         });
@@ -104,6 +110,7 @@ impl World {
         });
         let (linger, write_stall) = self.patience();
         self.net().set_patience(linger, write_stall);
+        self.seats.tell_all(self);
         server_key::prepare(&self.core, &self.server_key, snapshot);
         self.core.kick();
     }
@@ -120,6 +127,21 @@ impl World {
         if self.replica().snapshot.node.server_version.is_none() {
             *self.server_version.borrow_mut() = version;
         }
+    }
+
+    /// A message about clients of tenants.
+    pub(in super::super) fn on_tenant_message(&self, message: TenantMessage) {
+        self.seats.on_message(self, message);
+    }
+
+    /// Sends what full mailboxes have refused; whether some of it is still to be sent.
+    pub(in super::super) fn flush(&self) -> bool {
+        self.seats.flush(self)
+    }
+
+    /// How many clients a tenant may have on the node, if that is bounded.
+    pub(super) fn connections_max(&self, tenant: &str) -> Option<u32> {
+        self.replica.borrow().snapshot.connections_max(tenant)
     }
 
     /// The current replica.
