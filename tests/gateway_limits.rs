@@ -1,5 +1,5 @@
-//! How many clients a tenant may have on the node: told as documented, exact over all cores, and changed by a
-//! reload.
+//! How many clients a tenant may have on the node, and a listener: told as documented, exact over all cores,
+//! and changed by a reload.
 
 #![allow(clippy::expect_used, reason = "a test")]
 
@@ -132,4 +132,30 @@ fn a_tenants_bound_is_changed_by_a_reload_and_counts_who_is_there() {
     holds(&gateway, 5);
     reload("");
     assert_eq!(fill(&gateway, 12).0.len(), 12, "no bound any more");
+}
+
+/// How many connections the listener takes until it refuses one, and what with.
+fn at_the_door(gateway: &Gateway, most: usize) -> (usize, Option<u16>) {
+    let (inside, told) = fill(gateway, most);
+    (inside.len(), told.map(|(errno, _)| errno))
+}
+
+#[test]
+fn a_listeners_bound_holds_from_the_start_and_after_a_reload() {
+    let server = NullServer::start(&["mysql"]);
+    let gateway = node(&server, 1, "connections_max = 4", "");
+    let reaches = |count: usize| {
+        let mut seen = (0, None);
+        let holds = wait_for(PATIENCE, || {
+            seen = at_the_door(&gateway, count + 3);
+            seen == (count, Some(1040))
+        });
+        assert!(holds, "{seen:?} instead of {count}");
+    };
+    reaches(4);
+    for count in [6, 3] {
+        let line = format!("connections_max = {count}");
+        gateway.apply(|ports| config(ports, server.port(), 1, &line, ""));
+        reaches(count);
+    }
 }

@@ -1,6 +1,6 @@
 //! Which changes of a configuration a running node can take over.
 
-use crate::config::Snapshot;
+use crate::config::{Listener, Snapshot};
 
 /// Names of the settings that differ and cannot change while the node runs.
 ///
@@ -28,14 +28,8 @@ pub(super) fn fixed_changes(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         match new.listeners.iter().find(|other| other.name == *name) {
             None => fixed.push(format!("listeners.{name} (removed)")),
             Some(other) => {
-                let same = other.address == listener.address
-                    && other.mode == listener.mode
-                    && other.protocol == listener.protocol
-                    && other.backlog == listener.backlog
-                    && other.socket == listener.socket;
-                if !same {
-                    fixed.push(format!("listeners.{name}"));
-                }
+                let changes = listener_changes(listener, other).into_iter();
+                fixed.extend(changes.map(|key| format!("listeners.{name}.{key}")));
             }
         }
     }
@@ -49,6 +43,32 @@ pub(super) fn fixed_changes(old: &Snapshot, new: &Snapshot) -> Vec<String> {
         }
     }
     fixed
+}
+
+/// The settings of a listener that differ and cannot change.
+fn listener_changes(old: &Listener, new: &Listener) -> Vec<&'static str> {
+    let (was, is) = (&old.socket, &new.socket);
+    let changes = [
+        ("protocol", old.protocol != new.protocol),
+        ("address", old.address != new.address),
+        ("mode", old.mode != new.mode),
+        ("backlog", old.backlog != new.backlog),
+        // The kernel takes these, and does not take them back.
+        (
+            "receive_buffer (removed)",
+            was.receive_buffer.is_some() && is.receive_buffer.is_none(),
+        ),
+        (
+            "send_buffer (removed)",
+            was.send_buffer.is_some() && is.send_buffer.is_none(),
+        ),
+        (
+            "congestion (removed)",
+            was.congestion.is_some() && is.congestion.is_none(),
+        ),
+    ];
+    let changes = changes.into_iter().filter(|(_, is_changed)| *is_changed);
+    changes.map(|(key, _)| key).collect()
 }
 
 #[cfg(test)]
@@ -88,7 +108,30 @@ placement = "shard"
             assert_eq!(fixed_changes(&old, &new), expect, "{from} -> {to}");
         };
         check("count = 1", "count = 2", &["cores"]);
-        check("3306", "3307", &["listeners.main"]);
+        check("3306", "3307", &["listeners.main.address"]);
+        let with = |line: &str| format!("connections_max = 100\n{line}");
+        let sockets = [
+            "keepalive = \"0s\"",
+            "user_timeout = \"0s\"",
+            "receive_buffer = \"1MiB\"",
+            "send_buffer = \"1MiB\"",
+            "congestion = \"reno\"",
+        ];
+        for line in sockets {
+            check("connections_max = 100", &with(line), &[]);
+        }
+        check(
+            "connections_max = 100",
+            &with("backlog = 7"),
+            &["listeners.main.backlog"],
+        );
+        for key in ["receive_buffer", "send_buffer", "congestion"] {
+            let value = if key == "congestion" { "reno" } else { "1MiB" };
+            let line = format!("{key} = \"{value}\"");
+            let has = parse(&TEXT.replace("connections_max = 100", &with(&line)));
+            let removed = format!("listeners.main.{key} (removed)");
+            assert_eq!(fixed_changes(&has, &old), [removed]);
+        }
         check(
             "[listeners.main]",
             "[listeners.other]",
@@ -112,7 +155,7 @@ placement = "shard"
         };
         assert_eq!(fixed_changes(&unix("0770"), &unix("0770")), [""; 0]);
         let changed = fixed_changes(&unix("0770"), &unix("0777"));
-        assert_eq!(changed, ["listeners.main"]);
+        assert_eq!(changed, ["listeners.main.mode"]);
         check("30s", "5s", &[]);
         check("connections_max = 100", "connections_max = 50", &[]);
         check("127.0.0.1:1\"", "127.0.0.1:2\"", &[]);

@@ -17,7 +17,7 @@ use crate::base::ident::CoreId;
 use crate::core::mailbox::Mailbox;
 use crate::core::runtime::CoreFuture;
 use crate::core::{Core, Drain};
-use crate::net::{self, Net, SocketOptions, Spawned};
+use crate::net::{self, Net, Spawned};
 use crate::telemetry::metrics::CoreMetrics;
 use crate::upstream::{PeerMessage, Refused, Upstreams};
 
@@ -47,28 +47,28 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
     let upstreams = Upstreams::new(&core, Shared::default(), snapshot, post);
     let metrics = CoreMetrics::new(seed.core.0);
     let world = World::new(&core, upstreams, metrics, &seed.given, mailboxes);
-    let mut doors = Vec::new();
+    let (mut doors, mut accepting) = (Vec::new(), Vec::new());
     for listener in seed.listeners {
         let name = &listener.name;
         let mut known = snapshot.listeners.iter();
         let Some(settings) = known.find(|known| *known.name == **name) else {
             return Err(format!("listener `{name}` is not in the configuration"));
         };
-        let limit = settings.connections_max.div_ceil(u32::from(cores.max(1)));
         let protocol = Mysql {
             world: Rc::clone(&world),
         };
         let series = world.metrics.door(name);
-        let options = SocketOptions::from(&settings.socket);
-        let door = Door::new(&core, protocol, listener.name, series, limit, options);
+        let door = Door::new(&core, protocol, listener.name, series, settings);
         let acceptor = net.listen(listener.listener);
-        doors.push(net::spawn("accept", door.accept(acceptor)));
+        accepting.push(net::spawn("accept", Rc::clone(&door).accept(acceptor)));
+        doors.push(door);
     }
+    let taking = take_messages(Rc::clone(&world), doors, seed.mailbox);
     let parts = Parts {
         net,
         driving,
-        doors,
-        messages: net::spawn("mailbox", take_messages(Rc::clone(&world), seed.mailbox)),
+        doors: accepting,
+        messages: net::spawn("mailbox", taking),
         keeping: net::spawn("keeper", keep(world)),
     };
     seed.ready.report();
@@ -189,20 +189,27 @@ async fn keep(world: Rc<World>) {
     }
 }
 
-async fn take_messages(world: Rc<World>, mut mailbox: Mailbox<CoreMessage>) {
+async fn take_messages(
+    world: Rc<World>,
+    doors: Vec<Rc<Door<Mysql>>>,
+    mut mailbox: Mailbox<CoreMessage>,
+) {
     loop {
         while let Some(message) = mailbox.take() {
             world.metrics.core().messages.inc();
-            handle(&world, message);
+            handle(&world, &doors, message);
         }
         poll_fn(|cx| world.core.net.poll_woken(cx)).await;
     }
 }
 
-fn handle(world: &World, message: CoreMessage) {
+fn handle(world: &World, doors: &[Rc<Door<Mysql>>], message: CoreMessage) {
     match message {
         CoreMessage::Ping => {}
-        CoreMessage::Snapshot(snapshot, addresses) => world.apply(&snapshot, &addresses),
+        CoreMessage::Snapshot(snapshot, addresses) => {
+            world.apply(&snapshot, &addresses);
+            doors.iter().for_each(|door| door.follow(&snapshot));
+        }
         CoreMessage::Addresses(addresses) => world.set_addresses(&addresses),
         CoreMessage::ServerVersion(version) => world.learn_version(version),
         CoreMessage::Drain => world.core.set_drain(Drain::Draining),

@@ -5,7 +5,7 @@ pub mod life;
 pub mod message;
 pub mod mysql;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use std::task::Poll;
 
 use crate::base::address::Address;
 use crate::base::close::CloseReason;
+use crate::config::{Listener, Snapshot};
 use crate::core::{Core, Drain};
 use crate::net::{self, Acceptor, SocketOptions, Stream};
 use crate::telemetry::metrics::DoorSeries;
@@ -39,10 +40,30 @@ struct Door<P> {
     protocol: P,
     name: Arc<str>,
     metrics: Rc<DoorSeries>,
+    terms: RefCell<Terms>,
+    /// The listening socket does not have the options of `terms` yet.
+    is_changed: Cell<bool>,
+    /// The task that accepts, as the core knows it.
+    number: u64,
+    open: Cell<u32>,
+}
+
+/// On which terms a connection comes in: what a reload may change.
+struct Terms {
     /// This core's part of the listener's connection limit.
     connections_max: u32,
     socket: SocketOptions,
-    open: Cell<u32>,
+}
+
+impl Terms {
+    /// Those of a listener that `cores` cores have.
+    fn new(listener: &Listener, cores: u16) -> Self {
+        let cores = u32::from(cores.max(1));
+        Self {
+            connections_max: listener.connections_max.div_ceil(cores),
+            socket: SocketOptions::from(&listener.socket),
+        }
+    }
 }
 
 impl<P: Protocol> Door<P> {
@@ -52,18 +73,40 @@ impl<P: Protocol> Door<P> {
         protocol: P,
         name: Arc<str>,
         metrics: Rc<DoorSeries>,
-        connections_max: u32,
-        socket: SocketOptions,
+        listener: &Listener,
     ) -> Rc<Self> {
+        let (number, _) = core.new_client();
         Rc::new(Self {
             core: Rc::clone(core),
             protocol,
             name,
             metrics,
-            connections_max,
-            socket,
+            terms: RefCell::new(Terms::new(listener, core.cores)),
+            is_changed: Cell::new(false),
+            number,
             open: Cell::new(0),
         })
+    }
+
+    /// Takes over a configuration: for connections that come from now on.
+    fn follow(&self, snapshot: &Snapshot) {
+        let mut listeners = snapshot.listeners.iter();
+        if let Some(listener) = listeners.find(|listener| *listener.name == *self.name) {
+            *self.terms.borrow_mut() = Terms::new(listener, self.core.cores);
+            self.is_changed.set(true);
+            self.core.wake(self.number);
+        }
+    }
+
+    /// Gives the listening socket its new options. Accepted sockets get theirs in any case: what one of
+    /// them inherits is how far its window may ever grow.
+    fn renew(&self, acceptor: &Acceptor) {
+        if self.is_changed.take()
+            && let Err(error) = acceptor.set_options(&self.terms.borrow().socket)
+        {
+            let door = &self.name;
+            crate::log!(Warn, "listener_options_refused", door = door, error = error);
+        }
     }
 
     /// Accepts until the core drains.
@@ -72,13 +115,13 @@ impl<P: Protocol> Door<P> {
     /// The listener has failed: nobody comes in by it any more.
     async fn accept(self: Rc<Self>, mut acceptor: Acceptor) -> Result<(), String> {
         let core = &self.core;
-        let (number, _) = core.new_client();
         let ended = loop {
             let accepted = poll_fn(|cx| {
                 if core.drain() != Drain::Serving {
                     return Poll::Ready(None);
                 }
-                core.enter(number, cx.waker());
+                core.enter(self.number, cx.waker());
+                self.renew(&acceptor);
                 acceptor.poll_accept(cx).map(Some)
             })
             .await;
@@ -90,7 +133,7 @@ impl<P: Protocol> Door<P> {
                 }
             }
         };
-        core.leave(number);
+        core.leave(self.number);
         acceptor.stop();
         ended
     }
@@ -98,8 +141,9 @@ impl<P: Protocol> Door<P> {
     fn admit(self: &Rc<Self>, stream: Stream, peer: Address) {
         self.metrics.accepted.inc();
         stream.count(&self.metrics.received, &self.metrics.sent);
-        let is_full = self.open.get() >= self.connections_max || stream.is_reserved();
-        if is_full || stream.set_options(&self.socket).is_err() {
+        let terms = self.terms.borrow();
+        let is_full = self.open.get() >= terms.connections_max || stream.is_reserved();
+        if is_full || stream.set_options(&terms.socket).is_err() {
             self.metrics.closed.inc(CloseReason::AdmissionLimit);
             return P::turn_away(stream);
         }

@@ -13,6 +13,7 @@ use super::Net;
 use super::address;
 use super::hub::{Hub, Waiter};
 use super::listener::Listener;
+use super::options::SocketOptions;
 use super::side::Side;
 use super::slab::{Key, Tag};
 use super::socket::Socket;
@@ -256,6 +257,16 @@ impl Acceptor {
         }
         listening.waiter.register(cx);
         Poll::Pending
+    }
+
+    /// Sets options of the listening socket, which connections inherit that come from now on.
+    ///
+    /// # Errors
+    /// The first one the system refuses.
+    pub fn set_options(&self, options: &SocketOptions) -> io::Result<()> {
+        let state = self.net.state();
+        let listening = state.listeners.get(self.key);
+        listening.map_or(Ok(()), |listening| listening.listener.set_options(options))
     }
 
     /// Stops accepting. Connections nobody has asked for are closed; the listening socket closes when

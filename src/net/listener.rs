@@ -70,6 +70,10 @@ impl Listener {
         let _ = self.socket.set_tcp_nodelay(true);
     }
 
+    pub(super) fn set_options(&self, options: &SocketOptions) -> io::Result<()> {
+        options.apply(&self.socket)
+    }
+
     /// Accepts without the ring.
     pub(super) fn accept(&self) -> io::Result<OwnedFd> {
         self.socket.accept().map(|(socket, _)| socket.into())

@@ -129,16 +129,18 @@ impl SocketOptions {
     }
 
     fn apply_to_tcp(&self, socket: &SockRef<'_>) -> io::Result<()> {
-        if let Some(keepalive) = self.keepalive {
-            let wanted = TcpKeepalive::new()
-                .with_time(keepalive.idle)
-                .with_interval(keepalive.interval)
-                .with_retries(keepalive.count);
-            socket.set_tcp_keepalive(&wanted)?;
+        // What is off is turned off: an accepted socket has inherited its listener's.
+        match self.keepalive {
+            Some(keepalive) => {
+                let wanted = TcpKeepalive::new()
+                    .with_time(keepalive.idle)
+                    .with_interval(keepalive.interval)
+                    .with_retries(keepalive.count);
+                socket.set_tcp_keepalive(&wanted)?;
+            }
+            None => socket.set_keepalive(false)?,
         }
-        if self.user_timeout.is_some() {
-            socket.set_tcp_user_timeout(self.user_timeout)?;
-        }
+        socket.set_tcp_user_timeout(self.user_timeout)?;
         if let Some(algorithm) = &self.congestion {
             socket.set_tcp_congestion(algorithm.as_bytes())?;
         }

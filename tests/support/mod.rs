@@ -20,6 +20,7 @@ pub mod null;
 pub mod packet;
 pub mod port;
 pub mod server;
+pub mod sockets;
 pub mod terminal;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,6 +32,7 @@ pub use gateway::{Gateway, Ports, Shape};
 pub use null::NullServer;
 pub use port::free_port;
 pub use server::{Kind, Options, Server};
+pub use sockets::SocketState;
 pub use terminal::Terminal;
 
 /// Most tests are of MariaDB: [`Server::start`] gives one.
