@@ -1,4 +1,4 @@
-//! Options of sockets of listeners: what the kernel has of them, from the start and after a
+//! Options of sockets, of listeners and of placements: what the kernel has of them, from the start and after a
 //! reload, for connections that come from then on.
 
 #![allow(clippy::expect_used, reason = "a test")]
@@ -8,7 +8,7 @@ mod support;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use support::{Client, Gateway, NullServer, Ports, Shape, SocketState, loopback};
+use support::{Client, Gateway, MariaDb, NullServer, Ports, Shape, SocketState, loopback};
 
 /// The options in one shape: as lines of a section, and as the kernel shows them.
 #[derive(Clone, Copy)]
@@ -103,6 +103,47 @@ fn options_of_a_listener_are_those_of_its_connections_and_follow_a_reload() {
         );
         next.query("SELECT 1").expect("it serves");
     }
+}
+
+#[test]
+fn options_of_a_placement_are_those_of_its_connections_and_follow_a_reload() {
+    let server = MariaDb::with_test_schema("");
+    let port = server.port();
+    let gateway = Gateway::start(|ports| config(ports, port, "", &FIRST.lines()));
+    let states = || SocketState::to_port(gateway.pid(), port);
+    // Each holds its connection, so that the next one needs another.
+    let hold = || {
+        let mut client = gateway.client();
+        client.query("BEGIN").expect("a transaction");
+        client
+            .query("SELECT 1 FROM DUAL FOR UPDATE")
+            .expect("a row");
+        client
+    };
+    let mut holding = vec![hold()];
+    assert_eq!(states(), [FIRST.state()]);
+    let mut expected = vec![FIRST.state()];
+    for wanted in [SECOND, OFF] {
+        gateway.apply(|ports| config(ports, port, "", &wanted.lines()));
+        holding.push(hold());
+        expected.push(wanted.state());
+        let mut seen = states();
+        for wanted in &expected {
+            let at = seen.iter().position(|state| state == wanted);
+            let at = at.unwrap_or_else(|| panic!("no {wanted:?} in {seen:?}"));
+            seen.remove(at);
+        }
+        assert_eq!(seen, []);
+    }
+    // Without any line: the kernel tunes buffers itself, and probes are as by default.
+    gateway.apply(|ports| config(ports, port, "", ""));
+    holding.push(hold());
+    let fresh = states().into_iter().find(|state| !expected.contains(state));
+    let fresh = fresh.expect("a fourth connection");
+    let probes = (Duration::from_secs(30), Duration::from_secs(10), 3);
+    assert_eq!(fresh.keepalive, Some(probes));
+    assert_eq!(fresh.user_timeout, Some(Duration::from_secs(10)));
+    assert_ne!(fresh.receive_buffer, OFF.state().receive_buffer);
 }
 
 /// How many connections the kernel takes for a process that is stopped, 40 at most.

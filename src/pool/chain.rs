@@ -84,6 +84,12 @@ impl<T> Chain<T> {
         self.slots.iter().filter_map(|slot| slot.value.as_ref())
     }
 
+    /// Likewise, to change them.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let slots = self.slots.iter_mut();
+        slots.filter_map(|slot| slot.value.as_mut())
+    }
+
     /// Takes a member out; `None` for one that has left before.
     pub(super) fn remove(&mut self, place: Place) -> Option<T> {
         let free = self.free;

@@ -1,6 +1,7 @@
 //! Connections nobody uses: last in, first out, with a way back to the one a session used before.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
@@ -48,6 +49,13 @@ impl<C> Idle<C> {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// None becomes older than `age`.
+    pub fn retire_by(&mut self, age: Duration) {
+        for (lease, _) in self.kept.values_mut() {
+            lease.retire_by(age);
+        }
     }
 
     /// Keeps `lease`'s connection, whose `last_owner` has just ended with it.
@@ -119,7 +127,7 @@ impl<C> Idle<C> {
 
     /// The earliest instant at which [`Idle::sweep`] would find something by time alone, with
     /// `idle_limit` nanoseconds as the idle limit. Looks at every idle connection.
-    pub fn next_expiry(&self, idle_limit: std::time::Duration) -> Deadline {
+    pub fn next_expiry(&self, idle_limit: Duration) -> Deadline {
         let kept = self.kept.values();
         kept.map(|(lease, since)| lease.retires_at.min(since.plus(idle_limit)))
             .min()

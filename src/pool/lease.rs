@@ -1,5 +1,7 @@
 //! A connection out of its pool, and the ways a lease ends.
 
+use std::time::Duration;
+
 use crate::base::{
     clock::{Deadline, Now},
     close::CloseReason,
@@ -20,6 +22,13 @@ pub struct Lease<C> {
     pub retires_at: Deadline,
     /// The session that used the connection last, before this lease; 0 for nobody.
     pub last_owner: u64,
+}
+
+impl<C> Lease<C> {
+    /// The connection becomes no older than `age`, which may be less than what it began with.
+    pub(super) fn retire_by(&mut self, age: Duration) {
+        self.retires_at = self.retires_at.min(self.opened_at.plus(age));
+    }
 }
 
 /// How a lease ends.

@@ -89,6 +89,13 @@ impl<C> Pool<C> {
         }
     }
 
+    /// Other bounds from now on. Connections that are here already keep their age where the new one is longer.
+    pub fn set_limits(&mut self, limits: PoolLimits) {
+        self.limits = limits;
+        self.waiters.set_max(limits.waiters_max);
+        self.idle.retire_by(limits.age_max);
+    }
+
     /// An idle connection for the session `owner` (never 0): the one it used last, else the one
     /// used last by anybody. `None` when none is idle: enqueue, then look at
     /// [`Pool::connects_wanted`].
@@ -104,6 +111,7 @@ impl<C> Pool<C> {
     pub fn end(&mut self, mut lease: Lease<C>, owner: u64, end: LeaseEnd, now: Now) -> Ended<C> {
         self.leased = self.leased.saturating_sub(1);
         lease.last_owner = owner;
+        lease.retire_by(self.limits.age_max);
         match end {
             LeaseEnd::Discard(reason) => Ended::Close(lease.connection, reason),
             LeaseEnd::Return if lease.retires_at.is_over(now) => {
@@ -150,6 +158,7 @@ impl<C> Pool<C> {
     pub fn lent(&mut self, mut lease: Lease<C>, now: Now) -> Ended<C> {
         // Session numbers are a core's own.
         lease.last_owner = 0;
+        lease.retire_by(self.limits.age_max);
         self.place(lease, now)
     }
 

@@ -42,6 +42,11 @@ impl Waiters {
         }
     }
 
+    /// Another bound from now on; who waits goes on waiting.
+    pub fn set_max(&mut self, max: u32) {
+        self.max = max;
+    }
+
     /// How many wait.
     pub fn len(&self) -> u32 {
         self.queue.len()

@@ -176,7 +176,7 @@ async fn connect<P: Protocol>(
     deadline: Deadline,
 ) -> Result<Stream, DialError> {
     let net = &endpoint.site.core.net;
-    let mut connecting = net.connect(address.clone(), &endpoint.socket);
+    let mut connecting = net.connect(address.clone(), &endpoint.socket.borrow());
     let mut timer = net.timer();
     timer.set(deadline);
     poll_fn(|cx| {

@@ -31,7 +31,8 @@ pub struct Endpoint<P: Protocol> {
     /// What it is.
     pub name: EndpointName,
     pub(super) addresses: RefCell<Vec<Address>>,
-    pub(super) socket: SocketOptions,
+    /// Of connections that are opened from now on.
+    pub(super) socket: RefCell<SocketOptions>,
     pub(super) permits: RefCell<Permits>,
     pub(super) backoff: RefCell<Backoff>,
     pub(super) pools: RefCell<Pools<P>>,
@@ -39,7 +40,7 @@ pub struct Endpoint<P: Protocol> {
     pub(super) gate: RefCell<Gate>,
     /// Its metrics.
     pub metrics: Rc<EndpointSeries>,
-    pub(super) limits: PoolLimits,
+    pub(super) limits: Cell<PoolLimits>,
     /// The node-wide budget.
     pub(super) budget: Cell<u32>,
     /// Leases held by this core's sessions: the load that balancing compares.
@@ -77,19 +78,27 @@ impl<P: Protocol> Endpoint<P> {
             site: Rc::clone(site),
             name: seed.name,
             addresses: RefCell::new(seed.addresses),
-            socket: seed.socket,
+            socket: RefCell::new(seed.socket),
             permits: RefCell::new(permits),
             backoff: RefCell::new(Backoff::new(BACKOFF.0, BACKOFF.1)),
             pools: RefCell::default(),
             gate: RefCell::default(),
             metrics: seed.metrics,
-            limits: seed.limits,
+            limits: Cell::new(seed.limits),
             budget: Cell::new(seed.budget),
             leased: Cell::new(0),
             is_current: Cell::new(true),
             place: RefCell::new(NodePlace::new(core)),
             effects: RefCell::default(),
         })
+    }
+
+    /// Other bounds from now on.
+    pub(super) fn set_limits(&self, limits: PoolLimits) {
+        self.limits.set(limits);
+        for pool in self.pools.borrow().all() {
+            pool.change(|pool| pool.set_limits(limits));
+        }
     }
 
     /// Whether connects may be tried, or something is open already.

@@ -93,7 +93,7 @@ impl<P: Protocol> PoolState<P> {
         Rc::new(Self {
             key: key.clone(),
             endpoint: Rc::clone(endpoint),
-            pool: RefCell::new(Pool::new(endpoint.limits)),
+            pool: RefCell::new(Pool::new(endpoint.limits.get())),
             id: endpoint.gate.borrow_mut().join(&key.tenant),
             login,
             deliveries: RefCell::default(),

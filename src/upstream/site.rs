@@ -141,6 +141,8 @@ impl<P: Protocol> Upstreams<P> {
             let resolved = addresses.of(EndpointIndex(index)).to_vec();
             if let Some(kept) = known.iter().find(|kept| kept.name == name) {
                 *kept.addresses.borrow_mut() = resolved;
+                *kept.socket.borrow_mut() = SocketOptions::from(&placement.socket);
+                kept.set_limits(limits);
                 let before = kept.budget.replace(endpoint.budget);
                 kept.permits.borrow_mut().resize(before, endpoint.budget);
                 kept.show_permits();
