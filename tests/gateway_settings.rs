@@ -73,6 +73,50 @@ fn config(ports: Ports, upstream: u16, budget: u32, pools: &str) -> String {
     shape.config(ports, upstream)
 }
 
+/// Has clients of two tenants wait, until one is refused at once; how many wait then.
+fn fill_the_queue(node: &Node, waiting: &mut Vec<Client>) -> usize {
+    loop {
+        let is_even = waiting.len().is_multiple_of(2);
+        let mut client = if is_even {
+            node.gateway.client()
+        } else {
+            node.client_of_b()
+        };
+        client.send_query("SELECT 1").expect("a write");
+        let before = waiting.len();
+        let mut is_refused = false;
+        let is_settled = wait_for(PATIENCE, || {
+            is_refused = client.is_quiet().is_ok_and(|is_quiet| !is_quiet);
+            is_refused || node.waiting() == before + 1
+        });
+        assert!(is_settled, "neither waits nor is refused");
+        if is_refused {
+            let error = client.read_query().expect_err("a full queue");
+            assert!(error.to_string().contains("pool_full"), "{error}");
+            assert_eq!(error.errno(), 3168);
+            return before;
+        }
+        waiting.push(client);
+    }
+}
+
+#[test]
+fn so_many_clients_of_all_tenants_wait_for_an_endpoint_and_no_more() {
+    let node = Node::start(1, "waiters_max = 3");
+    let mut holder = node.holder();
+    let mut waiting = Vec::new();
+    assert_eq!(fill_the_queue(&node, &mut waiting), 3);
+    node.reload("waiters_max = 6");
+    assert_eq!(fill_the_queue(&node, &mut waiting), 6);
+    // A smaller queue sends nobody away who waits in it.
+    node.reload("waiters_max = 2");
+    assert_eq!(fill_the_queue(&node, &mut waiting), 6);
+    holder.query("COMMIT").expect("the connection goes on");
+    for client in &mut waiting {
+        client.read_query().expect("its turn");
+    }
+}
+
 #[test]
 fn a_reload_bounds_how_long_connections_are_idle() {
     let node = Node::start(4, "");

@@ -96,6 +96,11 @@ impl<C> Pool<C> {
         self.idle.retire_by(limits.age_max);
     }
 
+    /// Sessions that wait.
+    pub fn waiting(&self) -> u32 {
+        self.waiters.len()
+    }
+
     /// An idle connection for the session `owner` (never 0): the one it used last, else the one
     /// used last by anybody. `None` when none is idle: enqueue, then look at
     /// [`Pool::connects_wanted`].

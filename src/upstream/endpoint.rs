@@ -101,6 +101,11 @@ impl<P: Protocol> Endpoint<P> {
         }
     }
 
+    /// Sessions that wait for a connection, in all pools.
+    pub(super) fn waiting(&self) -> u32 {
+        self.gate.borrow().totals().waiting
+    }
+
     /// Whether connects may be tried, or something is open already.
     pub fn is_usable(&self, now: Now) -> bool {
         let has_address = !self.addresses.borrow().is_empty();

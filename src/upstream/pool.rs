@@ -174,8 +174,9 @@ impl<P: Protocol> PoolState<P> {
         if let Some(event) = self.is_hopeless(now) {
             return Err(event);
         }
-        let enqueued = self.change(|pool| pool.enqueue(owner, now, deadline));
-        let Ok(waiter) = enqueued else {
+        let is_full = self.endpoint.waiting() >= self.endpoint.limits.get().waiters_max;
+        let enqueued = (!is_full).then(|| self.change(|pool| pool.enqueue(owner, now, deadline)));
+        let Some(Ok(waiter)) = enqueued else {
             self.endpoint.metrics.leases_refused.inc();
             return Err(Event::PoolFull);
         };
