@@ -171,3 +171,49 @@ fn a_reload_bounds_how_old_connections_become() {
         assert_eq!(upstream(), second);
     }
 }
+
+/// Prepares and executes ten statements on the connection that is free.
+fn prepare_ten(client: &mut Client) {
+    for n in 0..10 {
+        let statement = client.prepare(&format!("SELECT {n}")).expect("prepared");
+        client.execute(statement, &[]).expect("executed");
+    }
+}
+
+#[test]
+fn a_connection_keeps_so_many_statements_prepared() {
+    let node = Node::start(2, "statements_max = 3");
+    let count = || node.server.status("Prepared_stmt_count");
+    let mut client = node.gateway.client();
+    prepare_ten(&mut client);
+    assert!(wait_for(PATIENCE, || count() == 3), "{} of 3", count());
+    // A reload is for connections that are opened then.
+    node.reload("statements_max = 5");
+    let _holder = node.holder();
+    prepare_ten(&mut client);
+    assert!(wait_for(PATIENCE, || count() == 8), "{} of 3 + 5", count());
+}
+
+/// How many statements the client can prepare.
+fn prepared(client: &mut Client) -> usize {
+    for n in 0.. {
+        match client.prepare(&format!("SELECT {n}")) {
+            Ok(_) => assert!(n < 100, "no bound"),
+            Err(error) => {
+                assert_eq!(error.errno(), 1461, "{error}");
+                return n;
+            }
+        }
+    }
+    unreachable!("an endless count")
+}
+
+#[test]
+fn a_client_has_so_many_statements_prepared_and_no_more() {
+    let node = Node::start(2, "statements_per_client_max = 4");
+    let mut client = node.gateway.client();
+    assert_eq!(prepared(&mut client), 4);
+    node.reload("statements_per_client_max = 7");
+    assert_eq!(prepared(&mut client), 3, "of a client that is there");
+    assert_eq!(prepared(&mut node.gateway.client()), 7);
+}

@@ -129,11 +129,10 @@ impl Place {
             credential_version: upstream.version.0,
             capabilities: u64::from(capabilities),
         };
-        let pools = &self.replica.snapshot.pools;
         let login = || {
             Rc::new(UpstreamLogin {
                 config: config(),
-                statements_max: usize::try_from(pools.statements_max).unwrap_or(usize::MAX),
+                statements_max: Rc::clone(&world.upstreams.shared.statements_max),
                 realms: Rc::clone(&world.upstreams.shared.realms),
             })
         };
@@ -254,7 +253,7 @@ impl Admitted {
             config.caps_wanted ^= caps::MULTI_STATEMENTS;
             Rc::new(UpstreamLogin {
                 config: Arc::new(config),
-                statements_max: self.pool.login.statements_max,
+                statements_max: Rc::clone(&self.pool.login.statements_max),
                 realms: Rc::clone(&self.pool.login.realms),
             })
         });
@@ -315,7 +314,7 @@ impl Admitted {
             config.password = upstream.password.clone();
             Rc::new(UpstreamLogin {
                 config: Arc::new(config),
-                statements_max: self.pool.login.statements_max,
+                statements_max: Rc::clone(&self.pool.login.statements_max),
                 realms: Rc::clone(&self.pool.login.realms),
             })
         });

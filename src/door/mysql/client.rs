@@ -145,6 +145,9 @@ impl<F: Front> Client<F> {
             self.limits = self.admitted.limits(&self.world);
             let shared = self.admitted.shared_account(&self.world);
             self.conversation.share_account(shared);
+            let pools = &self.world.replica().snapshot.pools;
+            let max = usize::try_from(pools.statements_per_client_max).unwrap_or(usize::MAX);
+            self.conversation.bound_statements(max);
         }
     }
 

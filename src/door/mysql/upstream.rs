@@ -1,7 +1,7 @@
 //! Connections to MySQL servers, as pools need to know them: their login, what sessions leave on them,
 //! KILL, and the form in which they change cores.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ pub enum Mysql {}
 pub struct UpstreamLogin {
     /// Account, capabilities, collation.
     pub(super) config: Arc<ConnectConfig>,
-    /// Bound of statements kept prepared on each.
-    pub(super) statements_max: usize,
+    /// Bound of statements kept prepared on each, as [`Shared::statements_max`].
+    pub(super) statements_max: Rc<Cell<usize>>,
     /// What this core knows of logins.
     pub(super) realms: Rc<Realms>,
 }
@@ -52,6 +52,8 @@ pub struct Shared {
     pub(super) texts: RefCell<Texts>,
     /// What logins give.
     pub(super) realms: Rc<Realms>,
+    /// Bound of statements kept prepared on a connection that is opened from now on.
+    pub(super) statements_max: Rc<Cell<usize>>,
     /// Sessions for which the wait for another one's lease is over.
     pub(super) settled: Rc<Settled>,
 }
@@ -256,7 +258,7 @@ fn login_facts(login: &UpstreamLogin, facts: &ServerFacts, realm: &Realm) -> Log
         thread_id: facts.connection_id,
         deprecates_eof: facts.caps & caps::DEPRECATE_EOF != 0,
         vector: Rc::new(vector),
-        statements_max: login.statements_max,
+        statements_max: login.statements_max.get(),
         baselines: login.realms.of(realm),
     }
 }

@@ -93,6 +93,7 @@ impl World {
             schemas: RefCell::default(),
             vectors: RefCell::default(),
         });
+        world.bound_statements(snapshot);
         server_key::prepare(core, &world.server_key, snapshot);
         world
     }
@@ -110,9 +111,15 @@ impl World {
         });
         let (linger, write_stall) = self.patience();
         self.net().set_patience(linger, write_stall);
+        self.bound_statements(snapshot);
         self.seats.tell_all(self);
         server_key::prepare(&self.core, &self.server_key, snapshot);
         self.core.kick();
+    }
+
+    fn bound_statements(&self, snapshot: &Snapshot) {
+        let max = usize::try_from(snapshot.pools.statements_max).unwrap_or(usize::MAX);
+        self.upstreams.shared.statements_max.set(max);
     }
 
     /// Other addresses for endpoints of the current generation.

@@ -15,6 +15,11 @@ use crate::wire::mysql::frame::HEADER_LEN;
 const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 impl Session {
+    /// How many prepared statements the session may have; those beyond it stay until they are closed.
+    pub fn bound_statements(&mut self, max: usize) {
+        self.statements_max = max;
+    }
+
     pub(super) fn accept_prepare(&mut self, sql: &[u8], is_whole: bool, out: &mut Output) -> Next {
         self.statements.begin_prepare();
         let is_full = self.statements.bytes().saturating_add(sql.len()) > TEXT_BYTES_MAX;

@@ -339,6 +339,11 @@ impl Conversation {
         self.session.share_account(name);
     }
 
+    /// See [`Session::bound_statements`].
+    pub fn bound_statements(&mut self, max: usize) {
+        self.session.bound_statements(max);
+    }
+
     /// Takes one step: after it the driver sends `io.down` and `io.up`, forgets the first `io.used`
     /// unread bytes, and does what is returned.
     pub fn step(&mut self, input: Input<'_>, io: &mut Io<'_>) -> Action {
