@@ -79,7 +79,7 @@ fn check_added(section: &str, code: Code, line: usize) {
 fn remedy(from: &str, to: &str) -> String {
     let errors = parse(&GOOD.replacen(from, to, 1)).unwrap_err();
     assert_eq!(errors.problems().len(), 1, "{errors}");
-    errors.problems()[0].help.clone().unwrap_or_default()
+    errors.problems()[0].help.clone()
 }
 
 #[test]
@@ -670,6 +670,8 @@ fn what_the_machine_cannot_give_is_refused() {
     assert_eq!(code("[pools]\nbudget = 1000"), Code::Machine);
     assert_eq!(code("[cores]\ncount = 3"), Code::Machine);
     assert_eq!(code("[cores]\ncpus = \"1-2\""), Code::Machine);
+    let help = |extra: &str| on(extra).unwrap_err().problems()[0].help.clone();
+    assert!(help("[cores]\ncpus = \"0-60\"").starts_with("it may run on 0,1;"));
     assert_eq!(code("[pools]\nbudget = 1"), Code::Contradiction);
     assert!(on("[cores]\ncount = 1\n[pools]\nbudget = 1").is_ok());
 }

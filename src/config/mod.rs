@@ -129,7 +129,8 @@ pub(crate) fn read_toml<T>(
     if !syntax.is_empty() {
         for error in syntax {
             let span = error.span().unwrap_or(0..0);
-            problems.push(Problem::at(Code::Syntax, &span, error.message(), "here"));
+            let problem = Problem::at(Code::Syntax, &span, error.message(), "here");
+            problems.push(problem.help("write `key = value`, each key once, texts in quotes"));
         }
         return Err(ConfigErrors::new(name, text, problems.into_sorted()));
     }

@@ -365,12 +365,8 @@ pub(super) fn read_hash(root: &mut Section<'_>, places: &Places) -> Option<HashR
         };
         if placements.contains(&id) {
             let message = format!("placement `{text}` is named twice");
-            section.problems.push(Problem::at(
-                Code::Contradiction,
-                &name.span,
-                message,
-                "again",
-            ));
+            let problem = Problem::at(Code::Contradiction, &name.span, message, "again");
+            section.problems.push(problem.help("name it once"));
         }
         placements.push(id);
     }

@@ -72,37 +72,54 @@ pub struct Problem {
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
     /// What to do about it.
-    pub help: Option<String>,
+    pub help: String,
     /// The bytes of the file that it is about, with a word for the caret.
     pub place: Option<(Range<usize>, String)>,
 }
 
+/// A problem that does not say yet what to do about it.
+#[derive(Clone, Debug)]
+#[must_use = "a problem is whole with its help"]
+pub struct Unhelped {
+    code: Code,
+    message: String,
+    place: Option<(Range<usize>, String)>,
+}
+
+impl Unhelped {
+    /// Says what to do.
+    pub fn help(self, help: impl Into<String>) -> Problem {
+        Problem {
+            code: self.code,
+            message: self.message,
+            help: help.into(),
+            place: self.place,
+        }
+    }
+}
+
 impl Problem {
     /// A problem with the bytes `span` of the file; `label` stands at the caret.
-    pub fn at(code: Code, span: &Range<usize>, message: impl Into<String>, label: &str) -> Self {
-        let place = Some((span.clone(), label.to_owned()));
-        Self {
+    pub fn at(
+        code: Code,
+        span: &Range<usize>,
+        message: impl Into<String>,
+        label: &str,
+    ) -> Unhelped {
+        Unhelped {
             code,
             message: message.into(),
-            help: None,
-            place,
+            place: Some((span.clone(), label.to_owned())),
         }
     }
 
     /// A problem with the file as a whole.
-    pub fn whole(code: Code, message: impl Into<String>) -> Self {
-        Self {
+    pub fn whole(code: Code, message: impl Into<String>) -> Unhelped {
+        Unhelped {
             code,
             message: message.into(),
-            help: None,
             place: None,
         }
-    }
-
-    /// Adds what to do.
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
     }
 }
 
@@ -265,7 +282,7 @@ impl Diagnostic for Report<'_> {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        let help = self.problem.help.as_ref()?;
+        let help = &self.problem.help;
         Some(Box::new(help))
     }
 

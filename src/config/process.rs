@@ -39,7 +39,8 @@ pub(super) fn read_cores(root: &mut Section<'_>, machine: &Machine) -> (Cores, O
             "`cores` has both a count and CPUs",
             "keep one",
         );
-        section.problems.push(problem);
+        let help = "keep `count` for the first CPUs, or `cpus` for certain ones";
+        section.problems.push(problem.help(help));
     }
     let cores = match (count, cpus) {
         (_, Some(cpus)) => Cores::Cpus(cpus),
@@ -82,12 +83,16 @@ fn read_cpus(section: &mut Section<'_>, machine: &Machine) -> Option<Vec<u16>> {
     let foreign = allowed.and_then(|allowed| cpus.iter().find(|cpu| !allowed.contains(cpu)));
     if let Some(cpu) = foreign {
         let message = format!("CPU {cpu} is not in the affinity mask of this process");
-        section.problems.push(Problem::at(
-            Code::Machine,
-            &text.span,
-            message,
-            "these CPUs",
-        ));
+        let problem = Problem::at(Code::Machine, &text.span, message, "these CPUs");
+        let mine: Vec<String> = allowed
+            .unwrap_or_default()
+            .iter()
+            .map(u16::to_string)
+            .collect();
+        section.problems.push(problem.help(format!(
+            "it may run on {}; widen its mask (taskset, CPUAffinity=, a cpuset) for more",
+            mine.join(",")
+        )));
     }
     Some(cpus)
 }

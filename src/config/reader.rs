@@ -354,12 +354,20 @@ pub(crate) fn wrong_type(path: &str, wanted: &str, value: &Spanned<DeValue<'_>>)
         DeValue::Table(_) => "a table",
     };
     let message = format!("`{path}` takes {wanted}");
-    Problem::at(
-        Code::WrongType,
-        &value.span(),
-        message,
-        &format!("this is {found}"),
-    )
+    let label = format!("this is {found}");
+    let problem = Problem::at(Code::WrongType, &value.span(), message, &label);
+    problem.help(format!("write {wanted}{}", example(wanted)))
+}
+
+/// How a value of this type is written, where it is not said yet.
+fn example(wanted: &str) -> &'static str {
+    match wanted {
+        "a text" => ": \"…\", in quotes",
+        "a whole number" => ": 5, without quotes",
+        "a list in brackets" => ": [\"…\"]",
+        "a table" => ": a section in brackets, or { key = value }",
+        _ => "",
+    }
 }
 
 /// "did you mean …" for a near miss, else the list of what is known.

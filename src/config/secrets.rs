@@ -62,7 +62,8 @@ pub(super) fn read_secret(
         (None, Some(file)) => Some(from_file(file, sources)),
         (Some(_), Some(_)) => {
             let message = format!("`{path}` names both a variable and a file");
-            problems.push(Problem::at(Code::Contradiction, &span, message, "keep one"));
+            let problem = Problem::at(Code::Contradiction, &span, message, "keep one");
+            problems.push(problem.help("remove `env` or `file`"));
             None
         }
         (None, None) => {
@@ -98,7 +99,7 @@ fn from_file(file: &At<String>, sources: &Sources<'_>) -> Result<Vec<u8>, Proble
         } else {
             problem.code
         };
-        Problem::at(code, &file.span, problem.message, "named here")
+        Problem::at(code, &file.span, problem.message, "named here").help(problem.help)
     })?;
     // The owner's group may read (that is how services get credentials); nobody else, and no other writer.
     if metadata.mode() & 0o027 != 0 {
@@ -128,17 +129,17 @@ fn strip_newline(mut bytes: Vec<u8>, path: &str, span: &Span) -> Result<Secret, 
     }
     let secret = Secret::new(bytes);
     if secret.is_empty() {
-        return Err(Problem::at(
-            Code::SecretEmpty,
-            span,
-            format!("`{path}` is empty"),
-            "this secret",
-        ));
+        let message = format!("`{path}` is empty");
+        let problem = Problem::at(Code::SecretEmpty, span, message, "this secret");
+        return Err(
+            problem.help("give it a value; an account without one says `passwordless = true`")
+        );
     }
     if secret.expose().contains(&0) {
         // The protocol ends a password at its first zero byte.
         let message = format!("`{path}` has a zero byte");
-        return Err(Problem::at(Code::BadValue, span, message, "this secret"));
+        let problem = Problem::at(Code::BadValue, span, message, "this secret");
+        return Err(problem.help("choose a password without it: the protocol cannot carry it"));
     }
     Ok(secret)
 }
@@ -162,12 +163,9 @@ pub(super) fn read_verifier(user: &mut Section<'_>, sources: &Sources<'_>) -> Op
         }
         _ => {
             let message = format!("`{}` has more than one of {}", user.path, ways.join(", "));
-            user.problems.push(Problem::at(
-                Code::Contradiction,
-                &user.span,
-                message,
-                "keep one",
-            ));
+            let problem = Problem::at(Code::Contradiction, &user.span, message, "keep one");
+            user.problems
+                .push(problem.help("keep the one that is to be checked"));
             None
         }
     }

@@ -20,11 +20,12 @@ pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<(Vec<u8>, Metadat
         let mut file = open(path)?;
         let unreadable = |error: std::io::Error| {
             Problem::whole(Code::Unreadable, format!("{shown} cannot be read: {error}"))
+                .help("see to the disk or the file system that it is on")
         };
         let before = file.metadata().map_err(unreadable)?;
         if !before.is_file() {
             let message = format!("{shown} is not a regular file but {}", kind(&before));
-            return Err(Problem::whole(Code::NotAFile, message));
+            return Err(Problem::whole(Code::NotAFile, message).help("give the path of a file"));
         }
         let mut bytes = Vec::new();
         file.by_ref()
@@ -33,7 +34,8 @@ pub(super) fn read_file(path: &Path, bytes_max: u64) -> Result<(Vec<u8>, Metadat
             .map_err(unreadable)?;
         if u64::try_from(bytes.len()).is_ok_and(|length| length > bytes_max) {
             let message = format!("{shown} is larger than {bytes_max} bytes");
-            return Err(Problem::whole(Code::TooLarge, message));
+            let problem = Problem::whole(Code::TooLarge, message);
+            return Err(problem.help("make it smaller, or give another file"));
         }
         let after = file.metadata().map_err(unreadable)?;
         if is_same(&before, &after) {
@@ -53,6 +55,7 @@ fn open(path: &Path) -> Result<File, Problem> {
     opened.map_err(|error| {
         let message = format!("{} cannot be opened: {error}", path.display());
         Problem::whole(Code::Unreadable, message)
+            .help("give the path of a file that this process's user may read")
     })
 }
 

@@ -58,7 +58,8 @@ fn read_root(mut root: Section<'_>, seed: u64, env: &dyn Fn(&str) -> Option<Stri
     {
         let message = format!("this program reads scenarios of version {VERSION}");
         let problem = Problem::at(Code::Version, &version.span, message, "another version");
-        root.problems.push(problem);
+        root.problems
+            .push(problem.help(format!("write `version = {VERSION}`")));
     }
     let seed = root
         .number("seed", 0..=u64::MAX)
