@@ -652,6 +652,7 @@ fn what_the_machine_cannot_give_is_refused() {
     let machine = Machine {
         cpus: Some(vec![0, 1]),
         files_max: Some(1_024),
+        congestions: Some(vec!["reno".to_owned(), "cubic".to_owned()]),
     };
     let on = |extra: &str| {
         let text = GOOD.replace("[placements.a]", &format!("{extra}\n[placements.a]"));
@@ -672,6 +673,13 @@ fn what_the_machine_cannot_give_is_refused() {
     assert_eq!(code("[cores]\ncpus = \"1-2\""), Code::Machine);
     let help = |extra: &str| on(extra).unwrap_err().problems()[0].help.clone();
     assert!(help("[cores]\ncpus = \"0-60\"").starts_with("it may run on 0,1;"));
+    assert!(on("congestion = \"cubic\"").is_ok() && on("congestion = \"\"").is_ok());
+    assert_eq!(code("congestion = \"nope\""), Code::Machine);
+    let help = help("congestion = \"nope\"");
+    assert!(help.starts_with("write one of reno, cubic;"), "{help}");
+    let placement = GOOD.replace("[tenants.acme]", "congestion = \"nope\"\n[tenants.acme]");
+    let refused = config::parse_on("ringgate.toml", &placement, &env, &machine).unwrap_err();
+    assert_eq!(refused.problems()[0].code, Code::Machine);
     assert_eq!(code("[pools]\nbudget = 1"), Code::Contradiction);
     assert!(on("[cores]\ncount = 1\n[pools]\nbudget = 1").is_ok());
 }

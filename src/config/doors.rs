@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::address::{Address, AddressError};
 
+use super::machine::Machine;
 use super::problem::{Code, Problem, Problems};
 use super::reader::{At, Section};
 use super::snapshot::{Listener, Protocol, SocketSettings};
@@ -37,7 +38,7 @@ pub(super) struct ReadListener {
 }
 
 /// `[listeners.*]`, in the order of their names.
-pub(super) fn read_listeners(root: &mut Section<'_>) -> Vec<ReadListener> {
+pub(super) fn read_listeners(root: &mut Section<'_>, machine: &Machine) -> Vec<ReadListener> {
     let sections = root.named("listeners");
     if sections.is_empty() && !root.has_other_than_table("listeners") {
         root.missing(
@@ -55,11 +56,15 @@ pub(super) fn read_listeners(root: &mut Section<'_>) -> Vec<ReadListener> {
     }
     sections
         .into_iter()
-        .filter_map(|(name, section)| read_listener(name, section))
+        .filter_map(|(name, section)| read_listener(name, section, machine))
         .collect()
 }
 
-fn read_listener(name: At<String>, mut section: Section<'_>) -> Option<ReadListener> {
+fn read_listener(
+    name: At<String>,
+    mut section: Section<'_>,
+    machine: &Machine,
+) -> Option<ReadListener> {
     check_name(&name, section.problems);
     let protocol = section.choice("protocol", &[(Protocol::Mysql.label(), Protocol::Mysql)]);
     let _ = section
@@ -68,7 +73,7 @@ fn read_listener(name: At<String>, mut section: Section<'_>) -> Option<ReadListe
     let address = read_address(&mut section, "address");
     let connections_max = section.number("connections_max", 1..=10_000_000);
     let backlog = section.number32("backlog", 1..=65_535).unwrap_or(4_096);
-    let socket = read_socket(&mut section);
+    let socket = read_socket(&mut section, machine);
     let is_unix = address.as_ref().map(|address| address.value.is_unix());
     let mode = read_mode(&mut section, is_unix);
     if is_unix == Some(true) {
@@ -161,7 +166,7 @@ fn require(section: &Section<'_>, key: &str, example: &str) {
 }
 
 /// The options of sockets, which listeners and placements take alike.
-pub(super) fn read_socket(section: &mut Section<'_>) -> SocketSettings {
+pub(super) fn read_socket(section: &mut Section<'_>, machine: &Machine) -> SocketSettings {
     let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
     let none_or = |duration: Duration| (!duration.is_zero()).then_some(duration);
     // The kernel keeps these in whole seconds; TCP_USER_TIMEOUT in milliseconds.
@@ -172,7 +177,7 @@ pub(super) fn read_socket(section: &mut Section<'_>) -> SocketSettings {
         user_timeout: none_or(read_user_timeout(section)),
         receive_buffer: section.size("receive_buffer", 4_096..=1 << 30),
         send_buffer: section.size("send_buffer", 4_096..=1 << 30),
-        congestion: read_congestion(section),
+        congestion: read_congestion(section, machine),
     }
 }
 
@@ -191,7 +196,7 @@ fn read_user_timeout(section: &mut Section<'_>) -> Duration {
     timeout
 }
 
-fn read_congestion(section: &mut Section<'_>) -> Option<String> {
+fn read_congestion(section: &mut Section<'_>, machine: &Machine) -> Option<String> {
     let text = section
         .text("congestion")
         .filter(|text| !text.value.is_empty())?;
@@ -212,6 +217,23 @@ fn read_congestion(section: &mut Section<'_>) -> Option<String> {
                 .help("write one of those in /proc/sys/net/ipv4/tcp_available_congestion_control"),
         );
         return None;
+    }
+    let unknown = machine
+        .congestions
+        .as_ref()
+        .filter(|names| !names.contains(&text.value));
+    if let Some(names) = unknown {
+        let message = format!(
+            "this process cannot have the congestion control `{}`",
+            text.value
+        );
+        let problem = Problem::at(Code::Machine, &text.span, message, "not here");
+        let known = names.join(", ");
+        section.problems.push(problem.help(format!(
+            "write one of {known}; or load its kernel module (`modprobe tcp_{}`) and allow it \
+             (net.ipv4.tcp_allowed_congestion_control)",
+            text.value
+        )));
     }
     Some(text.value)
 }

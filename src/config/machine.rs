@@ -9,15 +9,24 @@ pub struct Machine {
     pub cpus: Option<Vec<u16>>,
     /// The hard limit of open files (`RLIMIT_NOFILE`).
     pub files_max: Option<u64>,
+    /// Congestion controls that this process may choose (tcp(7)).
+    pub congestions: Option<Vec<String>>,
 }
 
 impl Machine {
     /// Reads `/proc/self` (proc(5): `status`, `limits`).
     pub fn detect() -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let status = read("/proc/self/status");
+        let list = if may_change_network(&status) {
+            "/proc/sys/net/ipv4/tcp_available_congestion_control"
+        } else {
+            "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
+        };
         Self {
-            cpus: cpus_of_status(&read("/proc/self/status")),
+            cpus: cpus_of_status(&status),
             files_max: files_of_limits(&read("/proc/self/limits")),
+            congestions: names_of_list(&read(list)),
         }
     }
 }
@@ -27,6 +36,19 @@ fn cpus_of_status(status: &str) -> Option<Vec<u16>> {
         .lines()
         .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     parse_cpus(line.trim()).ok()
+}
+
+/// Whether the process has CAP_NET_ADMIN, which lifts the restriction to some congestion controls.
+fn may_change_network(status: &str) -> bool {
+    const CAP_NET_ADMIN: u32 = 12;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> CAP_NET_ADMIN & 1 != 0)
+}
+
+fn names_of_list(list: &str) -> Option<Vec<String>> {
+    let names: Vec<String> = list.split_whitespace().map(str::to_owned).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// The third column of "Max open files": soft limit, then hard limit, then the unit.
@@ -53,6 +75,12 @@ mod tests {
         let status = "Name:\tx\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1,4\n";
         assert_eq!(cpus_of_status(status), Some(vec![0, 1, 4]));
         assert_eq!(cpus_of_status(""), None);
+        assert!(may_change_network("CapEff:\t0000000000001000\n"));
+        assert!(!may_change_network("CapEff:\t0000000000000fff\n"));
+        assert!(!may_change_network(""));
+        let names = names_of_list("reno cubic\n");
+        assert_eq!(names, Some(vec!["reno".to_owned(), "cubic".to_owned()]));
+        assert_eq!(names_of_list(""), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(crate) use units::parse_cpus;
 
 use crate::base::address::Address;
 use doors::ReadListener;
-use places::BudgetRule;
+use places::Ground;
 use problem::Problems;
 use reader::{At, Section};
 use secrets::Sources;
@@ -148,7 +148,7 @@ fn read_root(mut root: Section<'_>, sources: &Sources<'_>, machine: &Machine) ->
     process::read_version(&mut root);
     let (cores, core_count) = process::read_cores(&mut root, machine);
     let node = process::read_node(&mut root);
-    let mut listeners = doors::read_listeners(&mut root);
+    let mut listeners = doors::read_listeners(&mut root, machine);
     let (admin, admin_address) = process::read_admin(&mut root);
     let deadlines = process::read_deadlines(&mut root);
     let logging = process::read_logging(&mut root);
@@ -156,9 +156,10 @@ fn read_root(mut root: Section<'_>, sources: &Sources<'_>, machine: &Machine) ->
     let buffers = process::read_buffers(&mut root);
     let places = places::read_places(
         &mut root,
-        &BudgetRule {
+        &Ground {
             default,
             cores: core_count,
+            machine,
         },
         sources,
     );

@@ -7,6 +7,7 @@ use crate::base::ident::{EndpointIndex, PlacementId};
 use crate::base::secret::Secret;
 
 use super::doors::{check_name, read_socket, refuse_tcp_options};
+use super::machine::Machine;
 use super::problem::{Code, Problem, Problems};
 use super::process::read_budget;
 use super::reader::{At, Section, suggest, wrong_type};
@@ -18,11 +19,13 @@ use super::units::parse_host_port;
 const ENDPOINTS_MAX: usize = 256;
 
 /// What an endpoint inherits and is checked against.
-pub(super) struct BudgetRule {
+pub(super) struct Ground<'a> {
     /// The budget of endpoints that state none.
     pub(super) default: At<u32>,
     /// How many cores share it, when known.
     pub(super) cores: Option<usize>,
+    /// What the machine grants.
+    pub(super) machine: &'a Machine,
 }
 
 /// All placements and their endpoints.
@@ -63,7 +66,7 @@ impl Places {
 /// `[placements.*]`, in the order of their names.
 pub(super) fn read_places(
     root: &mut Section<'_>,
-    budget: &BudgetRule,
+    ground: &Ground<'_>,
     sources: &Sources<'_>,
 ) -> Places {
     let mut places = Places::default();
@@ -72,13 +75,13 @@ pub(super) fn read_places(
         let example = "[placements.main]\nendpoints = [{ address = \"db1:3306\" }]";
         root.missing("placements", example);
     }
-    if budget_is_short(budget.default.value, budget.cores) {
-        report_short_budget(&budget.default, budget.cores, root.problems);
+    if budget_is_short(ground.default.value, ground.cores) {
+        report_short_budget(&ground.default, ground.cores, root.problems);
     }
     for (name, section) in sections {
         let id = PlacementId(u32::try_from(places.placements.len()).unwrap_or(u32::MAX));
         places.have_account.push(section.has("upstream"));
-        let placement = read_placement(id, name, section, budget, sources, &mut places.endpoints);
+        let placement = read_placement(id, name, section, ground, sources, &mut places.endpoints);
         places.placements.push(placement);
     }
     places
@@ -88,17 +91,17 @@ fn read_placement(
     id: PlacementId,
     name: At<String>,
     mut section: Section<'_>,
-    budget: &BudgetRule,
+    ground: &Ground<'_>,
     sources: &Sources<'_>,
     endpoints: &mut Vec<Endpoint>,
 ) -> Placement {
     check_name(&name, section.problems);
-    let own = read_budget(&mut section).unwrap_or(budget.default.clone());
-    if own.span != budget.default.span && budget_is_short(own.value, budget.cores) {
-        report_short_budget(&own, budget.cores, section.problems);
+    let own = read_budget(&mut section).unwrap_or(ground.default.clone());
+    if own.span != ground.default.span && budget_is_short(own.value, ground.cores) {
+        report_short_budget(&own, ground.cores, section.problems);
     }
     let upstream = read_upstream(&mut section, sources);
-    let socket = read_socket(&mut section);
+    let socket = read_socket(&mut section, ground.machine);
     let read = read_endpoints(id, &mut section, own.value);
     if !read.is_empty() && read.iter().all(|endpoint| endpoint.destination.is_unix()) {
         refuse_tcp_options(&section, "every endpoint here is a Unix socket");

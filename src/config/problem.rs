@@ -53,7 +53,7 @@ codes! {
     Contradiction = "E0202" "Two settings that cannot both hold.",
     AddressTaken = "E0203" "Two settings claim the same address.",
     AdminExposed = "E0204" "The admin listener is not on a loopback address.",
-    Machine = "E0205" "This machine cannot give what is asked: CPUs or file descriptors.",
+    Machine = "E0205" "This machine cannot give what is asked: CPUs, file descriptors, a congestion control.",
     NoPlacement = "E0206" "A tenant has no way to a placement.",
     NoUpstream = "E0207" "A tenant has no account at a placement it may reach.",
     SecretInFile = "E0301" "A password is written in the file itself.",
