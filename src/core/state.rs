@@ -81,7 +81,7 @@ impl Core {
     /// Goes on with the drain and wakes every client.
     pub fn set_drain(&self, drain: Drain) {
         self.drain.set(self.drain.get().max(drain));
-        self.clients.borrow().values().for_each(Waker::wake_by_ref);
+        self.wake_all();
         self.kick();
     }
 
@@ -95,6 +95,11 @@ impl Core {
         if let Some(waker) = self.clients.borrow().get(&client) {
             waker.wake_by_ref();
         }
+    }
+
+    /// Has every client look again.
+    pub fn wake_all(&self) {
+        self.clients.borrow().values().for_each(Waker::wake_by_ref);
     }
 
     /// The client is gone.

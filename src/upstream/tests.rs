@@ -13,6 +13,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
+use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::base::clock::Deadline;
@@ -385,6 +386,51 @@ fn connections_and_their_permits_go_to_the_core_that_needs_them() {
             assert_eq!(here.counts.open.load(Ordering::SeqCst), 2);
             here.step.fetch_add(1, Ordering::SeqCst);
             here.until("the other core's look", || reaches(5)).await;
+        })
+    });
+}
+
+/// A listener whose queue is full: a connect there is neither taken nor refused.
+fn full_queue() -> (SocketAddr, Vec<Socket>) {
+    let tcp = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = tcp();
+    listener
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    loop {
+        let socket = tcp();
+        let is_full = socket
+            .connect_timeout(&address, Duration::from_millis(300))
+            .is_err();
+        sockets.push(socket);
+        if is_full {
+            return (address.as_socket().unwrap(), sockets);
+        }
+    }
+}
+
+#[test]
+fn all_addresses_together_take_no_longer_than_the_whole_connect_may() {
+    on_cores(1, |here| {
+        Box::pin(async move {
+            let holes = [full_queue(), full_queue(), full_queue()];
+            let addresses = holes.iter().map(|(address, _)| (*address).into());
+            *here.endpoint.addresses.borrow_mut() = addresses.collect();
+            for (total, expect) in [(1_000, 900..1_600), (500, 500..850)] {
+                // A reload writes here too.
+                *here.endpoint.site.limits.borrow_mut() = site::DialLimits {
+                    connect: Duration::from_millis(300),
+                    total: Duration::from_millis(total),
+                    login: Duration::from_secs(9),
+                };
+                let begun = here.core.net.now();
+                assert!(dial::dial(&here.pool).await.is_err());
+                let took = here.core.net.now().since(begun).as_millis();
+                assert!(expect.contains(&took), "{took} ms of {total}");
+            }
         })
     });
 }

@@ -160,6 +160,7 @@ impl<F: Front> Client<F> {
         let now = self.now();
         let (unsent, taken) = (self.front.unsent(), self.front.taken());
         self.down_stall.look(now, unsent, taken);
+        self.follow_limits();
         let next = self.next_deadline(wants);
         if next < self.timer.deadline() {
             self.timer.set(next);

@@ -114,6 +114,8 @@ impl World {
         self.bound_statements(snapshot);
         self.seats.tell_all(self);
         server_key::prepare(&self.core, &self.server_key, snapshot);
+        // Who waits may wait for less than before.
+        self.core.wake_all();
         self.core.kick();
     }
 
