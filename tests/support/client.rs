@@ -31,6 +31,8 @@ const COLLATION: u8 = 45;
 pub(super) const PACKET_MAX: usize = 0xff_ff_ff;
 /// Of caching_sha2_password: the proof is right, an OK follows.
 const FAST_AUTH_OK: [u8; 2] = [1, 3];
+/// Of the same: the password itself is wanted.
+const FULL_AUTH: [u8; 2] = [1, 4];
 const TYPE_BLOB: u8 = 0xfc;
 const TYPE_VAR_STRING: u8 = 253;
 
@@ -111,7 +113,7 @@ pub struct Login {
     pub port: u16,
     /// The user name.
     pub user: String,
-    /// The password, for `mysql_native_password` or the fast path of `caching_sha2_password`.
+    /// The password, for `mysql_native_password` or `caching_sha2_password`; in full by Unix sockets only.
     pub password: String,
     /// The initial schema; empty for none.
     pub schema: String,
@@ -226,7 +228,11 @@ impl Client {
             let nonce = at.take(20)?.to_vec();
             self.send(&plugin.proof(&nonce, &login.password))?;
             packet = self.receive()?;
-            if packet == FAST_AUTH_OK {
+            if packet == FULL_AUTH {
+                // As by a Unix socket, where nobody listens in.
+                self.send(&[login.password.as_bytes(), &[0]].concat())?;
+                packet = self.receive()?;
+            } else if packet == FAST_AUTH_OK {
                 packet = self.receive()?;
             }
         }
