@@ -1,4 +1,7 @@
-//! What an endpoint's pools on one core need, as [`super::Permits`] is told.
+//! What an endpoint's pools on one core need, as [`super::Permits`] is told, and how long it bears with others'
+//! needs.
+
+use std::time::Duration;
 
 use super::{Key, PoolId};
 use crate::base::clock::{Deadline, Now};
@@ -36,6 +39,26 @@ impl Default for Demand<'_> {
             idle_since: None,
             takes_idle: false,
             take_at: Deadline::NEVER,
+        }
+    }
+}
+
+/// How long cores bear with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// A connection idle for this long may be taken for another core or key.
+    pub idle: Duration,
+    /// A waiter may be this much older than another core's before that counts as unfair; also
+    /// the time after which an unanswered question is put to the next core.
+    pub wait: Duration,
+}
+
+impl Default for Patience {
+    /// Opening a connection costs about a millisecond on a local network; both are a few times that.
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_millis(5),
+            wait: Duration::from_millis(20),
         }
     }
 }

@@ -20,13 +20,13 @@ mod waiters;
 use std::time::Duration;
 
 pub use backoff::Backoff;
-pub use demand::Demand;
+pub use demand::{Demand, Patience};
 pub use effect::{Effect, OnReturn, PermitBody, PermitMessage};
 pub use gate::{Facts, Gate, PoolId};
 pub use idle::IdleId;
 pub use key::Key;
 pub use lease::{Lease, LeaseEnd};
-pub use permits::{Patience, Permits, split};
+pub use permits::{Permits, split};
 pub use place::{NodePlace, PlaceBody, PlaceMessage, Whereabouts};
 pub use waiters::{Full, Waiter, WaiterId};
 
@@ -94,11 +94,6 @@ impl<C> Pool<C> {
         self.limits = limits;
         self.waiters.set_max(limits.waiters_max);
         self.idle.retire_by(limits.age_max);
-    }
-
-    /// Sessions that wait.
-    pub fn waiting(&self) -> u32 {
-        self.waiters.len()
     }
 
     /// An idle connection for the session `owner` (never 0): the one it used last, else the one

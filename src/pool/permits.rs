@@ -22,7 +22,7 @@
 use std::time::Duration;
 
 use super::{
-    Demand, Key,
+    Demand, Key, Patience,
     effect::{Effect, OnReturn, PermitBody, PermitMessage},
 };
 use crate::base::{
@@ -34,26 +34,6 @@ use crate::base::{
 pub fn split(budget: u32, cores: u16, core: CoreId) -> u32 {
     let cores = u32::from(cores.max(1));
     budget / cores + u32::from(u32::from(core.0) < budget % cores)
-}
-
-/// How long cores bear with each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// A connection idle for this long may be taken for another core or key.
-    pub idle: Duration,
-    /// A waiter may be this much older than another core's before that counts as unfair; also
-    /// the time after which an unanswered question is put to the next core.
-    pub wait: Duration,
-}
-
-impl Default for Patience {
-    /// Opening a connection costs about a millisecond on a local network; both are a few times that.
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_millis(5),
-            wait: Duration::from_millis(20),
-        }
-    }
 }
 
 /// Another core's want, as last told.

@@ -5,7 +5,11 @@
 //! character sets and forgets what IGNORE_SPACE and INTERACTIVE stand for, MySQL does the opposite. Sources:
 //! `THD::init` of both (sql/sql_class.cc).
 
+use std::rc::Rc;
+
 use super::baseline::Base;
+use super::downstream::Session;
+use super::output::Output;
 use super::state::number_of;
 use crate::wire::mysql::flags::caps;
 
@@ -17,6 +21,31 @@ pub enum Since {
     Login,
     /// A COM_RESET_CONNECTION.
     Reset,
+}
+
+impl Session {
+    /// The state of a session that has just logged in, but for the schema, which stays
+    /// (MySQL manual, "mysql_reset_connection()"), and for what a server makes of its variables: the connection of
+    /// its next statement tells that. The reply is in `out`.
+    pub fn reset(&mut self, out: &mut Output) {
+        let schema = self.vector.schema().unwrap_or_default();
+        let vector = if self.login_vector.schema().unwrap_or_default() == schema {
+            self.login_vector.clone()
+        } else {
+            Rc::new(self.login_vector.with_schema(schema))
+        };
+        self.set_vector(vector);
+        self.since = Since::Reset;
+        self.status = 0;
+        self.lose_lease();
+        self.statements.clear();
+        self.left.reset();
+        self.trackers = None;
+        self.schema_is_gone = false;
+        self.schema_refusal = None;
+        self.has_explained = false;
+        self.answer_ok(out);
+    }
 }
 
 /// The mode that IGNORE_SPACE stands for.

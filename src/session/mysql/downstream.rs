@@ -137,7 +137,7 @@ pub struct Session {
     /// What `vector` means for reading SQL text; kept because every statement asks.
     lexing: LexMode,
     wait_timeout: Option<std::time::Duration>,
-    login_vector: Rc<Vector>,
+    pub(super) login_vector: Rc<Vector>,
     /// What `vector` goes back to, where its baseline is not known yet.
     pub(super) since: Since,
     pub(super) statements: Statements,
@@ -472,29 +472,6 @@ impl Session {
             }
             None => self.refuse(Event::DiagnosticsMoved, "", out),
         }
-    }
-
-    /// The state of a session that has just logged in, but for the schema, which stays
-    /// (MySQL manual, "mysql_reset_connection()"), and for what a server makes of its variables: the connection of
-    /// its next statement tells that. The reply is in `out`.
-    pub fn reset(&mut self, out: &mut Output) {
-        let schema = self.vector.schema().unwrap_or_default();
-        let vector = if self.login_vector.schema().unwrap_or_default() == schema {
-            self.login_vector.clone()
-        } else {
-            Rc::new(self.login_vector.with_schema(schema))
-        };
-        self.set_vector(vector);
-        self.since = Since::Reset;
-        self.status = 0;
-        self.lose_lease();
-        self.statements.clear();
-        self.left.reset();
-        self.trackers = None;
-        self.schema_is_gone = false;
-        self.schema_refusal = None;
-        self.has_explained = false;
-        self.answer_ok(out);
     }
 
     /// The leased connection is gone, and all that lived on it.
