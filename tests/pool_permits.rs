@@ -289,3 +289,23 @@ fn equal_tenants_are_served_alike_with_few_connects() {
         }
     }
 }
+
+#[test]
+fn more_tenants_than_connections_are_all_served_soon() {
+    for (cores, budget, clients, count) in
+        [(1, 1, 1, 20), (1, 2, 2, 20), (2, 4, 2, 40), (2, 3, 20, 10)]
+    {
+        for seed in 0..5 {
+            let mut sim = tenants(seed, cores, budget, clients, count);
+            sim.run(10_000 * MS);
+            let least = sim.served_by_key.iter().min().copied().unwrap();
+            let most = sim.served_by_key.iter().max().copied().unwrap();
+            let what = format!(
+                "seed {seed}, {cores} cores, budget {budget}, {count} tenants: {least} to {most}, {} ms",
+                sim.worst_wait() / MS
+            );
+            assert!(sim.worst_wait() < 2_500 * MS, "{what}");
+            assert!(most <= least * 3, "{what}");
+        }
+    }
+}

@@ -39,6 +39,8 @@ pub struct Facts {
     pub uncovered: u32,
     /// Since when the oldest waiter waits.
     pub oldest: Option<Now>,
+    /// When it stops waiting.
+    pub until: Option<Deadline>,
     /// Since when the longest-idle connection is idle.
     pub idle_since: Option<Now>,
 }
@@ -50,6 +52,9 @@ const RESTED: Duration = Duration::from_millis(5);
 const LONG_RESTED: Duration = Duration::from_millis(100);
 /// The least and the most that somebody may be ahead, nanoseconds of connection time.
 const QUANTUM: (u64, u64) = (20_000_000, 500_000_000);
+/// How long it may take until each of many that have no connection has had one, nanoseconds: the more they
+/// are for each connection, the less of the quantum each has.
+const ROUND: u64 = 1_000_000_000;
 /// With the least, so many leases must have ended since a connection last went to another pool: some 13
 /// connects for 1,000 statements.
 const LEASES: u32 = 75;
@@ -63,6 +68,8 @@ struct Share {
     /// Nanoseconds of connection time until the gate's clock read `at`.
     had: u64,
     at: u64,
+    /// What it had when it last got a connection more.
+    turn: u64,
 }
 
 impl Share {
@@ -73,8 +80,13 @@ impl Share {
     }
 
     fn change(&mut self, from: &Counts, to: &Counts, clock: u64, floor: u64) {
-        self.had = self.had_at(clock);
+        // Whoever had a connection to himself for long, as a statement or a transaction lasted, owes a
+        // quantum for it and not all that time.
+        self.had = self.had_at(clock).min(floor.saturating_add(QUANTUM.1));
         self.at = clock;
+        if to.held() > from.held() {
+            self.turn = self.had;
+        }
         let was_waiting = self.waiting > 0;
         self.held = self.held.saturating_sub(from.held()) + to.held();
         self.waiting = self.waiting.saturating_sub(from.waiting) + to.waiting;
@@ -111,7 +123,7 @@ pub struct Gate {
     /// not counted.
     clock: u64,
     clock_at: Now,
-    /// Connection time of the tenant and of the pool that were due last: where those begin who come anew.
+    /// The least connection time of a tenant and of a pool with waiters: where those begin who come anew.
     floor: (u64, u64),
     /// Leases that have ended since a connection last went to another pool.
     leases: u32,
@@ -212,14 +224,26 @@ impl Gate {
         if self.totals.waiting == 0 {
             return None;
         }
-        let candidates = self.waiting.iter().copied();
-        let due = candidates
-            .filter(|id| facts(*id).uncovered > 0)
-            .filter_map(|id| Some((self.rank(id, now)?, id)))
-            .min_by_key(|(rank, _)| *rank);
-        let (rank, id) = due?;
-        let (_, tenant, _, pool) = rank;
-        self.floor = (self.floor.0.max(tenant), self.floor.1.max(pool));
+        let clock = self.clock(now);
+        let mut least = (u64::MAX, u64::MAX);
+        let mut first = None;
+        for id in &self.waiting {
+            let told = facts(*id);
+            let Some((tenant, own)) = self.standing(*id) else {
+                continue;
+            };
+            if told.uncovered == 0 {
+                continue;
+            }
+            least.0 = least.0.min(tenant.had_at(clock));
+            least.1 = least.1.min(own.had_at(clock));
+            let rank = rank(tenant, own, &told, clock);
+            if first.is_none_or(|(best, _)| rank < best) {
+                first = Some((rank, *id));
+            }
+        }
+        let (_, id) = first?;
+        self.floor = (self.floor.0.max(least.0), self.floor.1.max(least.1));
         Some(id)
     }
 
@@ -255,7 +279,10 @@ impl Gate {
     /// Whether `from` is to give its connection up, which has come back, for another pool's waiters.
     pub fn gives_way(&self, from: PoolId, now: Now, facts: impl Fn(PoolId) -> Facts) -> bool {
         let mut others = self.waiting.iter().filter(|id| **id != from);
-        others.any(|to| self.is_before(*to, from, now) && facts(*to).uncovered > 0)
+        others.any(|to| {
+            let told = facts(*to);
+            told.uncovered > 0 && self.is_before(*to, &told, from, now)
+        })
     }
 
     /// Whose idle connection to take, of all that have one: of who has most of them.
@@ -264,7 +291,7 @@ impl Gate {
         let ranked = candidates.filter_map(|id| {
             let since = facts(id).idle_since?;
             let may_be_taken = self.taken_from(id, since, &facts, now).is_over(now);
-            let (held, ..) = self.rank(id, now)?;
+            let held = self.standing(id)?.0.held;
             Some(((may_be_taken, held, std::cmp::Reverse(since)), id))
         });
         let most = ranked.max_by_key(|(rank, _)| *rank);
@@ -290,9 +317,10 @@ impl Gate {
         now: Now,
     ) -> Deadline {
         let others = self.waiting.iter().copied();
-        let others = others.filter(|id| *id != from && facts(*id).uncovered > 0);
-        let times = others.map(|to| {
-            if self.is_before(to, from, now) {
+        let others = others.map(|id| (id, facts(id)));
+        let others = others.filter(|(id, told)| *id != from && told.uncovered > 0);
+        let times = others.map(|(to, told)| {
+            if self.is_before(to, &told, from, now) {
                 return since.plus(Duration::ZERO);
             }
             let Some((to, from)) = self.shares(to, from) else {
@@ -309,18 +337,30 @@ impl Gate {
     }
 
     /// Whether a connection should go from one pool to another that has waiters.
-    fn is_before(&self, to: PoolId, from: PoolId, now: Now) -> bool {
+    fn is_before(&self, to: PoolId, told: &Facts, from: PoolId, now: Now) -> bool {
         let Some((to, from)) = self.shares(to, from) else {
             return false;
         };
         if to.held + 1 != from.held {
             return to.held + 1 < from.held;
         }
-        // One more or one less: it goes round.
+        // One more or one less: it goes round. Who has none waits for the end of the other's turn; of those
+        // that have some, each is to have the one more for as long.
         let clock = self.clock(now);
-        let ahead = from.had_at(clock).saturating_sub(to.had_at(clock));
-        let (least, most) = QUANTUM;
-        ahead >= most || ahead >= least && self.leases >= LEASES
+        let since = match to.held {
+            0 => from.turn,
+            _ => to.had_at(clock),
+        };
+        let ahead = from.had_at(clock).saturating_sub(since);
+        let (least, _) = QUANTUM;
+        ahead >= self.most() || ahead >= least && self.leases >= LEASES || is_urgent(told, now)
+    }
+
+    /// The most that somebody may be ahead, with so many that wait for so many connections.
+    fn most(&self) -> u64 {
+        let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX).max(1);
+        let part = ROUND.saturating_mul(u64::from(self.totals.held())) / waiting;
+        part.clamp(QUANTUM.0, QUANTUM.1)
     }
 
     /// What is compared of two pools: their tenants' shares, or their own if they have one tenant.
@@ -334,14 +374,33 @@ impl Gate {
         Some((tenant(a.tenant)?, tenant(b.tenant)?))
     }
 
-    /// Who is due first has the lowest: connections and connection time of the tenant, then of the pool.
-    fn rank(&self, id: PoolId, now: Now) -> Option<(u32, u64, u32, u64)> {
+    /// The shares of a pool's tenant and of the pool.
+    fn standing(&self, id: PoolId) -> Option<(&Share, &Share)> {
         let member = self.members.get(id.0)?.as_ref()?;
-        let tenant = &self.tenants.get(member.tenant)?.as_ref()?.share;
-        let own = &member.share;
-        let now = self.clock(now);
-        Some((tenant.held, tenant.had_at(now), own.held, own.had_at(now)))
+        let tenant = self.tenants.get(member.tenant)?.as_ref()?;
+        Some((&tenant.share, &member.share))
     }
+}
+
+/// Who is due first has the lowest: connections of the tenant, then of the pool. Of those that have none the
+/// one that has waited longest is first, of others the one that has had the least.
+fn rank(tenant: &Share, own: &Share, told: &Facts, clock: u64) -> (u32, u64, u32, u64, Now) {
+    let oldest = told.oldest.unwrap_or_default();
+    let second = |share: &Share| match share.held {
+        0 => oldest.0,
+        _ => share.had_at(clock),
+    };
+    (tenant.held, second(tenant), own.held, second(own), oldest)
+}
+
+/// Whether the oldest waiter has waited for half of the time that it has.
+fn is_urgent(told: &Facts, now: Now) -> bool {
+    let (Some(oldest), Some(until)) = (told.oldest, told.until) else {
+        return false;
+    };
+    until
+        .left(oldest)
+        .is_some_and(|patience| now.since(oldest) >= patience / 2)
 }
 
 /// Puts a value into a free place, or a new one.
@@ -428,6 +487,7 @@ mod tests {
             move |id| Facts {
                 uncovered: counts[id.index()].waiting,
                 oldest: None,
+                until: None,
                 idle_since: idle_since[id.index()],
             }
         }
@@ -511,6 +571,46 @@ mod tests {
         scene.set(1, 3, 5, hour);
         (0..LEASES).for_each(|_| scene.gate.lease_ended());
         assert!(!scene.gives_way(0, hour + 19 * MS));
+    }
+
+    #[test]
+    fn one_long_statement_is_a_debt_of_a_quantum() {
+        let mut scene = Scene::new(&["a", "b"]);
+        scene.set(0, 1, 0, 0);
+        scene.set(1, 0, 5, 0);
+        assert_eq!(scene.due(9_000 * MS), Some(1));
+        // It ends after ten seconds, and the other one has its turn.
+        scene.set(0, 0, 0, 10_000 * MS);
+        scene.set(1, 1, 5, 10_000 * MS);
+        scene.set(0, 0, 3, 11_000 * MS);
+        assert!(scene.gives_way(1, 12_000 * MS));
+    }
+
+    #[test]
+    fn the_more_wait_for_a_connection_the_sooner_it_changes_hands() {
+        let names: Vec<String> = (0..21).map(|number| format!("t{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut scene = Scene::new(&names);
+        scene.set(0, 1, 1, 0);
+        (1..20).for_each(|pool| scene.set(pool, 0, 1, 0));
+        assert!(!scene.gives_way(0, 49 * MS));
+        assert!(scene.gives_way(0, 50 * MS), "a twentieth of a second");
+    }
+
+    #[test]
+    fn half_of_the_patience_is_enough() {
+        let mut scene = Scene::new(&["a", "b"]);
+        scene.set(0, 1, 1, 0);
+        scene.set(1, 0, 1, 0);
+        let facts = |_| Facts {
+            uncovered: 1,
+            oldest: Some(Now(0)),
+            until: Some(Deadline(400 * MS)),
+            idle_since: None,
+        };
+        let from = scene.ids[0];
+        assert!(!scene.gate.gives_way(from, Now(199 * MS), facts));
+        assert!(scene.gate.gives_way(from, Now(200 * MS), facts));
     }
 
     #[test]

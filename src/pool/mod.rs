@@ -249,9 +249,11 @@ impl<C> Pool<C> {
 
     /// What the gate asks of it.
     pub fn facts(&self) -> Facts {
+        let oldest = self.oldest_waiter();
         Facts {
             uncovered: self.uncovered(),
-            oldest: self.oldest_waiter().map(|waiter| waiter.since),
+            oldest: oldest.map(|waiter| waiter.since),
+            until: oldest.map(|waiter| waiter.deadline),
             idle_since: self.idle_since(),
         }
     }
