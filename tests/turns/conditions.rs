@@ -89,6 +89,29 @@ fn check_lists(scene: &Scene) {
 }
 
 #[test]
+fn a_prepare_empties_the_list_on_mysql() {
+    let table = "CREATE TABLE test.n (v INT);";
+    let Some(scene) = Scene::on_mysql(1, table, "") else {
+        return;
+    };
+    let (mut own, mut other) = (scene.client(true), scene.client(false));
+    for turn in [false, true] {
+        for client in [&mut scene.direct(), &mut own] {
+            let _ = send(client, Form::Text, "SELECT nosuch");
+            if turn {
+                ask(&mut other, Form::Text, "SELECT 5");
+            }
+            client.prepare("SELECT 5").expect("prepared");
+            assert_eq!(
+                read(client, Form::Text, READS[0]),
+                Ok("[]".to_owned()),
+                "{turn}"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_the_gateway_sets_warns_nobody() {
     let scene = Scene::new(1, TABLE);
     for sets in [

@@ -447,6 +447,10 @@ impl Session {
         {
             self.trackers = Some(wanted);
         }
+        let is_prepared = self.op.command == com::STMT_PREPARE && self.op.outcome.errno.is_none();
+        if is_prepared && upstream.baselines.is_mysql() {
+            self.left.empty_list(&upstream.left);
+        }
         if self.op.effects.defines && self.op.command != com::STMT_PREPARE {
             upstream.baselines.programs().doubt();
         }

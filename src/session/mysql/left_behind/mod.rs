@@ -428,6 +428,11 @@ impl LeftBehind {
         }
     }
 
+    /// A statement without conditions of its own has emptied the list.
+    pub(in crate::session::mysql) fn empty_list(&mut self, there: &Leftovers) {
+        self.keep_conditions(Fate::Emptied, there);
+    }
+
     /// Nobody can tell the list of conditions.
     pub(super) fn lose_conditions(&mut self) {
         self.conditions = Some(Residue::lost(Kind::Diagnostics, self.owner));
