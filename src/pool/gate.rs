@@ -200,6 +200,11 @@ impl Gate {
         self.totals
     }
 
+    /// Whether nobody waits but in this pool: a connection that comes back there is nobody else's.
+    pub fn waits_alone(&self, id: PoolId) -> bool {
+        self.waiting.iter().all(|waiting| *waiting == id)
+    }
+
     /// A lease has ended well.
     pub fn lease_ended(&mut self) {
         self.leases = self.leases.saturating_add(1);

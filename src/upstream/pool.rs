@@ -231,7 +231,7 @@ impl<P: Protocol> PoolState<P> {
         let mut permits = endpoint.permits.borrow_mut();
         let mut gate = endpoint.gate.borrow_mut();
         gate.lease_ended();
-        if permits.is_content() && gate.totals().waiting == 0 {
+        if permits.is_content() && gate.waits_alone(self.id) {
             return OnReturn::Keep;
         }
         let pools = endpoint.pools.borrow();
