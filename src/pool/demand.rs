@@ -46,7 +46,7 @@ impl Default for Demand<'_> {
 /// How long cores bear with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// A connection idle for this long may be taken for another core or key.
+    /// A connection idle for this long may be taken for another core.
     pub idle: Duration,
     /// A waiter may be this much older than another core's before that counts as unfair; also
     /// the time after which an unanswered question is put to the next core.

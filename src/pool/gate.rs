@@ -68,7 +68,7 @@ struct Share {
     /// Nanoseconds of connection time until the gate's clock read `at`.
     had: u64,
     at: u64,
-    /// What it had when it last got a connection more.
+    /// What the clock read when it last got a connection more.
     turn: u64,
 }
 
@@ -85,7 +85,7 @@ impl Share {
         self.had = self.had_at(clock).min(floor.saturating_add(QUANTUM.1));
         self.at = clock;
         if to.held() > from.held() {
-            self.turn = self.had;
+            self.turn = clock;
         }
         let was_waiting = self.waiting > 0;
         self.held = self.held.saturating_sub(from.held()) + to.held();
@@ -352,11 +352,10 @@ impl Gate {
         // One more or one less: it goes round. Who has none waits for the end of the other's turn; of those
         // that have some, each is to have the one more for as long.
         let clock = self.clock(now);
-        let since = match to.held {
-            0 => from.turn,
-            _ => to.had_at(clock),
+        let ahead = match to.held {
+            0 => clock.saturating_sub(from.turn),
+            _ => from.had_at(clock).saturating_sub(to.had_at(clock)),
         };
-        let ahead = from.had_at(clock).saturating_sub(since);
         let (least, _) = QUANTUM;
         ahead >= self.most() || ahead >= least && self.leases >= LEASES || is_urgent(told, now)
     }
@@ -589,6 +588,24 @@ mod tests {
         scene.set(1, 1, 5, 10_000 * MS);
         scene.set(0, 0, 3, 11_000 * MS);
         assert!(scene.gives_way(1, 12_000 * MS));
+    }
+
+    #[test]
+    fn a_turn_ends_also_for_one_that_owes() {
+        let mut scene = Scene::new(&["a", "b", "c"]);
+        scene.set(0, 1, 1, 0);
+        scene.set(1, 0, 1, 0);
+        scene.set(2, 0, 1, 0);
+        // The first owes all that anybody may, and gets a turn again.
+        assert_eq!(scene.due(10_000 * MS), Some(1));
+        scene.set(0, 0, 1, 10_000 * MS);
+        scene.set(0, 1, 1, 10_000 * MS);
+        // Others come and go meanwhile, as do the waiters of its own.
+        for step in 0..32 {
+            scene.set(0, 1, 1 + step % 2, (10_000 + u64::from(step) * 10) * MS);
+        }
+        assert!(!scene.gives_way(0, 10_330 * MS));
+        assert!(scene.gives_way(0, 10_340 * MS), "a third of a second");
     }
 
     #[test]
