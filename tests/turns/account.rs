@@ -1,6 +1,6 @@
 //! The account that the gateway logs in with is that of many clients: none of them may change it.
 
-use crate::support::{ACCOUNT, Client, Gateway, Login, MariaDb, PASSWORD, Shape};
+use crate::support::{ACCOUNT, Client, Gateway, MariaDb, PASSWORD, Shape};
 use crate::{Form, Scene, ask, fails};
 
 /// The gateway's refusal.
@@ -45,13 +45,7 @@ fn statements() -> Vec<String> {
 
 /// The server still takes the gateway's password, and the account still has its rights.
 fn is_as_it_was(scene: &Scene) {
-    let direct = Login {
-        port: scene.server.port(),
-        user: ACCOUNT.to_owned(),
-        password: PASSWORD.to_owned(),
-        schema: String::new(),
-        deprecate_eof: true,
-    };
+    let direct = scene.direct_login();
     let mut direct = Client::connect(&direct).expect("the account's own password");
     ask(&mut direct, Form::Text, "SELECT * FROM test.t");
 }

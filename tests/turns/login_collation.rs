@@ -1,6 +1,6 @@
 //! The character sets of a session are those that its login gives directly, whatever number it names.
 
-use crate::support::{ACCOUNT, Client, ClientError, Login, Options, PASSWORD, Server};
+use crate::support::{Client, ClientError, Login, Options, Server};
 use crate::{Form, Scene, ask};
 
 const STATE: &str = "SELECT CONCAT_WS(' ', @@character_set_client, @@character_set_connection, \
@@ -16,13 +16,7 @@ fn state(login: &Login, collation: u8) -> Result<String, u16> {
 }
 
 fn are_those_of_the_server(scene: &Scene) {
-    let direct = Login {
-        port: scene.server.port(),
-        user: ACCOUNT.to_owned(),
-        password: PASSWORD.to_owned(),
-        schema: String::new(),
-        deprecate_eof: true,
-    };
+    let direct = scene.direct_login();
     let through = scene.gateway.login();
     let mut wrong = Vec::new();
     for collation in 0..=u8::MAX {

@@ -105,14 +105,22 @@ impl Scene {
         Client::connect_with(&login, MULTI_STATEMENTS).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// A client of the server itself, in the schema `test`.
-    pub fn direct(&self) -> Client {
-        let login = Login {
+    /// The gateway's account at the server itself, in no schema.
+    pub fn direct_login(&self) -> Login {
+        Login {
             port: self.server.port(),
             user: ACCOUNT.to_owned(),
             password: PASSWORD.to_owned(),
-            schema: "test".to_owned(),
+            schema: String::new(),
             deprecate_eof: true,
+        }
+    }
+
+    /// A client of the server itself, in the schema `test`.
+    pub fn direct(&self) -> Client {
+        let login = Login {
+            schema: "test".to_owned(),
+            ..self.direct_login()
         };
         Client::connect(&login).unwrap_or_else(|error| panic!("{error}"))
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{ACCOUNT, Client, Login, Options, PASSWORD, Server};
+use crate::support::{Client, Login, Options, Server};
 use crate::{Form, Scene, ask, send};
 
 /// Longer than a changed global may stay unknown to sessions that begin.
@@ -51,14 +51,7 @@ impl<'a> Both<'a> {
 }
 
 fn logins(scene: &Scene) -> [Login; 2] {
-    let direct = Login {
-        port: scene.server.port(),
-        user: ACCOUNT.to_owned(),
-        password: PASSWORD.to_owned(),
-        schema: String::new(),
-        deprecate_eof: true,
-    };
-    [direct, scene.gateway.login()]
+    [scene.direct_login(), scene.gateway.login()]
 }
 
 /// A server whose connections begin on threads of their own: of one whose number it does not know, MariaDB gives the
