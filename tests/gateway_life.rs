@@ -120,6 +120,27 @@ fn a_drain_ends_with_its_grace() {
 }
 
 #[test]
+fn a_write_that_a_drain_cuts_off_has_an_unknown_outcome() {
+    let (server, mut gateway) = pair("[node]\ndrain_grace = \"1s\"\n");
+    let (mut alone, mut within) = (gateway.client(), gateway.client());
+    within.query("BEGIN").expect("a transaction");
+    for (client, value) in [(&mut alone, 5), (&mut within, 6)] {
+        let sql = format!("INSERT INTO t SELECT {value} + SLEEP(60)");
+        client.send_query(&sql).expect("a write");
+        let mark = format!("{value} + SLEEP(60)");
+        assert!(server.runs(&mark, PATIENCE), "it does not run");
+    }
+    gateway.signal("TERM");
+    let error = alone.read_query().expect_err("cut off");
+    assert_eq!(error.errno(), 1158, "{error}");
+    assert!(error.to_string().contains("drain_unknown"), "{error}");
+    // The end of its transaction undoes it.
+    let error = within.read_query().expect_err("cut off");
+    assert_eq!(error.errno(), 1053, "{error}");
+    gateway.wait_for_exit(Duration::from_secs(3));
+}
+
+#[test]
 fn a_second_sigterm_ends_at_once() {
     let (server, mut gateway) = pair("[node]\ndrain_grace = \"60s\"\n");
     let mut running = gateway.client();

@@ -108,6 +108,8 @@ events! {
     IdleClient = 4031 b"HY000" "idle_client" close "The client was disconnected by the gateway because of inactivity";
     /// The node drains.
     Drain = 1053 b"08S01" "drain" close "Server shutdown in progress";
+    /// The node ended while a statement ran that may have written.
+    DrainUnknown = 1158 b"08S01" "drain_unknown" close "The statement was cut off by a shutdown; its outcome unknown";
 }
 
 /// The message for `event`: the table's text, the detail, the reason word and the id of the client's
@@ -157,6 +159,7 @@ mod tests {
             (Event::DeadlineUnknown, 1158, b"08S01", true),
             (Event::IdleClient, 4031, b"HY000", false),
             (Event::Drain, 1053, b"08S01", false),
+            (Event::DrainUnknown, 1158, b"08S01", false),
         ];
         assert_eq!(rows.len(), Event::ALL.len());
         for &(event, errno, sqlstate, keep) in rows {

@@ -143,7 +143,11 @@ impl Conversation {
             Stage::Leasing { .. } | Stage::Settling => self.refused_lease(Event::Drain, io),
             Stage::Ahead if self.kept == Kept::Entry => self.entry_refused(Event::Drain, io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
-                self.interrupt(Event::Drain, CloseReason::Drain, io)
+                let event = match self.may_have_written() {
+                    true => Event::DrainUnknown,
+                    false => Event::Drain,
+                };
+                self.interrupt(event, CloseReason::Drain, io)
             }
         }
     }

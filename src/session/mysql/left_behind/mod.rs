@@ -210,6 +210,7 @@ impl LeftBehind {
                 | Event::StatementDeadline
                 | Event::DeadlineUnknown
                 | Event::Drain
+                | Event::DrainUnknown
         );
         if may_have_run && effects.found_rows != FoundRows::Kept {
             self.lose_found_rows();
