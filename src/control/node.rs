@@ -176,8 +176,9 @@ impl Node {
     /// Reads the configuration again and gives it to every core, or leaves everything as it is.
     async fn reload(&mut self) {
         if let Err(why) = self.try_reload().await {
-            self.status.reloads_refused.fetch_add(1, Ordering::Relaxed);
             log!(Error, "reload_refused", why = why);
+            // Whoever has seen the number finds the reason.
+            self.status.reloads_refused.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -130,10 +130,12 @@ impl Gateway {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Replaces the configuration file and asks for a reload; it is applied a little later.
+    /// Replaces the configuration file, which is whole at any time, and asks for a reload; it is applied a little
+    /// later.
     pub fn reload(&self, config: impl FnOnce(Ports) -> String) {
-        let file = self.folder.path().join("ringgate.toml");
-        fs::write(file, config(self.ports)).expect("a writable temporary folder");
+        let [file, next] = ["ringgate.toml", "next.toml"].map(|name| self.folder.path().join(name));
+        let written = fs::write(&next, config(self.ports)).and_then(|()| fs::rename(next, file));
+        written.expect("a writable temporary folder");
         self.signal("HUP");
     }
 

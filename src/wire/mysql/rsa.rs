@@ -158,8 +158,11 @@ mod tests {
             let sealed = encrypt_password(key.public_pem(), &password, &challenge).unwrap();
             assert_eq!(sealed.len(), key.ciphertext_bytes());
             assert_eq!(key.decrypt_password(&sealed, &challenge), Some(password));
-            // Under another challenge it decodes to something else, or to nothing.
-            let elsewhere = key.decrypt_password(&sealed, &nonce().unwrap());
+            // Under another challenge it decodes to something else, or to nothing. Of an empty password only the
+            // first byte tells.
+            let mut other = challenge;
+            other[0] ^= 1;
+            let elsewhere = key.decrypt_password(&sealed, &other);
             assert_ne!(elsewhere, key.decrypt_password(&sealed, &challenge));
             let mut bent = sealed.clone();
             bent[17] ^= 1;
