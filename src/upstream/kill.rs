@@ -309,8 +309,12 @@ impl<P: Protocol> Running<P> {
 
     /// Says KILL and takes in the answer. The connection is idle again if there was one.
     async fn kill(&self, connection: &mut Connection<P>, doomed: &Doomed<P>) -> Result<(), String> {
-        if doomed.stream.has_ended() {
+        // The kernel may know of the end before the ring has told it.
+        if doomed.stream.has_ended() || doomed.stream.peer_addr().is_err() {
             return Ok(());
+        }
+        if connection.stream.peer_addr().is_err() {
+            return Err("the connection for it has ended".to_owned());
         }
         if !doomed.stream.is_to_server_of(&connection.stream) {
             // Another server's connection of that number is somebody else's.
