@@ -100,6 +100,8 @@ events! {
     OutcomeUnknown = 1158 b"08S01" "outcome_unknown" keep "The upstream connection was lost; the statement's outcome unknown";
     /// The upstream was lost inside a transaction, a pinned session or a result.
     SessionLost = 1053 b"08S01" "session_lost" close "The upstream connection was lost, and the session's state with it";
+    /// The sql_mode was not known at the login, which told the client otherwise: strings would be misread.
+    ModeUntold = 1053 b"08S01" "mode_untold" close "The server has NO_BACKSLASH_ESCAPES, which was not known at the login; connect again";
     /// The statement's deadline passed.
     StatementDeadline = 3024 b"HY000" "statement_deadline" keep "Query execution was interrupted, maximum statement execution time exceeded";
     /// The deadline of a statement that may have written passed while it ran.
@@ -155,6 +157,7 @@ mod tests {
             (Event::AccountRefused, 3168, b"HY000", true),
             (Event::OutcomeUnknown, 1158, b"08S01", true),
             (Event::SessionLost, 1053, b"08S01", false),
+            (Event::ModeUntold, 1053, b"08S01", false),
             (Event::StatementDeadline, 3024, b"HY000", true),
             (Event::DeadlineUnknown, 1158, b"08S01", true),
             (Event::IdleClient, 4031, b"HY000", false),

@@ -136,6 +136,8 @@ pub struct Client {
     capabilities: u32,
     /// The id the greeting gave.
     pub thread_id: u32,
+    /// Server status flags of the login's OK.
+    pub login_status: u16,
 }
 
 impl Client {
@@ -177,6 +179,7 @@ impl Client {
             sequence: 0,
             capabilities,
             thread_id: 0,
+            login_status: 0,
         };
         client.log_in(login, collation)?;
         Ok(client)
@@ -236,8 +239,12 @@ impl Client {
                 packet = self.receive()?;
             }
         }
-        match packet.first() {
-            Some(0) => Ok(()),
+        match *packet {
+            // Neither rows nor an insert id.
+            [0, 0, 0, low, high, ..] => {
+                self.login_status = u16::from_le_bytes([low, high]);
+                Ok(())
+            }
             _ => Err(ClientError::Protocol(format!("login answered {packet:?}"))),
         }
     }

@@ -25,6 +25,7 @@ mod programs;
 mod reread;
 mod resets;
 mod settings;
+mod told;
 mod variables;
 mod whole_state;
 

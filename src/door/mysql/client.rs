@@ -14,7 +14,7 @@ use crate::base::close::CloseReason;
 use crate::base::drain::Drain;
 use crate::core::fault;
 use crate::net::{Buf, Timer};
-use crate::session::mysql::conversation::{Conversation, Entered, LeaseEnd, Limits, Notes};
+use crate::session::mysql::conversation::{Conversation, Entered, Entry, LeaseEnd, Limits, Notes};
 use crate::session::mysql::downstream::Session;
 use crate::telemetry::metrics::DoorSeries;
 
@@ -120,13 +120,13 @@ impl<F: Front> Client<F> {
         }
     }
 
-    /// Has the server enter the session's schema, ahead of all commands.
+    /// Settles with the server what the session begins with, ahead of all commands.
     ///
     /// # Errors
     /// The client's connection has ended.
-    pub(super) async fn enter_schema(&mut self, only_idle: bool) -> Result<Entered, End> {
+    pub(super) async fn enter_server(&mut self, entry: Entry) -> Result<Entered, End> {
         let now = self.now();
-        self.conversation.enter_schema(only_idle, now);
+        self.conversation.enter_server(entry, now);
         self.goes_on = true;
         loop {
             match self.turn().await {
@@ -175,6 +175,9 @@ impl<F: Front> Client<F> {
         upstream::count(&self.admitted.pool.endpoint.metrics, notes.tally);
         if notes.doubts_schema {
             self.doubt_schema();
+        }
+        if notes.has_cleansed {
+            self.admitted.pool.endpoint.metrics.cleansed.inc();
         }
         if notes.keeps_lease && self.kept.is_none() {
             self.kept = Some(Kept::new(&self.admitted.door.metrics));
@@ -247,7 +250,7 @@ impl<F: Front> Client<F> {
 pub(super) enum Turned {
     /// The conversation waits.
     Waits,
-    /// What [`Client::enter_schema`] waits for.
+    /// What [`Client::enter_server`] waits for.
     Entered(Entered),
     /// The client's connection is over.
     Closed(End),

@@ -5,8 +5,8 @@ mod admission;
 mod bridge;
 mod client;
 mod driver;
+mod entry;
 mod front;
-mod initial_schema;
 mod login;
 #[cfg_attr(
     not(debug_assertions),

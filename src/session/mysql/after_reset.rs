@@ -25,9 +25,9 @@ pub enum Since {
 
 impl Session {
     /// The state of a session that has just logged in, but for the schema, which stays
-    /// (MySQL manual, "mysql_reset_connection()"), and for what a server makes of its variables: the connection of
-    /// its next statement tells that. The reply is in `out`.
-    pub fn reset(&mut self, out: &mut Output) {
+    /// (MySQL manual, "mysql_reset_connection()"), and for what a server makes of its variables: with that it is
+    /// to begin (`beginning`), then [`Self::tell_reset`].
+    pub fn reset(&mut self) {
         let schema = self.vector.schema().unwrap_or_default();
         let vector = if self.login_vector.schema().unwrap_or_default() == schema {
             self.login_vector.clone()
@@ -44,6 +44,10 @@ impl Session {
         self.schema_is_gone = false;
         self.schema_refusal = None;
         self.has_explained = false;
+    }
+
+    /// The reply to COM_RESET_CONNECTION.
+    pub fn tell_reset(&mut self, out: &mut Output) {
         self.answer_ok(out);
     }
 }

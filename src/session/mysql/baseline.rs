@@ -5,7 +5,7 @@
 //! connection is asked for its variables once, right after its login, and they move as values. What a
 //! session has since a reset follows from those and the globals (`after_reset`).
 //!
-//! Sessions take the newest baseline that is known when they run their first statement, and keep it.
+//! Sessions take the newest baseline that is known when they begin, and keep it (`beginning`).
 //! Connections log in seldom, so globals are looked at in between, at most once in `LOOK_INTERVAL`
 //! and only when a session begins.
 
@@ -340,8 +340,13 @@ impl Baselines {
         now.counters.iter().any(|counter| **counter == *name)
     }
 
-    /// Whether to ask for the globals before a session takes its baseline at `now`; the next one is not
-    /// to ask.
+    /// Whether it is known what a login gives.
+    pub fn is_known(&self) -> bool {
+        self.now.borrow().login.is_some()
+    }
+
+    /// Whether the globals are to be asked for before a session begins at `now`. Whoever calls this asks then, so
+    /// that others need not for a while.
     pub fn is_due(&self, now: Now) -> bool {
         let is_known = self.now.borrow().globals.is_some();
         let last = self.looked_at.get();

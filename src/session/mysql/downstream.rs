@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::after_reset::Since;
+use super::baseline::Baselines;
 use super::effects::{self, Effects, PinSet};
 use super::end_packets::FirstRow;
 use super::execute_body::Types;
@@ -51,7 +52,7 @@ pub enum Next {
     More(usize),
     /// State that it reads is on its way: wait until [`Session::is_settled`], then accept again.
     Wait,
-    /// The client wants a fresh session: discard the lease if there is one, then
+    /// The client wants a fresh session: what it did on the lease, if there is one, is to be undone, then
     /// [`Session::reset`].
     Reset,
     /// The client says goodbye.
@@ -140,6 +141,8 @@ pub struct Session {
     pub(super) login_vector: Rc<Vector>,
     /// What `vector` goes back to, where its baseline is not known yet.
     pub(super) since: Since,
+    /// What is known of logins where its statements run.
+    pub(super) baselines: Option<Rc<Baselines>>,
     pub(super) statements: Statements,
     pub(super) statements_max: usize,
     /// Reasons that outlive a statement; transactions and the like are derived from `status`.
@@ -175,6 +178,7 @@ impl Session {
             wait_timeout: facts.vector.wait_timeout(),
             login_vector: facts.vector.clone(),
             since: Since::Login,
+            baselines: None,
             vector: facts.vector,
             statements: Statements::default(),
             statements_max: facts.statements_max,
@@ -530,7 +534,8 @@ impl Session {
         Next::Answered
     }
 
-    pub(super) fn visible_status(&self) -> u16 {
+    /// The status flags that the gateway's own packets tell.
+    pub fn visible_status(&self) -> u16 {
         self.status
             & (status::IN_TRANS
                 | status::IN_TRANS_READONLY

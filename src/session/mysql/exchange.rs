@@ -6,8 +6,7 @@
 //! untouched but for the few packets that carry state. [`Session::end`] says what becomes of the
 //! lease.
 
-use super::baseline::{Answer, Scope, question};
-use super::downstream::{Op, Session, payload_of};
+use super::downstream::{Session, payload_of};
 use super::harmless::{is_begin, is_harmless};
 use super::left_behind::{Fate, Lost, Missing, Move, fate_of};
 use super::output::Output;
@@ -69,6 +68,9 @@ pub enum Fault {
     /// The server refused the session's state before the command was sent. The client has been
     /// given the server's own error.
     Refused,
+    /// The session's settings were not known at its login, and are such that what it was told is wrong. Nothing
+    /// was sent.
+    Untold,
 }
 
 impl From<ReplyError> for Fault {
@@ -113,11 +115,11 @@ impl Session {
         if self.left.has_conditions() {
             self.op.outcome.fate = self.fate_of_conditions(upstream, command);
         }
-        let asks = self.ask_for_globals(upstream, upstream_out);
+        let asks = self.ask_at_first(upstream, upstream_out);
         if self.ask_for_programs(upstream, upstream_out) || asks {
             return Ok(Begin::Wait);
         }
-        self.take_baseline(upstream);
+        self.take_baseline(&upstream.baselines)?;
         if self.op.is_misread {
             let is_idle = upstream.is_idle();
             return Ok(if is_idle {
@@ -178,27 +180,8 @@ impl Session {
         Ok(begin)
     }
 
-    /// Brings a leased connection into the session's state ahead of any command, and has the server
-    /// look for the schema even if the connection is in it already. The replies, if
-    /// anything was written, end with [`Progress::Ready`] or [`Fault::Refused`].
-    pub fn begin_move(&mut self, upstream: &mut Upstream, upstream_out: &mut Vec<u8>) {
-        self.op = Op::default();
-        self.take_over(upstream, upstream_out);
-        if let Some(schema) = self.vector.schema()
-            && upstream.vector.schema() == Some(schema)
-        {
-            // It was there when the connection came into it; it may have been dropped since.
-            packet(upstream_out, 0, |out| {
-                encode_text_command(out, com::INIT_DB, schema);
-            });
-            upstream.expected.push(Expected::Moved);
-        }
-        // Nothing waits for this but the login itself.
-        let _ = self.move_state(upstream, upstream_out);
-    }
-
     /// Reads out what other sessions left on the connection and may still want.
-    fn take_over(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
+    pub(super) fn take_over(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
         let last = upstream.left.last_owner();
         upstream.is_shared |= last != 0 && last != self.owner();
         let may_insert = || self.may_leave_insert_id();
@@ -236,37 +219,8 @@ impl Session {
             && (effects.may_insert || may_write)
     }
 
-    /// Asks for the globals ahead of the session's first statement, if they may have changed; whether it did.
-    fn ask_for_globals(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> bool {
-        let is_first = !self.vector.has_base();
-        let is_due = is_first && upstream.baselines.is_due(self.began_at);
-        if is_due {
-            upstream.left.note_foreign();
-            packet(out, 0, |out| {
-                encode_text_command(out, com::QUERY, &question(Scope::Global));
-            });
-            let answer = Answer::new(upstream.deprecates_eof);
-            upstream
-                .expected
-                .push(Expected::Variables(Box::new(answer)));
-        }
-        is_due
-    }
-
-    /// The session's first statement: what it has not set is from now on what a login, or a reset, gives now.
-    fn take_baseline(&mut self, upstream: &Upstream) {
-        if !self.vector.has_base()
-            && let Some(vector) = upstream.baselines.adopt(&self.vector, self.since)
-        {
-            let mode = self.lex_mode();
-            self.set_vector(vector);
-            let has_text = matches!(self.op.command, com::QUERY | com::STMT_PREPARE);
-            self.op.is_misread = has_text && self.lex_mode() != mode;
-        }
-    }
-
     /// Brings the connection into the session's state.
-    fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Moved {
+    pub(super) fn move_state(&self, upstream: &mut Upstream, out: &mut Vec<u8>) -> Moved {
         let moved = match self.op.refusal {
             Some(_) => upstream.change_state(&self.wanted_vector(), out),
             None => upstream.change_state(&self.vector, out),

@@ -3,6 +3,7 @@
 pub mod after_reset;
 pub mod answer;
 pub mod baseline;
+pub mod beginning;
 pub mod cleanse;
 pub mod connect;
 pub mod conversation;

@@ -28,7 +28,7 @@ impl Kept {
         unread: &'a mut [u8],
     ) -> &'a mut [u8] {
         match self {
-            Self::Nothing | Self::Entry => &mut [],
+            Self::Nothing | Self::Entry | Self::Undo => &mut [],
             Self::Inline(n) => unread.get_mut(..n).unwrap_or_default(),
             Self::Head | Self::LongHead => intake.head(),
             Self::Again => again,
@@ -112,11 +112,7 @@ impl Conversation {
                 self.enter(Stage::Settling, io.now);
                 Action::Wait
             }
-            Next::Reset => {
-                self.leave(CloseReason::StateLost, io);
-                self.session.reset(io.down);
-                self.answered(io)
-            }
+            Next::Reset => self.reset(io),
             Next::Quit => {
                 self.leave(CloseReason::ClientQuit, io);
                 Action::Close {

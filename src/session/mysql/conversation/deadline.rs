@@ -39,7 +39,7 @@ impl Conversation {
                 let waited = self.waited(limits).min(self.grace());
                 waited.min(self.statement)
             }
-            Stage::Ahead if self.kept == Kept::Entry => self.waited(limits),
+            Stage::Ahead if matches!(self.kept, Kept::Entry | Kept::Undo) => self.waited(limits),
             Stage::Ahead | Stage::Replying => self.statement.min(self.grace()),
             Stage::Streaming => self.statement.min(stalled).min(self.looked.plus(PACE)),
             Stage::Skipping(_) => stalled,
@@ -48,7 +48,10 @@ impl Conversation {
 
     /// The limit of a wait for others.
     fn waited(&self, limits: &Limits) -> Deadline {
-        self.since.plus(limits.pool_wait)
+        let is_entry = self.kept == Kept::Entry;
+        let patience = self.entry.patience().filter(|_| is_entry);
+        let limit = patience.map_or(limits.pool_wait, |limit| limit.min(limits.pool_wait));
+        self.since.plus(limit)
     }
 
     fn grace(&self) -> Deadline {
@@ -80,6 +83,7 @@ impl Conversation {
                 self.refused_lease(event, io)
             }
             Stage::Ahead if self.kept == Kept::Entry => self.entry_refused(Event::PoolWait, io),
+            Stage::Ahead if self.kept == Kept::Undo => self.undo_failed(io),
             Stage::Ahead | Stage::Replying if self.grace().is_over(io.now) => {
                 self.gone(CloseReason::ClientGone, false, io)
             }
@@ -142,6 +146,7 @@ impl Conversation {
             _ if io.drain != Drain::Now => Action::Wait,
             Stage::Leasing { .. } | Stage::Settling => self.refused_lease(Event::Drain, io),
             Stage::Ahead if self.kept == Kept::Entry => self.entry_refused(Event::Drain, io),
+            Stage::Ahead if self.kept == Kept::Undo => self.undo_failed(io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
                 let event = match self.may_have_written() {
                     true => Event::DrainUnknown,

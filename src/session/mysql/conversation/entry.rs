@@ -1,18 +1,68 @@
-//! The schema that a login names: its server has the say before the login's OK.
+//! What is settled with a server ahead of a session's commands, at its login or a reset: what the server gives to
+//! those who log in now, and whether it lets the session into the schema that its login names.
 
-use super::{Action, Conversation, Io, Kept, Stage};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Action, Conversation, Io, Kept, LeaseEnd, Stage};
 use crate::base::clock::Now;
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
+use crate::session::mysql::baseline::Baselines;
+use crate::session::mysql::beginning::Lack;
 use crate::session::mysql::exchange::{Fault, Progress};
 
 /// Upstream connections tried: an idle one may turn out to be dead.
 const ATTEMPTS: u8 = 2;
 
-/// How the entering of a schema has ended.
+/// How long a client waits for what is known already to be looked at again: it is not kept out by those who have
+/// all connections.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is to be settled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// That the server lets the session into its schema.
+    pub with_schema: bool,
+    /// On a connection that is idle now, or not at all.
+    pub only_idle: bool,
+    /// What is not known of the settings that the session begins with.
+    lack: Lack,
+    /// The session was reset, and its client waits for the OK.
+    is_reset: bool,
+    /// Connections that may still be tried.
+    attempts_left: u8,
+}
+
+impl Entry {
+    /// What a login needs that is still to be settled.
+    pub fn at_login(with_schema: bool, lack: Lack, only_idle: bool) -> Self {
+        Self {
+            with_schema,
+            only_idle,
+            lack,
+            is_reset: false,
+            attempts_left: ATTEMPTS,
+        }
+    }
+
+    /// How long a connection and its answer are waited for, if that is not as for a statement.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        (self.lack == Lack::Renewal && !self.with_schema).then_some(RENEWAL_PATIENCE)
+    }
+
+    fn after_reset(lack: Lack) -> Self {
+        Self {
+            is_reset: true,
+            ..Self::at_login(false, lack, false)
+        }
+    }
+}
+
+/// How an entry has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entered {
-    /// The server has accepted it.
+    /// All is settled.
     Yes,
     /// The server's own ERR, header included.
     Refused(Vec<u8>),
@@ -23,24 +73,120 @@ pub enum Entered {
 }
 
 impl Conversation {
-    /// Has the server enter the session's schema, before any command: step on with
-    /// [`super::Input::Go`] until [`Action::Entered`]. With `only_idle` on a connection that is idle
-    /// now, or not at all.
-    pub fn enter_schema(&mut self, only_idle: bool, now: Now) {
+    /// From now on these are what is known of logins where the session's statements run. What is lacking for a
+    /// session that begins at `now`; if nothing is, it has begun.
+    pub fn begin_with(&mut self, baselines: &Rc<Baselines>, now: Now) -> Lack {
+        self.session.relies_on(baselines);
+        let lack = self.session.lacks(now);
+        if lack == Lack::Nothing {
+            self.session.begin_with_known();
+        }
+        lack
+    }
+
+    /// The session begins with what is known, be it old or nothing.
+    pub fn begin_with_known(&mut self) {
+        self.session.begin_with_known();
+    }
+
+    /// Settles this with the server, before any command: step on with
+    /// [`super::Input::Go`] until [`Action::Entered`].
+    pub fn enter_server(&mut self, entry: Entry, now: Now) {
         self.kept = Kept::Entry;
-        self.only_idle = only_idle;
-        self.entries_left = ATTEMPTS;
+        self.entry = entry;
         self.enter(Stage::Leasing { is_asked: false }, now);
     }
 
-    /// Brings the leased connection into the session's state.
+    /// COM_RESET_CONNECTION. What the session did on a connection that it keeps is undone before the client is
+    /// told: it may rely on its locks being free, and so may whom it tells.
+    pub(super) fn reset(&mut self, io: &mut Io<'_>) -> Action {
+        self.pass_over(io);
+        let session = &mut self.session;
+        let held = io.held.as_deref_mut();
+        let cleansable = held.filter(|held| session.can_be_cleansed_of(held));
+        // Of a command that is far too long the rest comes first.
+        let undone = cleansable.filter(|_| !self.intake.is_streaming());
+        if let Some(held) = undone {
+            io.up.write(|own| held.begin_cleanse(own));
+            session.reset();
+            self.kept = Kept::Undo;
+            self.enter(Stage::Ahead, io.now);
+            return Action::Wait;
+        }
+        self.leave(CloseReason::StateLost, io);
+        self.session.reset();
+        self.begin_anew(io)
+    }
+
+    /// Bytes of the connection on which the session is undone.
+    pub(super) fn undo_progress(&mut self, reply: &mut [u8], io: &mut Io<'_>) -> Action {
+        let undone = io
+            .held
+            .as_deref_mut()
+            .map(|held| held.on_cleanse_reply(reply));
+        match undone {
+            Some(Ok(false)) => Action::Wait,
+            Some(Ok(true)) => {
+                io.notes.has_cleansed = true;
+                self.begin_anew(io)
+            }
+            None | Some(Err(_)) => self.undo_failed(io),
+        }
+    }
+
+    /// The connection is closed, which undoes it too.
+    pub(super) fn undo_failed(&mut self, io: &mut Io<'_>) -> Action {
+        self.discard(CloseReason::StateLost, io);
+        self.begin_anew(io)
+    }
+
+    /// The session was reset and begins anew.
+    fn begin_anew(&mut self, io: &mut Io<'_>) -> Action {
+        let lack = match self.intake.is_streaming() {
+            true => Lack::Nothing,
+            false => self.session.lacks(io.now),
+        };
+        self.entry = Entry::after_reset(lack);
+        if lack == Lack::Nothing {
+            return self.entered(Entered::Yes, io);
+        }
+        self.kept = Kept::Entry;
+        let is_ending = self.lease_end.is_some();
+        if io.held.is_some() && !is_ending {
+            return self.enter_leased(io);
+        }
+        let is_asked = !is_ending;
+        self.enter(Stage::Leasing { is_asked }, io.now);
+        match is_asked {
+            true => Action::Lease(self.wish(io.limits)),
+            false => Action::Go,
+        }
+    }
+
+    /// Settles it on the leased connection.
     pub(super) fn enter_leased(&mut self, io: &mut Io<'_>) -> Action {
-        self.entries_left = self.entries_left.saturating_sub(1);
+        self.entry.attempts_left = self.entry.attempts_left.saturating_sub(1);
         let Some(held) = io.held.as_deref_mut() else {
             return self.entry_lost(io);
         };
-        let session = &mut self.session;
-        io.up.write(|own| session.begin_move(held, own));
+        let (session, lack) = (&mut self.session, self.entry.lack);
+        let ask = |own: &mut Vec<u8>| session.ask_ahead(held, lack, io.now, own);
+        self.is_asking = io.up.write(ask);
+        if self.is_asking || !held.is_idle() {
+            self.enter(Stage::Ahead, io.now);
+            return Action::Wait;
+        }
+        self.begin_on_lease(io)
+    }
+
+    /// What had to be asked for is known.
+    fn begin_on_lease(&mut self, io: &mut Io<'_>) -> Action {
+        self.is_asking = false;
+        let Some(held) = io.held.as_deref_mut() else {
+            return self.entry_lost(io);
+        };
+        let (session, with_schema) = (&mut self.session, self.entry.with_schema);
+        io.up.write(|own| session.begin_on(held, with_schema, own));
         io.notes.tally = held.take_tally();
         if held.is_idle() {
             return self.entered(Entered::Yes, io);
@@ -56,6 +202,7 @@ impl Conversation {
     ) -> Action {
         match progress {
             Ok(Progress::More) => Action::Wait,
+            Ok(Progress::Ready | Progress::Done) if self.is_asking => self.begin_on_lease(io),
             Ok(Progress::Ready | Progress::Done) => self.entered(Entered::Yes, io),
             Err(Fault::Refused) => {
                 let packet = io.down.own().to_vec();
@@ -69,7 +216,7 @@ impl Conversation {
 
     /// The connection was lost; another one may do.
     pub(super) fn entry_lost(&mut self, io: &mut Io<'_>) -> Action {
-        if self.entries_left == 0 {
+        if self.entry.attempts_left == 0 {
             return self.entered(Entered::Lost, io);
         }
         self.discard(CloseReason::StateLost, io);
@@ -82,11 +229,162 @@ impl Conversation {
     }
 
     fn entered(&mut self, entered: Entered, io: &mut Io<'_>) -> Action {
+        let is_held = io.held.is_some() && self.lease_end.is_none();
         match entered {
-            Entered::Yes => self.lease_end = io.held.is_some().then_some(super::LeaseEnd::Return),
+            Entered::Yes if is_held => self.lease_end = Some(LeaseEnd::Return),
+            Entered::Yes => {}
             _ => self.discard(CloseReason::StateLost, io),
+        }
+        if self.entry.is_reset {
+            self.session.begin_with_known();
+            self.session.tell_reset(io.down);
+            return self.answered(io);
         }
         self.over(io);
         Action::Entered(entered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Input;
+    use super::super::tests::{LIMITS, Talk, ok, query};
+    use super::*;
+    use crate::session::mysql::baseline::Answer;
+    use crate::session::mysql::state::{Vector, number_of};
+    use crate::session::mysql::upstream::{LoginFacts, Upstream};
+    use crate::wire::mysql::cursor::packet;
+    use crate::wire::mysql::flags::{com, status};
+    use crate::wire::mysql::response::{ErrPacket, encode_err};
+
+    #[test]
+    fn a_login_learns_what_its_server_says_of_its_schema() {
+        let mut unknown = Vec::new();
+        let err = ErrPacket::new(1049, "42000", b"Unknown database 'nosuch'");
+        packet(&mut unknown, 1, |out| encode_err(out, &err));
+        for (reply, expect) in [
+            (ok(status::AUTOCOMMIT), Entered::Yes),
+            (unknown.clone(), Entered::Refused(unknown)),
+        ] {
+            let mut talk = Talk::in_schema(b"nosuch");
+            talk.conversation
+                .enter_server(Entry::at_login(true, Lack::Nothing, false), Now(0));
+            assert!(matches!(talk.go(Input::Go), Action::Lease(_)));
+            talk.lease();
+            assert_eq!(talk.up[4..], *b"\x02nosuch");
+            let action = talk.reply(reply);
+            assert!(
+                matches!(&action, Action::Entered(entered) if *entered == expect),
+                "{action:?}"
+            );
+            assert!(talk.down.is_empty() && talk.held.is_none());
+        }
+        // Two dead connections are enough.
+        let mut talk = Talk::in_schema(b"nosuch");
+        talk.conversation
+            .enter_server(Entry::at_login(true, Lack::Nothing, true), Now(0));
+        assert!(matches!(talk.go(Input::Go), Action::Lease(wish) if wish.only_idle));
+        talk.lease();
+        assert!(matches!(talk.go(Input::UpstreamGone), Action::Lease(_)));
+        talk.lease();
+        assert!(matches!(
+            talk.go(Input::UpstreamGone),
+            Action::Entered(Entered::Lost)
+        ));
+        let mut talk = Talk::in_schema(b"nosuch");
+        talk.conversation
+            .enter_server(Entry::at_login(true, Lack::Nothing, true), Now(0));
+        talk.go(Input::Go);
+        let action = talk.go(Input::Refused(Event::PoolWait));
+        let expect = Entered::Unknown(Event::PoolWait);
+        assert!(
+            matches!(&action, Action::Entered(entered) if *entered == expect),
+            "{action:?}"
+        );
+    }
+
+    /// A session that is reset in a transaction, whose connection could be brought back to what its login gave.
+    fn reset_in_transaction() -> Talk {
+        let baselines = Rc::<Baselines>::default();
+        let base = [(0, b"1"[..].into())].into_iter().collect();
+        let base = baselines.logged_in(base, Some(b"kept"), Answer::new(true), false);
+        let vector = Vector::at_login("utf8mb4", "utf8mb4_general_ci").with_base(base);
+        let mut talk = Talk::new();
+        talk.unread.extend(query("BEGIN"));
+        talk.go(Input::Go);
+        talk.held = Some(Upstream::new(LoginFacts {
+            thread_id: 1,
+            deprecates_eof: true,
+            vector: Rc::new(vector),
+            statements_max: 2,
+            baselines,
+        }));
+        talk.go(Input::Leased { has_waited: false });
+        talk.reply(ok(status::IN_TRANS | status::AUTOCOMMIT));
+        talk.down.clear();
+        packet(&mut talk.unread, 0, |out| out.push(com::RESET_CONNECTION));
+        assert!(matches!(talk.go(Input::Go), Action::Wait));
+        assert!(talk.held.is_some() && talk.down.is_empty(), "it waits");
+        talk
+    }
+
+    /// The client is told that its session is new once the connection on which it is not has gone.
+    fn is_answered(talk: &Talk) {
+        assert!(talk.held.is_none());
+        let told = [7, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0];
+        assert_eq!(talk.down, told);
+        assert!(!talk.conversation.session().is_in_transaction());
+    }
+
+    #[test]
+    fn what_cannot_be_undone_is_closed_before_a_reset_is_answered() {
+        let mut refusal = Vec::new();
+        let err = ErrPacket::new(1047, "08S01", b"Unknown command");
+        packet(&mut refusal, 1, |out| encode_err(out, &err));
+        let mut talk = reset_in_transaction();
+        talk.reply(refusal);
+        is_answered(&talk);
+
+        let mut talk = reset_in_transaction();
+        talk.go(Input::UpstreamGone);
+        is_answered(&talk);
+
+        let mut talk = reset_in_transaction();
+        talk.now = Now(talk.conversation.deadline(&LIMITS).0);
+        talk.go(Input::Deadline {
+            is_wanted: true,
+            is_held_up: false,
+        });
+        is_answered(&talk);
+    }
+
+    #[test]
+    fn who_leaves_while_it_is_reset_is_not_answered() {
+        let mut talk = reset_in_transaction();
+        let action = talk.go(Input::Gone);
+        assert!(matches!(action, Action::Close { .. }), "{action:?}");
+        assert!(talk.held.is_none() && talk.down.is_empty());
+    }
+
+    /// A login's flags were told; the first statement finds that strings are quoted otherwise.
+    #[test]
+    fn who_was_told_otherwise_is_closed_before_its_text_is_sent() {
+        let baselines = Rc::<Baselines>::default();
+        let mode = number_of(b"sql_mode").map(|n| (n, b"NO_BACKSLASH_ESCAPES"[..].into()));
+        baselines.logged_in(mode.into_iter().collect(), None, Answer::new(true), true);
+        let mut talk = Talk::new();
+        talk.unread.extend(query("SELECT 'it\\'s'"));
+        talk.go(Input::Go);
+        talk.held = Some(Upstream::new(LoginFacts {
+            thread_id: 1,
+            deprecates_eof: true,
+            vector: Rc::default(),
+            statements_max: 2,
+            baselines,
+        }));
+        let action = talk.go(Input::Leased { has_waited: false });
+        assert!(matches!(action, Action::Close { .. }), "{action:?}");
+        assert_eq!(talk.said(), ["mode_untold"]);
+        assert!(talk.up.is_empty());
     }
 }

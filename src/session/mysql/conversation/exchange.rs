@@ -103,7 +103,7 @@ impl Conversation {
             }
             Kept::Head | Kept::LongHead => io.up.bytes(self.intake.head()),
             Kept::Again => io.up.bytes(&self.again),
-            Kept::Nothing | Kept::Entry => {}
+            Kept::Nothing | Kept::Entry | Kept::Undo => {}
         }
     }
 
@@ -152,6 +152,9 @@ impl Conversation {
         if !matches!(self.stage, Stage::Ahead | Stage::Replying) {
             // Nothing was asked, so whatever came is the server's goodbye.
             return self.upstream_gone(io);
+        }
+        if self.kept == Kept::Undo {
+            return self.undo_progress(reply, io);
         }
         let Some(held) = io.held.as_deref_mut() else {
             return self.failed_upstream(Fault::StateLost, io);

@@ -204,6 +204,7 @@ impl Conversation {
         let reason = CloseReason::UpstreamLost;
         match self.stage {
             _ if self.kept == Kept::Entry => self.entry_lost(io),
+            _ if self.kept == Kept::Undo => self.undo_failed(io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
                 let is_answered = self.note_sequence(io) || self.has_answered;
                 let may_repeat = !is_answered && !self.was_pinned && self.may_repeat();
@@ -297,6 +298,10 @@ impl Conversation {
                 };
                 self.discard(CloseReason::StateLost, io);
                 self.fail(Failure::new(event, CloseReason::StateLost), io)
+            }
+            Fault::Untold => {
+                self.discard(CloseReason::StateLost, io);
+                self.fail(Failure::new(Event::ModeUntold, CloseReason::StateLost), io)
             }
             Fault::StateLost | Fault::Protocol(_) => {
                 if self.has_answered {

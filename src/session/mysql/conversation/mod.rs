@@ -18,7 +18,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use entry::Entered;
+pub use entry::{Entered, Entry};
 pub use failure::Failure;
 
 use super::downstream::Session;
@@ -134,7 +134,7 @@ pub enum Action {
     Lease(Wish),
     /// End the lease so, then [`Input::Go`].
     EndLease(LeaseEnd),
-    /// What [`Conversation::enter_schema`] asked for has ended.
+    /// What [`Conversation::enter_server`] asked for has ended.
     Entered(Entered),
     /// The client's connection ends.
     Close {
@@ -189,6 +189,8 @@ pub struct Notes {
     pub keeps_lease: bool,
     /// The server has refused the session's state: its schema may be gone.
     pub doubts_schema: bool,
+    /// All that the session did on its connection was undone there.
+    pub has_cleansed: bool,
     /// The upstream session could not go on.
     pub fault: Option<Fault>,
     /// What the server was asked to do on behalf of the client.
@@ -217,8 +219,10 @@ enum Kept {
     LongHead,
     /// In `again`: its first attempt has failed.
     Again,
-    /// None of the client's: the login's schema is being entered.
+    /// None of the client's: the session begins ([`Conversation::entry`]).
     Entry,
+    /// None of the client's: what the session did is being undone on the connection that it kept.
+    Undo,
 }
 
 /// What the conversation is at.
@@ -287,9 +291,10 @@ pub struct Conversation {
     has_answered: bool,
     prefers_last: bool,
     was_pinned: bool,
-    /// Connections that may still be tried for the login's schema.
-    entries_left: u8,
-    only_idle: bool,
+    /// What is settled with the server before the session's next command.
+    entry: Entry,
+    /// Of that: the server has been asked for its globals, and nothing else.
+    is_asking: bool,
     /// The pins after the last exchange, for counting new ones.
     pinned: PinSet,
     /// How the lease in hand ends, decided and not told to the driver yet.
@@ -321,8 +326,8 @@ impl Conversation {
             has_answered: false,
             prefers_last: false,
             was_pinned: false,
-            entries_left: 0,
-            only_idle: false,
+            entry: Entry::default(),
+            is_asking: false,
             pinned: PinSet::EMPTY,
             lease_end: None,
             then: None,
@@ -409,7 +414,7 @@ impl Conversation {
     fn wish(&self, limits: &Limits) -> Wish {
         Wish {
             prefers_last: self.prefers_last,
-            only_idle: self.kept == Kept::Entry && self.only_idle,
+            only_idle: self.kept == Kept::Entry && self.entry.only_idle,
             until: self.deadline(limits),
         }
     }

@@ -4,10 +4,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Action, Conversation, Entered, Input, Io, LeaseEnd, Limits, Notes};
+use super::{Action, Conversation, Input, Io, LeaseEnd, Limits, Notes};
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
-use crate::base::codes::Event;
 use crate::base::drain::Drain;
 use crate::session::mysql::baseline::{Answer, Baselines};
 use crate::session::mysql::downstream::{Session, SessionFacts};
@@ -18,10 +17,10 @@ use crate::session::mysql::upstream::{LoginFacts, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::{caps, com, status};
-use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
+use crate::wire::mysql::response::{OkPacket, encode_ok};
 
 const CAPABILITIES: u32 = caps::PROTOCOL_41 | caps::DEPRECATE_EOF;
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     pool_wait: Duration::from_secs(3),
     statement: Some(Duration::from_secs(100)),
     write_stall: Duration::from_secs(60),
@@ -37,25 +36,25 @@ fn until(seconds: u64) -> Deadline {
 }
 
 /// A conversation with all that a driver has.
-struct Talk {
-    conversation: Conversation,
-    held: Option<Upstream>,
-    texts: Texts,
-    unread: Vec<u8>,
-    now: Now,
-    drain: Drain,
+pub(super) struct Talk {
+    pub(super) conversation: Conversation,
+    pub(super) held: Option<Upstream>,
+    pub(super) texts: Texts,
+    pub(super) unread: Vec<u8>,
+    pub(super) now: Now,
+    pub(super) drain: Drain,
     /// What the client, and the server, were sent.
-    down: Vec<u8>,
-    up: Vec<u8>,
-    notes: Notes,
+    pub(super) down: Vec<u8>,
+    pub(super) up: Vec<u8>,
+    pub(super) notes: Notes,
 }
 
 impl Talk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::in_schema(b"")
     }
 
-    fn in_schema(schema: &[u8]) -> Self {
+    pub(super) fn in_schema(schema: &[u8]) -> Self {
         let session = Session::new(SessionFacts {
             owner: 7,
             capabilities: CAPABILITIES,
@@ -77,7 +76,7 @@ impl Talk {
     }
 
     /// One step, as a driver takes it.
-    fn step(&mut self, input: Input<'_>) -> Action {
+    pub(super) fn step(&mut self, input: Input<'_>) -> Action {
         let (mut down, mut up) = (Output::default(), Output::default());
         self.notes = Notes::default();
         let mut io = Io {
@@ -107,7 +106,7 @@ impl Talk {
     }
 
     /// Steps on with what the action asks for that needs no peer.
-    fn go(&mut self, input: Input<'_>) -> Action {
+    pub(super) fn go(&mut self, input: Input<'_>) -> Action {
         let mut action = self.step(input);
         loop {
             action = match action {
@@ -122,24 +121,24 @@ impl Talk {
     }
 
     /// The client sends a text statement; a connection is leased at once.
-    fn ask(&mut self, sql: &str) {
+    pub(super) fn ask(&mut self, sql: &str) {
         self.unread.extend(query(sql));
         assert!(matches!(self.go(Input::Go), Action::Lease(_)), "{sql}");
         self.lease();
     }
 
-    fn lease(&mut self) {
+    pub(super) fn lease(&mut self) {
         self.held = Some(upstream());
         let action = self.go(Input::Leased { has_waited: false });
         assert!(matches!(action, Action::Wait), "{action:?}");
     }
 
-    fn reply(&mut self, mut reply: Vec<u8>) -> Action {
+    pub(super) fn reply(&mut self, mut reply: Vec<u8>) -> Action {
         self.go(Input::Reply(&mut reply))
     }
 
     /// The reason words of the gateway's own errors that the client was sent.
-    fn said(&self) -> Vec<String> {
+    pub(super) fn said(&self) -> Vec<String> {
         let text = String::from_utf8_lossy(&self.down);
         let words = text.split("[ringgate ").skip(1);
         let reasons = words.filter_map(|word| word.split(' ').next());
@@ -164,9 +163,9 @@ fn gather(out: &Output, input: &[u8], to: &mut Vec<u8>) {
 }
 
 /// Its server says that texts are read otherwise than its sessions' logins told.
-fn upstream() -> Upstream {
+pub(super) fn upstream() -> Upstream {
     let baselines = Rc::<Baselines>::default();
-    let mode = number_of(b"sql_mode").map(|number| (number, b"NO_BACKSLASH_ESCAPES"[..].into()));
+    let mode = number_of(b"sql_mode").map(|number| (number, b"ANSI_QUOTES"[..].into()));
     baselines.logged_in(mode.into_iter().collect(), None, Answer::new(true), true);
     Upstream::new(LoginFacts {
         thread_id: 1,
@@ -177,7 +176,7 @@ fn upstream() -> Upstream {
     })
 }
 
-fn query(sql: &str) -> Vec<u8> {
+pub(super) fn query(sql: &str) -> Vec<u8> {
     let mut out = Vec::new();
     packet(&mut out, 0, |out| {
         encode_text_command(out, com::QUERY, sql.as_bytes());
@@ -185,7 +184,7 @@ fn query(sql: &str) -> Vec<u8> {
     out
 }
 
-fn ok(status: u16) -> Vec<u8> {
+pub(super) fn ok(status: u16) -> Vec<u8> {
     let mut out = Vec::new();
     let ok = OkPacket {
         status,
@@ -195,7 +194,7 @@ fn ok(status: u16) -> Vec<u8> {
     out
 }
 
-fn closes(action: &Action, expect: CloseReason, cut: bool) -> bool {
+pub(super) fn closes(action: &Action, expect: CloseReason, cut: bool) -> bool {
     matches!(action, Action::Close { reason, is_cut } if *reason == expect && *is_cut == cut)
 }
 
@@ -553,47 +552,4 @@ fn a_client_that_takes_nothing_is_cut_whatever_it_is_at() {
         let action = talk.go(Input::ClientStalled);
         assert!(closes(&action, CloseReason::WriteStall, true), "{action:?}");
     }
-}
-
-#[test]
-fn a_login_learns_what_its_server_says_of_its_schema() {
-    let mut unknown = Vec::new();
-    let err = ErrPacket::new(1049, "42000", b"Unknown database 'nosuch'");
-    packet(&mut unknown, 1, |out| encode_err(out, &err));
-    for (reply, expect) in [
-        (ok(status::AUTOCOMMIT), Entered::Yes),
-        (unknown.clone(), Entered::Refused(unknown)),
-    ] {
-        let mut talk = Talk::in_schema(b"nosuch");
-        talk.conversation.enter_schema(false, Now(0));
-        assert!(matches!(talk.go(Input::Go), Action::Lease(_)));
-        talk.lease();
-        assert_eq!(talk.up[4..], *b"\x02nosuch");
-        let action = talk.reply(reply);
-        assert!(
-            matches!(&action, Action::Entered(entered) if *entered == expect),
-            "{action:?}"
-        );
-        assert!(talk.down.is_empty() && talk.held.is_none());
-    }
-    // Two dead connections are enough.
-    let mut talk = Talk::in_schema(b"nosuch");
-    talk.conversation.enter_schema(true, Now(0));
-    assert!(matches!(talk.go(Input::Go), Action::Lease(wish) if wish.only_idle));
-    talk.lease();
-    assert!(matches!(talk.go(Input::UpstreamGone), Action::Lease(_)));
-    talk.lease();
-    assert!(matches!(
-        talk.go(Input::UpstreamGone),
-        Action::Entered(Entered::Lost)
-    ));
-    let mut talk = Talk::in_schema(b"nosuch");
-    talk.conversation.enter_schema(true, Now(0));
-    talk.go(Input::Go);
-    let action = talk.go(Input::Refused(Event::PoolWait));
-    let expect = Entered::Unknown(Event::PoolWait);
-    assert!(
-        matches!(&action, Action::Entered(entered) if *entered == expect),
-        "{action:?}"
-    );
 }

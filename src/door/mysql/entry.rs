@@ -1,20 +1,21 @@
-//! The schema that a client names in its login: its server has the say before the login's OK, as
-//! it has when there is no gateway between.
+//! The end of a login. Its OK says what the server would say that is behind: whether the schema that the client
+//! names can be entered, and in its status flags which settings the session begins with.
 //!
-//! A schema that the server has accepted for the account is not asked for again within
-//! [`KNOWN_FOR`], so most logins need no upstream connection. After that it is asked for again
-//! where a connection is idle; an endpoint that is busy or away does not keep out clients whose
-//! schema was good before, as their statements get the server's own error if it is gone.
+//! Most logins need no upstream connection for that: a schema that the server has accepted for the account is not
+//! asked for again within [`KNOWN_FOR`], and then where a connection is idle; globals are asked for by one login in
+//! a second, whose wait nobody shares. An endpoint that is busy or away does not keep out clients whose schema was good before, as
+//! their statements get the server's own error if it is gone; nor clients without a schema.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::client::{Client, End};
 use super::front::{Front, StreamFront};
 use crate::base::close::CloseReason;
 use crate::base::codes::{Event, code, message};
-use crate::session::mysql::conversation::Entered;
+use crate::session::mysql::beginning::Lack;
+use crate::session::mysql::conversation::{Entered, Entry};
 use crate::session::mysql::login::Login;
-use crate::wire::mysql::flags::status;
 use crate::wire::mysql::frame::HEADER_LEN;
 use crate::wire::mysql::response::decode_err;
 
@@ -29,13 +30,11 @@ impl Client<StreamFront> {
         names_schema: bool,
     ) -> Result<(), End> {
         let mut out = Vec::new();
-        let entered = match names_schema {
-            true => self.enter_named_schema().await?,
-            false => Entered::Yes,
-        };
+        let entered = self.settle_with_server(names_schema).await?;
         let end = match entered {
             Entered::Yes => {
-                login.finish_ok(status::AUTOCOMMIT, &mut out);
+                let status = self.conversation.session().visible_status();
+                login.finish_ok(status, &mut out);
                 None
             }
             Entered::Refused(packet) => {
@@ -64,25 +63,39 @@ impl Client<StreamFront> {
 }
 
 impl<F: Front> Client<F> {
-    /// Has the server enter the session's schema, unless it has done so lately.
-    async fn enter_named_schema(&mut self) -> Result<Entered, End> {
-        let mark = self.schema_mark();
-        let accepted = self.world.schema_accepted(mark);
-        let is_fresh = |accepted| self.now().since(accepted) < KNOWN_FOR;
-        if accepted.is_some_and(is_fresh) {
+    /// Has the server say what it has not said lately.
+    async fn settle_with_server(&mut self, names_schema: bool) -> Result<Entered, End> {
+        let now = self.now();
+        let accepted = self.world.schema_accepted(self.schema_mark());
+        let is_fresh = accepted.is_some_and(|accepted| now.since(accepted) < KNOWN_FOR);
+        let with_schema = names_schema && !is_fresh;
+        let known = self.admitted.pool.login.known.borrow().clone();
+        let begin = |known| self.conversation.begin_with(known, now);
+        let lack = known.as_ref().map_or(Lack::All, begin);
+        if lack == Lack::Nothing && !with_schema {
             return Ok(Entered::Yes);
         }
-        let entered = self.enter_schema(accepted.is_some()).await?;
-        Ok(match entered {
-            Entered::Yes => {
-                // By the endpoint that was chosen for it.
+        let is_needed = with_schema && accepted.is_none();
+        let only_idle = !is_needed && lack == Lack::Nothing;
+        let entry = Entry::at_login(with_schema, lack, only_idle);
+        let entered = self.enter_server(entry).await?;
+        if let Some(known) = self.conversation.session().baselines() {
+            // Of the endpoint that was chosen for it.
+            let login = &self.admitted.pool.login;
+            login.known.replace(Some(Rc::clone(known)));
+        }
+        match entered {
+            Entered::Yes if with_schema => {
                 let now = self.now();
                 self.world.remember_schema(self.schema_mark(), now);
-                Entered::Yes
             }
-            Entered::Unknown(_) | Entered::Lost if accepted.is_some() => Entered::Yes,
-            refused => refused,
-        })
+            Entered::Yes => {}
+            Entered::Unknown(_) | Entered::Lost if !is_needed => {
+                self.conversation.begin_with_known();
+            }
+            refused => return Ok(refused),
+        }
+        Ok(Entered::Yes)
     }
 
     /// Stands for endpoint, account and schema. Two with the same mark would only have one's
