@@ -7,7 +7,9 @@ mod support;
 
 use std::io::Read;
 
-use support::{Answer, Client, ClientError, Gateway, Login, MariaDb, Shape, Statement};
+use support::{
+    Answer, Client, ClientError, Gateway, Login, MariaDb, Options, Server, Shape, Statement,
+};
 
 const SEVERAL: u16 = 0;
 const ONE: u16 = 1;
@@ -23,9 +25,9 @@ fn pair(budget: u32) -> (MariaDb, Gateway) {
     (server, gateway)
 }
 
-fn direct(server: &MariaDb) -> Login {
+fn direct(port: u16) -> Login {
     Login {
-        port: server.port(),
+        port,
         user: support::ACCOUNT.to_owned(),
         password: support::PASSWORD.to_owned(),
         schema: "test".to_owned(),
@@ -112,10 +114,74 @@ fn a_pinned_session_changes_its_own_connection_and_leaves_it_to_nobody() {
     }
 }
 
+/// A client of the gateway's and a direct one get the same.
+fn both_see(pair: &mut [Client; 2], sql: &str, shown: &str) {
+    let [through, direct] = pair.each_mut().map(|client| {
+        let answers = client.query(sql).map_err(|error| error.errno())?;
+        Ok::<_, u16>(values(&answers))
+    });
+    assert_eq!(through, direct, "{shown} {sql}");
+}
+
+/// What a session agreed on goes with it: those who agreed on this and that share connections.
+#[test]
+fn what_is_agreed_on_moves_with_its_session() {
+    const IGNORE_SPACE: u32 = 1 << 8;
+    const INTERACTIVE: u32 = 1 << 10;
+    let flags = [0, MULTI_STATEMENTS, IGNORE_SPACE, INTERACTIVE];
+    let flags = flags.into_iter().chain([flags.iter().sum()]);
+    let servers = [
+        Some(Server::start(Options::with_test_schema(""))),
+        Server::mysql(Options::with_test_schema("")),
+    ];
+    for server in servers.into_iter().flatten() {
+        server.sql("SET GLOBAL interactive_timeout = 777, wait_timeout = 888;");
+        server.sql("SET GLOBAL sql_mode = 'ANSI_QUOTES,NO_ZERO_DATE';");
+        server.sql("CREATE TABLE test.t (a INT);");
+        let gateway = Gateway::in_shape(server.port(), &Shape::default());
+        let logins = [gateway.login(), direct(server.port())];
+        let mut clients: Vec<[Client; 2]> = flags
+            .clone()
+            .map(|flags| {
+                logins
+                    .each_ref()
+                    .map(|login| Client::connect_with(login, flags).expect("a login"))
+            })
+            .collect();
+        for turn in 0..20 {
+            for (pair, flags) in clients.iter_mut().zip(flags.clone()) {
+                let shown = format!("{flags:#x} {turn}");
+                for sql in [
+                    "SELECT CONCAT_WS(' ', @@sql_mode, @@wait_timeout, @@interactive_timeout)",
+                    "SELECT COUNT (*) FROM t",
+                    "SELECT 1; SELECT 2",
+                    "INSERT INTO t VALUES (1), (2)",
+                    "SELECT ROW_COUNT(); SELECT 3",
+                    "SELECT 4 ; ",
+                ] {
+                    both_see(pair, sql, &shown);
+                }
+                for client in pair.iter_mut() {
+                    let option = if turn % 2 == 0 { SEVERAL } else { ONE };
+                    client.set_option(option).expect("as it is told");
+                }
+                both_see(pair, "SELECT ROW_COUNT()", &shown);
+                both_see(pair, "SELECT 5; SELECT 6", &shown);
+            }
+            if turn == 10 {
+                let all = clients.iter_mut().flatten();
+                all.for_each(|client| client.reset().expect("a reset"));
+            }
+        }
+        let connects = gateway.metric("ringgate_upstream_connects_total", &[]);
+        assert!(connects < 1.5, "{connects}\n{}", gateway.metrics());
+    }
+}
+
 #[test]
 fn an_option_that_there_is_none_of_is_refused_as_directly() {
     let (server, gateway) = pair(1);
-    for login in [direct(&server), gateway.login()] {
+    for login in [direct(server.port()), gateway.login()] {
         let mut client = Client::connect(&login).expect("a login");
         for option in [2, 5, 0xffff] {
             let error = client.set_option(option).expect_err("no such option");
@@ -136,7 +202,7 @@ fn a_login_in_any_collation_is_as_directly() {
         // An ERR in place of the login's OK.
         Err(error) => Err((0, String::new(), error.to_string())),
     };
-    let direct = direct(&server);
+    let direct = direct(server.port());
     for collation in 0..=u8::MAX {
         let [expect, got] = [&direct, &gateway.login()].map(|login| seen(login, collation));
         assert_eq!(got, expect, "{collation}");
@@ -166,7 +232,7 @@ fn a_procedure_that_fetches_from_its_own_cursor_harms_nobody() {
     let (server, gateway) = pair(1);
     programs(&server);
     for deprecate_eof in [false, true] {
-        let logins = [direct(&server), gateway.login()].map(|login| Login {
+        let logins = [direct(server.port()), gateway.login()].map(|login| Login {
             deprecate_eof,
             ..login
         });

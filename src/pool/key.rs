@@ -17,8 +17,7 @@ pub struct Key {
     /// are never given to a session that was admitted under the new one.
     pub credential_version: u64,
     /// The capability bits that are fixed at connect and change what a statement means or how its
-    /// reply looks: FOUND_ROWS, IGNORE_SPACE, INTERACTIVE, LOCAL_FILES, NO_SCHEMA,
-    /// PS_MULTI_RESULTS and the extended ones (MySQL protocol, "Capabilities Flags"; MariaDB's extended
+    /// reply looks: FOUND_ROWS, NO_SCHEMA, MULTI_RESULTS, PS_MULTI_RESULTS and the extended ones (MySQL protocol, "Capabilities Flags"; MariaDB's extended
     /// bits in the upper half). The caller masks out all others.
     pub capabilities: u64,
 }

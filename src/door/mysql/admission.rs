@@ -23,16 +23,11 @@ use crate::wire::mysql::flags::caps;
 /// must not find itself in somebody's.
 const WITHOUT_SCHEMA: u64 = 1 << 63;
 
-/// Capabilities that are fixed at connect and change what statements mean or how replies look
-/// (trap 17): part of a pool's key. MULTI_STATEMENTS is among them though COM_SET_OPTION changes it: a
-/// session that does so goes over to connections that have it.
-const FIXED_AT_CONNECT: u32 = caps::FOUND_ROWS
-    | caps::IGNORE_SPACE
-    | caps::INTERACTIVE
-    | caps::NO_SCHEMA
-    | caps::MULTI_STATEMENTS
-    | caps::MULTI_RESULTS
-    | caps::PS_MULTI_RESULTS;
+/// Capabilities that are fixed at connect and change what statements mean or how replies look: part of a
+/// pool's key. Others move with their session: IGNORE_SPACE and INTERACTIVE are variables
+/// (`session::mysql::baseline`), MULTI_STATEMENTS goes by COM_SET_OPTION.
+const FIXED_AT_CONNECT: u32 =
+    caps::FOUND_ROWS | caps::NO_SCHEMA | caps::MULTI_RESULTS | caps::PS_MULTI_RESULTS;
 
 /// Asked for on every upstream connection whatever its clients know: what they do not is taken out of
 /// replies, or put in.
@@ -232,34 +227,11 @@ impl Admitted {
                 self.pool = self.same_pool_at(&endpoint, &self.pool.key);
             }
         }
-        self.follow_option(session);
         let has_schema = session.wants_schema();
         Some(
             self.pool_for(has_schema)
                 .unwrap_or_else(|| Rc::clone(&self.pool)),
         )
-    }
-
-    /// Goes over to connections that take several statements in a text, or that take one, as the session
-    /// wants now.
-    fn follow_option(&mut self, session: &Session) {
-        let bit = u64::from(caps::MULTI_STATEMENTS);
-        let wanted = u64::from(session.capabilities()) & bit;
-        if self.pool.key.capabilities & bit == wanted {
-            return;
-        }
-        let mut key = self.pool.key.clone();
-        key.capabilities ^= bit;
-        self.pool = self.pool.endpoint.pool(&key, || {
-            let mut config = (*self.pool.login.config).clone();
-            config.caps_wanted ^= caps::MULTI_STATEMENTS;
-            Rc::new(UpstreamLogin {
-                config: Arc::new(config),
-                statements_max: Rc::clone(&self.pool.login.statements_max),
-                realms: Rc::clone(&self.pool.login.realms),
-                known: RefCell::default(),
-            })
-        });
     }
 
     /// The pool for connections with or without a schema, if it is another than the current one.

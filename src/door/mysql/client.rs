@@ -229,9 +229,12 @@ impl<F: Front> Client<F> {
         if !connection.session.fits_its_pool() {
             return Ending::Discard(CloseReason::StateLost);
         }
-        let owner = self.conversation.session().owner();
+        let session = self.conversation.session();
+        let owner = session.owner();
         let is_left = connection.session.holds_for(owner);
-        let moved = self.admitted.pool_for(connection.session.has_schema());
+        // One that was only asked something stays where sessions like this one find it.
+        let has_schema = connection.session.has_schema() || session.wants_schema();
+        let moved = self.admitted.pool_for(has_schema);
         if let Some(pool) = &moved {
             self.admitted.pool = Rc::clone(pool);
         }

@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 
+use super::after_login::with_ignore_space;
 use super::baseline::Base;
 use super::downstream::Session;
 use super::output::Output;
@@ -52,12 +53,6 @@ impl Session {
     }
 }
 
-/// The mode that IGNORE_SPACE stands for.
-const IGNORE_SPACE: &[u8] = b"IGNORE_SPACE";
-
-/// The modes that servers name ahead of it.
-const AHEAD: [&[u8]; 3] = [b"REAL_AS_FLOAT", b"PIPES_AS_CONCAT", b"ANSI_QUOTES"];
-
 /// The variables of a session that was reset and has `login` since its login, with capabilities `agreed`, on a
 /// server with these `globals`. Character sets are not among them.
 pub(super) fn base(login: &Base, globals: &Base, agreed: u32, is_mysql: bool) -> Base {
@@ -76,17 +71,6 @@ pub(super) fn base(login: &Base, globals: &Base, agreed: u32, is_mysql: bool) ->
         }
     };
     login.values().map(value).collect()
-}
-
-/// These modes and [`IGNORE_SPACE`], in the order in which servers name them.
-fn with_ignore_space(modes: &[u8]) -> Box<[u8]> {
-    let mut names: Vec<&[u8]> = modes.split(|byte| *byte == b',').collect();
-    names.retain(|name| !name.is_empty());
-    if !names.contains(&IGNORE_SPACE) {
-        let ahead = names.iter().take_while(|name| AHEAD.contains(name));
-        names.insert(ahead.count(), IGNORE_SPACE);
-    }
-    names.join(&b","[..]).into()
 }
 
 #[cfg(test)]
@@ -139,22 +123,6 @@ mod tests {
         ] {
             let found = base(&login, &globals, agreed, is_mysql);
             assert_eq!(found, expect(mode, wait), "{agreed} {is_mysql}");
-        }
-    }
-
-    #[test]
-    fn a_mode_is_put_where_servers_name_it() {
-        for (modes, expect) in [
-            ("", "IGNORE_SPACE"),
-            ("IGNORE_SPACE", "IGNORE_SPACE"),
-            ("ANSI_QUOTES", "ANSI_QUOTES,IGNORE_SPACE"),
-            ("STRICT_ALL_TABLES", "IGNORE_SPACE,STRICT_ALL_TABLES"),
-            (
-                "REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ANSI",
-                "REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ANSI",
-            ),
-        ] {
-            assert_eq!(&*with_ignore_space(modes.as_bytes()), expect.as_bytes());
         }
     }
 }

@@ -69,7 +69,6 @@ impl Session {
             }) => {
                 self.note_status(status, warnings);
                 self.note_cursor(status, ends_rows);
-                self.note_option(upstream);
                 if ends_rows {
                     if self.op.effects.found_rows == FoundRows::Sent {
                         let rows = upstream.walker.rows();
@@ -172,14 +171,6 @@ impl Session {
         };
         self.op.outcome.opens_cursor = is_open && self.op.command == com::STMT_EXECUTE;
         self.statements.set_cursor(self.op.statement, is_open);
-    }
-
-    /// COM_SET_OPTION has changed the pinned connection, which is no longer one of its pool's.
-    fn note_option(&mut self, upstream: &mut Upstream) {
-        if self.op.command == com::SET_OPTION {
-            self.capabilities ^= caps::MULTI_STATEMENTS;
-            upstream.has_other_option = !upstream.has_other_option;
-        }
     }
 
     /// OK, or the end of rows. Passes on as it is unless it reports state or must change its form.

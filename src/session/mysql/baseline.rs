@@ -1,7 +1,7 @@
 //! What a variable is that nobody has set: what the server gave at the login of a connection.
 //!
-//! `DEFAULT` is not that. A login adds `init_connect`, an account's MAX_STATEMENT_TIME, what
-//! IGNORE_SPACE and INTERACTIVE stand for; MySQL 9.7 makes `foreign_key_checks = DEFAULT` 0. So each
+//! `DEFAULT` is not that. A login adds `init_connect`, an account's MAX_STATEMENT_TIME, and what
+//! IGNORE_SPACE and INTERACTIVE stand for, which is added for each session here; MySQL 9.7 makes `foreign_key_checks = DEFAULT` 0. So each
 //! connection is asked for its variables once, right after its login, and they move as values. What a
 //! session has since a reset follows from those and the globals (`after_reset`).
 //!
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
+use super::after_login;
 use super::after_reset::{self, Since};
 use super::own_question::{self, Collect};
 use super::programs::KnownPrograms;
@@ -185,10 +186,9 @@ pub struct Realm(pub Arc<(String, String, u32)>);
 /// What a core knows of a realm, for a core to which it lends a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
+    /// Of a login with none of [`FLAGS`].
     login: Option<Base>,
     globals: Option<Base>,
-    /// What a reset gives; shared with `login` where that is the same.
-    reset: Option<Base>,
     is_mysql: bool,
     runs_statements: bool,
     kept: Option<Box<[u8]>>,
@@ -197,12 +197,20 @@ pub struct Known {
 }
 
 impl Known {
-    /// The vector of a session that has set nothing `since` then, with what that gives.
-    fn complete(&self, vector: &Vector, since: Since) -> Vector {
-        let base = match since {
-            Since::Login => self.login.clone(),
-            Since::Reset => self.reset.clone(),
-        };
+    /// What a session has not set that began so.
+    fn base(&self, begin: Begin) -> Option<Base> {
+        let (login, globals) = (self.login.as_ref()?, self.globals.as_ref());
+        Some(match (begin.since, globals) {
+            (Since::Login, _) => after_login::base(login, globals, begin.flags),
+            (Since::Reset, Some(globals)) => {
+                after_reset::base(login, globals, begin.flags, self.is_mysql)
+            }
+            (Since::Reset, None) => login.clone(),
+        })
+    }
+
+    /// The vector of a session that has set nothing since it began so, with what that gives.
+    fn complete(&self, vector: &Vector, base: Option<Base>, since: Since) -> Vector {
         let with_base = base.map(|base| vector.with_base(base));
         let vector = with_base.as_ref().unwrap_or(vector);
         let forgets_charsets = since == Since::Reset && self.is_mysql && self.globals.is_some();
@@ -211,20 +219,15 @@ impl Known {
             false => vector.with_charsets_of(self.globals.as_ref()),
         }
     }
+}
 
-    /// Finds out anew what a reset gives to those who agreed on `capabilities`.
-    fn follow(&mut self, capabilities: u32) {
-        let Some(login) = &self.login else {
-            return;
-        };
-        let reset = self.globals.as_ref().map_or_else(
-            || login.clone(),
-            |globals| after_reset::base(login, globals, capabilities, self.is_mysql),
-        );
-        let known = [Some(login), self.reset.as_ref()].into_iter().flatten();
-        let shared = known.into_iter().find(|known| **known == reset).cloned();
-        self.reset = Some(shared.unwrap_or(reset));
-    }
+/// How a session has begun, as far as that decides on its variables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Begin {
+    /// With what.
+    pub since: Since,
+    /// Those of [`FLAGS`] that its client agreed on.
+    pub flags: u32,
 }
 
 /// What is known of the logins of one account on one server, shared by a core's connections.
@@ -234,11 +237,17 @@ pub struct Baselines {
     now: RefCell<Known>,
     looked_at: Cell<Option<Now>>,
     programs: Rc<KnownPrograms>,
-    adopted: RefCell<HashMap<(usize, Since), Adopted, FixedState>>,
+    /// Bases of sessions that have begun one way or another, those that are the same shared.
+    bases: RefCell<Vec<(Begin, Base)>>,
+    adopted: RefCell<HashMap<(usize, Begin), Adopted, FixedState>>,
 }
 
 /// A vector without a baseline, and with one.
 type Adopted = (Rc<Vector>, Rc<Vector>);
+
+/// The capabilities that stand for variables, which servers set at the login of who agrees on them. The gateway
+/// agrees on none of them with servers, so that sessions with and without share connections.
+pub const FLAGS: u32 = caps::IGNORE_SPACE | caps::INTERACTIVE;
 
 impl Baselines {
     /// Whose they are.
@@ -304,15 +313,31 @@ impl Baselines {
             .filter(|known| *known == login)
             .unwrap_or(login);
         now.login = Some(login.clone());
-        self.changed(&mut now);
+        self.changed();
         login
     }
 
     /// What is known has changed: what was made of it no longer holds.
-    fn changed(&self, now: &mut Known) {
-        let (_, _, capabilities) = *self.realm.0;
-        now.follow(capabilities);
+    fn changed(&self) {
+        self.bases.borrow_mut().clear();
         self.adopted.borrow_mut().clear();
+    }
+
+    /// [`Known::base`], shared with others that are the same.
+    fn base(&self, now: &Known, begin: Begin) -> Option<Base> {
+        let mut bases = self.bases.borrow_mut();
+        if let Some((_, base)) = bases.iter().find(|(of, _)| *of == begin) {
+            return Some(base.clone());
+        }
+        let base = now.base(begin)?;
+        let known = bases.iter().map(|(_, base)| base).chain(&now.login);
+        let base = known
+            .into_iter()
+            .find(|known| **known == base)
+            .cloned()
+            .unwrap_or(base);
+        bases.push((begin, base.clone()));
+        Some(base)
     }
 
     /// The payload of the server's answer to [`NOTHING`], tracking of everything being switched on.
@@ -370,7 +395,7 @@ impl Baselines {
         if *old != globals {
             now.login = Some(login.after(old, &globals));
             now.globals = Some(globals);
-            self.changed(now);
+            self.changed();
         }
     }
 
@@ -379,9 +404,9 @@ impl Baselines {
         &self.programs
     }
 
-    /// The vector of a session that begins, or begins anew `since` a reset, with the newest baseline, and the
-    /// server's character sets if it has none then; `None` if there is nothing to add.
-    pub fn adopt(&self, vector: &Rc<Vector>, since: Since) -> Option<Rc<Vector>> {
+    /// The vector of a session that begins so with the newest baseline, and the server's character sets if it has
+    /// none then; `None` if there is nothing to add.
+    pub fn adopt(&self, vector: &Rc<Vector>, begin: Begin) -> Option<Rc<Vector>> {
         let now = self.now.borrow();
         if now.login.is_none() && vector.has_charsets() {
             return None;
@@ -392,9 +417,12 @@ impl Baselines {
         }
         // The first of each pair is held, so that its address is not used again.
         let at = Rc::as_ptr(vector).addr();
-        let (_, adopted) = adopted
-            .entry((at, since))
-            .or_insert_with(|| (vector.clone(), Rc::new(now.complete(vector, since))));
+        let complete = || {
+            let base = self.base(&now, begin);
+            let complete = now.complete(vector, base, begin.since);
+            (vector.clone(), Rc::new(complete))
+        };
+        let (_, adopted) = adopted.entry((at, begin)).or_insert_with(complete);
         Some(adopted.clone())
     }
 }
@@ -578,6 +606,15 @@ mod tests {
         ));
     }
 
+    const LOGIN: Begin = Begin {
+        since: Since::Login,
+        flags: 0,
+    };
+    const RESET: Begin = Begin {
+        since: Since::Reset,
+        flags: 0,
+    };
+
     #[test]
     fn what_a_login_took_from_a_global_follows_it_and_nothing_else_does() {
         let realms = Realms::default();
@@ -585,20 +622,20 @@ mod tests {
         assert!(Rc::ptr_eq(&baselines, &realms.of(&realm("a"))));
         assert!(!Rc::ptr_eq(&baselines, &realms.of(&realm("b"))));
         let vector = Rc::new(Vector::at_login("utf8mb4", "utf8mb4_bin"));
-        assert!(baselines.adopt(&vector, Since::Login).is_none());
+        assert!(baselines.adopt(&vector, LOGIN).is_none());
         let login = base(&[("sql_notes", "ON"), ("time_zone", "+03:00")]);
         let globals = answer(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]);
         baselines.logged_in(login.clone(), None, globals, false);
-        let first = baselines.adopt(&vector, Since::Login).expect("a baseline");
+        let first = baselines.adopt(&vector, LOGIN).expect("a baseline");
         assert!(Rc::ptr_eq(
             &first,
-            &baselines.adopt(&vector, Since::Login).expect("the same")
+            &baselines.adopt(&vector, LOGIN).expect("the same")
         ));
         baselines.looked(&mut answer(&[
             ("sql_notes", "OFF"),
             ("time_zone", "+05:00"),
         ]));
-        let second = baselines.adopt(&vector, Since::Login).expect("a baseline");
+        let second = baselines.adopt(&vector, LOGIN).expect("a baseline");
         assert_eq!(first.effective("sql_notes"), Some(&b"ON"[..]));
         assert_eq!(second.effective("sql_notes"), Some(&b"OFF"[..]));
         assert_eq!(second.effective("time_zone"), Some(&b"+03:00"[..]));
@@ -628,10 +665,10 @@ mod tests {
                 answer(&globals),
                 is_mysql,
             );
-            let login = baselines.adopt(&vector, Since::Login).expect("a baseline");
+            let login = baselines.adopt(&vector, LOGIN).expect("a baseline");
             assert_eq!(login.value("collation_connection"), Some(&b"gbk_bin"[..]));
             assert_eq!(login.effective("sql_notes"), Some(&b"OFF"[..]));
-            let reset = baselines.adopt(&vector, Since::Reset).expect("a baseline");
+            let reset = baselines.adopt(&vector, RESET).expect("a baseline");
             let names = [
                 "character_set_client",
                 "character_set_results",
@@ -645,7 +682,8 @@ mod tests {
             let same = base(&[("sql_notes", "ON")]);
             baselines.logged_in(same.clone(), None, answer(&globals), is_mysql);
             let known = baselines.known();
-            let (login, reset) = (known.login.expect("a login"), known.reset.expect("a reset"));
+            let [login, reset] =
+                [LOGIN, RESET].map(|begin| baselines.base(&known, begin).expect("a base"));
             assert!(login == same && login.is_shared_with(&reset));
         }
     }

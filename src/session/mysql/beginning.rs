@@ -7,7 +7,7 @@
 
 use std::rc::Rc;
 
-use super::baseline::{Answer, Baselines, Scope, question};
+use super::baseline::{Answer, Baselines, Begin, FLAGS, Scope, question};
 use super::downstream::{Op, Session};
 use super::exchange::Fault;
 use super::upstream::{Expected, Upstream};
@@ -132,7 +132,11 @@ impl Session {
         if self.vector.has_base() {
             return;
         }
-        let Some(vector) = baselines.adopt(&self.vector, self.since) else {
+        let begin = Begin {
+            since: self.since,
+            flags: self.capabilities & FLAGS,
+        };
+        let Some(vector) = baselines.adopt(&self.vector, begin) else {
             return;
         };
         self.set_vector(vector);

@@ -339,7 +339,7 @@ impl Session {
             Ok(Command::Ping) => self.answer_ok(out),
             Ok(Command::ResetConnection) => Next::Reset,
             Ok(Command::InitDb(_)) => Next::Lease { prefer_last: false },
-            Ok(Command::SetOption(option)) => self.accept_set_option(option, held.is_some(), out),
+            Ok(Command::SetOption(option)) => self.accept_set_option(option, out),
             Ok(Command::Query(sql)) => self.accept_query(sql, true, out),
             Ok(Command::StmtPrepare(sql)) => self.accept_prepare(sql, true, out),
             Ok(Command::StmtExecute(execute)) => {
@@ -398,20 +398,17 @@ impl Session {
         }
     }
 
-    /// COM_SET_OPTION. Whether a connection takes several statements in a text is settled when it
-    /// connects, so the session's next one comes from another pool; a pinned one is told.
-    fn accept_set_option(&mut self, option: u16, is_pinned: bool, out: &mut Output) -> Next {
+    /// COM_SET_OPTION. The connection of the next text of several statements is told.
+    fn accept_set_option(&mut self, option: u16, out: &mut Output) -> Next {
         let takes_several = match option {
             0 => true,
             1 => false,
             _ => return self.refuse(Event::UnknownCommand, "", out),
         };
         if takes_several != self.has(caps::MULTI_STATEMENTS) {
-            if is_pinned {
-                return Next::Lease { prefer_last: true };
-            }
             self.capabilities ^= caps::MULTI_STATEMENTS;
         }
+        self.left.note_row_count(-1);
         let end = OkPacket {
             status: self.visible_status(),
             ..OkPacket::default()
@@ -515,7 +512,7 @@ impl Session {
         Some(Expected::Main(match self.op.command {
             com::STMT_PREPARE => Expect::Prepare,
             com::STMT_FETCH => Expect::Rows,
-            com::INIT_DB | com::STMT_RESET | com::SET_OPTION => Expect::Ok,
+            com::INIT_DB | com::STMT_RESET => Expect::Ok,
             com::STMT_EXECUTE if self.op.wants_cursor => Expect::ResultsOrCursor,
             com::STMT_SEND_LONG_DATA => return None,
             _ => Expect::Results,

@@ -138,6 +138,7 @@ impl Session {
         let asked = Asked::from(upstream);
         let mut moved = self.move_state(upstream, upstream_out);
         self.ask_for_schema(asked, &mut moved, command);
+        moved.option = self.move_option(upstream, command, is_whole, upstream_out);
         match self.move_insert_id(upstream, upstream_out)? {
             Some(Begin::Wait) => return Ok(Begin::Wait),
             is_moved => moved.insert_id = is_moved.is_some(),
@@ -228,6 +229,31 @@ impl Session {
         let is_restore = moved != Moved::default();
         upstream.tally.restores = upstream.tally.restores.wrapping_add(u32::from(is_restore));
         moved
+    }
+
+    /// Has the connection take several statements in a text, if the client has asked for that and this is such a
+    /// text, and one if it has not. Whether the text must not be run should that be refused.
+    fn move_option(
+        &self,
+        upstream: &mut Upstream,
+        command: &[u8],
+        is_whole: bool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let takes_several = self.has(caps::MULTI_STATEMENTS);
+        if takes_several == upstream.takes_several || self.op.command != com::QUERY {
+            return false;
+        }
+        let sql = payload_of(command).get(1..).unwrap_or_default();
+        // No character set that a client may have has it in another character.
+        let sql = sql.trim_ascii_end();
+        let sql = sql.strip_suffix(b";").unwrap_or(sql);
+        if is_whole && !sql.contains(&b';') {
+            return false;
+        }
+        upstream.change_option(takes_several, out);
+        // A text with several that is not taken as such does nothing.
+        !takes_several
     }
 
     /// Whether the command may be in the same write as the changes of state ahead of it, any of which

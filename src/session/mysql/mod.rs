@@ -1,5 +1,6 @@
 //! MySQL sessions, both roles.
 
+mod after_login;
 pub mod after_reset;
 pub mod answer;
 pub mod baseline;

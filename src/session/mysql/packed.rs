@@ -22,6 +22,7 @@ pub struct PackedUpstream {
     has_conditions: bool,
     has_insert_id: bool,
     schemas_known: SmallVec<[u64; 4]>,
+    takes_several: bool,
     realm: Realm,
     baseline: Known,
 }
@@ -47,6 +48,7 @@ impl Upstream {
             has_conditions: self.left.has_conditions(),
             has_insert_id: self.left.has_insert_id(),
             schemas_known: self.schemas_known.clone(),
+            takes_several: self.takes_several,
             realm: self.baselines.realm().clone(),
             baseline: self.baselines.known(),
         })
@@ -66,6 +68,7 @@ impl Upstream {
         upstream.prepared = PreparedSet::unpack(packed.statements, packed.statements_max, texts);
         upstream.left = Leftovers::lent(packed.has_conditions, packed.has_insert_id);
         upstream.schemas_known = packed.schemas_known;
+        upstream.takes_several = packed.takes_several;
         upstream.is_shared = true;
         upstream
     }
@@ -94,13 +97,14 @@ mod tests {
         drop(first.left.leave(Kind::FoundRows, 4));
         first.left.note_conditions();
         assert!(!first.knows_schema(b"test"));
+        first.takes_several = true;
         let packed = first.pack().expect("idle");
         is_send(&packed);
         let mut second = Upstream::unpack(packed, &mut Texts::default(), &Realms::default());
         assert_eq!(second.thread_id, 7);
         assert!(second.deprecates_eof && second.left.has_conditions() && second.is_idle());
         assert_eq!(second.vector(), first.vector());
-        assert!(second.knows_schema(b"test"));
+        assert!(second.knows_schema(b"test") && second.takes_several);
         assert!(!first.left.is_nobodys() && second.left.is_nobodys());
     }
 

@@ -53,6 +53,8 @@ pub(super) struct Moved {
     pub(super) schema: bool,
     pub(super) variables: bool,
     pub(super) insert_id: bool,
+    /// That several statements in a text are not taken any more.
+    pub(super) option: bool,
 }
 
 impl Moved {
@@ -61,6 +63,7 @@ impl Moved {
         schema: false,
         variables: false,
         insert_id: false,
+        option: false,
     };
 }
 
@@ -85,8 +88,8 @@ pub struct Upstream {
     pub(super) expected: SmallVec<[Expected; 4]>,
     pub(super) is_walking: bool,
     pub(super) left: Leftovers,
-    /// It takes several statements in a text and did not when it connected, or the other way round.
-    pub(super) has_other_option: bool,
+    /// It takes several statements in a text. None does when it connects, and COM_RESET_CONNECTION leaves it.
+    pub(super) takes_several: bool,
     /// More than one session has run statements on it since it was as after a login.
     pub(super) is_shared: bool,
     /// What has run on it may have left anything: it ends with its lease.
@@ -127,7 +130,7 @@ impl Upstream {
             expected: SmallVec::new(),
             is_walking: false,
             left: Leftovers::default(),
-            has_other_option: false,
+            takes_several: false,
             is_shared: false,
             is_spent: false,
             is_suspect: false,
@@ -145,7 +148,7 @@ impl Upstream {
     /// Whether the connection is as it was made, as far as is known, so that its pool's next user finds what it
     /// expects.
     pub fn fits_its_pool(&self) -> bool {
-        self.is_idle() && !self.has_other_option && !self.is_spent
+        self.is_idle() && !self.is_spent
     }
 
     /// Whether the connection must be cleansed before anybody else has it.
@@ -287,6 +290,17 @@ impl Upstream {
             _ => vector,
         };
         moved
+    }
+
+    /// Writes what has the connection take several statements in a text, or not.
+    pub(super) fn change_option(&mut self, takes_several: bool, out: &mut Vec<u8>) {
+        let option = u8::from(!takes_several);
+        packet(out, 0, |out| {
+            out.extend_from_slice(&[com::SET_OPTION, option, 0]);
+        });
+        self.expected.push(Expected::Moved);
+        self.left.note_between();
+        self.takes_several = takes_several;
     }
 
     /// The server does not let this connection into the schema any more.

@@ -437,7 +437,8 @@ impl ReplyWalker {
                 (_, 0x00 | 0xff) => true,
                 (_, 0xfb) if self.has_results() => return Err(ReplyError::LocalInfile),
                 _ if self.has_results() => false,
-                (Expect::Ok, 0xfe) if len < 9 => true,
+                // To COM_SET_OPTION. MySQL puts what it tracks behind it.
+                (Expect::Ok, 0xfe) if len < 9 || self.deprecate_eof => true,
                 _ => return Err(ReplyError::Malformed),
             },
             Phase::Columns(_) => is_err,
@@ -642,6 +643,7 @@ mod tests {
     const EOF: &[u8] = &[0xfe, 0, 0, 2, 0];
     const EOF_CURSOR: &[u8] = &[0xfe, 0, 0, 0x42, 0];
     const OK_ROWS: &[u8] = &[0xfe, 0, 0, 2, 0, 0, 0];
+    const OK_ROWS_TRACKED: &[u8] = &[0xfe, 0, 0, 2, 0x40, 0, 0, 0, 4, 2, 2, 1, b'1'];
     const ERR: &[u8] = b"\xff\x15\x04#28000no";
     const COLUMN: &[u8] =
         b"\x03def\x00\x00\x00\x01a\x00\x0c\x21\x00\x01\x00\x00\x00\x08\x81\x00\x00\x00\x00";
@@ -686,6 +688,15 @@ mod tests {
             ("legacy prepare", prepares, false, legacy_prepared, 0),
             ("fetch", Expect::Rows, true, fetched, 2),
             ("init db", Expect::Ok, true, vec![OK], 0),
+            ("set option", Expect::Ok, true, vec![OK_ROWS], 0),
+            ("legacy set option", Expect::Ok, false, vec![EOF], 0),
+            (
+                "tracked set option",
+                Expect::Ok,
+                true,
+                vec![OK_ROWS_TRACKED],
+                0,
+            ),
         ]
     }
 

@@ -9,7 +9,9 @@ use ringgate::wire::mysql::command::{Command, Execute};
 use ringgate::wire::mysql::cursor::packet;
 use ringgate::wire::mysql::flags::{caps, column_type, status};
 use ringgate::wire::mysql::frame::{HEADER_LEN, Header, PAYLOAD_MAX};
-use ringgate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
+use ringgate::wire::mysql::response::{
+    ErrPacket, OkPacket, encode_end_of_rows, encode_err, encode_ok,
+};
 use ringgate::wire::mysql::track::{Change, encode_change};
 
 use super::reply::{Column, Writer};
@@ -117,6 +119,8 @@ pub struct Conn {
     inbox: Vec<u8>,
     pub outbox: Vec<u8>,
     pub is_closed: bool,
+    /// It takes several statements in a text.
+    takes_several: bool,
     /// What the statement took at its PREPARE that is being executed.
     pub(super) executes_under: Option<String>,
     /// What the peer did wrong.
@@ -135,6 +139,7 @@ impl Conn {
         };
         Self {
             capabilities,
+            takes_several: capabilities & caps::MULTI_STATEMENTS != 0,
             tracks_all,
             login: state.clone(),
             state,
@@ -245,6 +250,16 @@ impl Conn {
                 if self.statements.remove(&id).is_none() && self.tracks_all {
                     self.complain(format!("close of no statement {id}"));
                 }
+            }
+            Ok(Command::SetOption(option)) => {
+                self.takes_several = option == 0;
+                self.row_count = -1;
+                let end = OkPacket {
+                    status: self.status(),
+                    ..OkPacket::default()
+                };
+                let capabilities = self.capabilities;
+                out.packet(|out| encode_end_of_rows(out, capabilities, &end));
             }
             Ok(Command::ResetConnection) => {
                 self.rollback(data);
@@ -394,6 +409,10 @@ impl Conn {
             return self.refuse(out, refusal);
         }
         let count = statements.len();
+        if count > 1 && !self.takes_several {
+            let refusal = Refusal(1064, "42000", "one statement in a text".to_owned());
+            return self.refuse(out, refusal);
+        }
         for (index, statement) in statements.into_iter().enumerate() {
             let more = index + 1 < count;
             match self.statement(data, statement, &[]) {

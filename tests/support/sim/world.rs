@@ -66,14 +66,15 @@ pub fn run(seed: u64, faults: Faults, trace: &mut Vec<String>) {
 impl World {
     pub fn new(seed: u64, faults: Faults) -> Self {
         let mut prng = Prng::new(seed);
-        let mut shared = caps::PROTOCOL_41 | caps::TRANSACTIONS | caps::MULTI_RESULTS;
+        let shared = caps::PROTOCOL_41 | caps::TRANSACTIONS | caps::MULTI_RESULTS;
         let framing = match prng.below(2) {
             0 => caps::DEPRECATE_EOF,
             _ => 0,
         };
-        if prng.below(3) > 0 {
-            shared |= caps::MULTI_STATEMENTS;
-        }
+        let several = match prng.below(3) {
+            0 => 0,
+            _ => caps::MULTI_STATEMENTS,
+        };
         // Clients and servers may know DEPRECATE_EOF or not, each on its own.
         let mut server = shared | caps::SESSION_TRACK;
         if prng.below(4) > 0 {
@@ -92,9 +93,14 @@ impl World {
                     0 => framing,
                     _ => framing ^ caps::DEPRECATE_EOF,
                 };
+                // One in three wants another than the rest.
+                let several = match number % 3 {
+                    1 => several ^ caps::MULTI_STATEMENTS,
+                    _ => several,
+                };
                 let mut client = Client::new(
                     usize::try_from(number).unwrap() + 1,
-                    shared | tracks | eofs,
+                    shared | tracks | eofs | several,
                     Rc::clone(&settled),
                     &mut prng,
                 );

@@ -42,13 +42,15 @@ mod tests {
     }
 
     fn upstream() -> Upstream {
-        Upstream::new(LoginFacts {
+        let mut upstream = Upstream::new(LoginFacts {
             thread_id: 1,
             deprecates_eof: true,
             vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci")),
             statements_max: 2,
             baselines: Rc::default(),
-        })
+        });
+        upstream.takes_several = true;
+        upstream
     }
 
     fn ok(affected_rows: u64, last_insert_id: u64, status: u16) -> Vec<u8> {
