@@ -18,6 +18,7 @@ use crate::core::mailbox::Mailbox;
 use crate::core::runtime::CoreFuture;
 use crate::core::{Core, Drain};
 use crate::net::{self, Net, Spawned};
+use crate::telemetry::log;
 use crate::telemetry::metrics::CoreMetrics;
 use crate::upstream::{PeerMessage, Refused, Upstreams};
 
@@ -73,6 +74,7 @@ async fn live(seed: CoreSeed) -> Result<(), String> {
     };
     seed.ready.report();
     let ended = parts.live().await;
+    log::tell_all_left_out();
     if ended.is_err() {
         // Tasks that are dropped with the executor have nothing to hand anything back to.
         core.set_over();
@@ -171,6 +173,7 @@ async fn keep(world: Rc<World>) {
             return;
         }
         let is_unsent = world.flush();
+        log::tell_left_out();
         let pause = if look.is_busy || is_unsent {
             TICK.0
         } else {

@@ -1,9 +1,10 @@
 //! Log lines: `key=value` pairs through a bounded queue to a writer thread.
 //!
 //! A thread that logs never waits for the sink: when the queue is full the line is dropped and counted.
-//! Values are escaped, so that one event is one line whatever a peer sent. Statements, passwords and
+//! Names of events and values are escaped, so that one event is one line whatever a peer sent. Statements, passwords and
 //! their literals are never passed here.
 
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -11,6 +12,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
+
+use super::flood::{Floods, Kind, LeftOut};
 
 /// Lines that may wait for the sink.
 const QUEUE_LINES: usize = 8192;
@@ -132,12 +135,31 @@ impl Log {
         if !self.is_enabled(level) {
             return;
         }
-        let line = render((self.0.clock)(), level, event, fields);
+        self.push(render((self.0.clock)(), level, event, fields));
+    }
+
+    fn push(&self, line: String) {
         if self.0.lines.push(line).is_err() {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(writer) = self.0.writer.get() {
             writer.unpark();
+        }
+    }
+
+    /// One line for each kind of lines that were left out.
+    fn tell(&self, left_out: Vec<LeftOut>) {
+        for LeftOut {
+            level,
+            event,
+            kind,
+            count,
+        } in left_out
+        {
+            let mut line = begin((self.0.clock)(), level, "lines left out");
+            // Writing to a string cannot fail.
+            let _infallible = writeln!(line, " of={}{kind} count={count}", Quoted(event));
+            self.push(line);
         }
     }
 
@@ -212,6 +234,47 @@ pub fn node() -> Option<&'static Log> {
     NODE.get()
 }
 
+thread_local! {
+    static FLOODS: RefCell<Floods> = RefCell::default();
+}
+
+/// Writes a line to the process's log, as [`crate::log!`], of an event that peers can bring about as often
+/// as they like: of each `kind` the first lines of an interval are written, the others counted. The
+/// thread has to call [`tell_left_out`] from time to time.
+pub fn often(
+    level: Level,
+    event: &'static str,
+    kind: &Kind<'_>,
+    more: &[(&str, &dyn fmt::Display)],
+) {
+    let Some(log) = node().filter(|log| log.is_enabled(level)) else {
+        return;
+    };
+    tell_left_out();
+    let now = (log.0.clock)();
+    if !FLOODS.with_borrow_mut(|floods| floods.admits(level, event, kind, now)) {
+        return;
+    }
+    let kind = kind
+        .iter()
+        .map(|(key, value)| (*key, value as &dyn fmt::Display));
+    let fields: Vec<_> = kind.chain(more.iter().copied()).collect();
+    log.line(level, event, &fields);
+}
+
+/// Writes how many lines [`often`] has left out on this thread in intervals that are over.
+pub fn tell_left_out() {
+    let Some(log) = node() else { return };
+    let now = (log.0.clock)();
+    log.tell(FLOODS.with_borrow_mut(|floods| floods.ended(now)));
+}
+
+/// As [`tell_left_out`], at the end of the thread: of all intervals.
+pub fn tell_all_left_out() {
+    let Some(log) = node() else { return };
+    log.tell(FLOODS.with_borrow_mut(Floods::end));
+}
+
 /// Writes a line to the process's log: `log!(Info, "listening", door = name, address = address)`.
 /// The event is a fixed word; fields are evaluated only when the level is enabled.
 #[macro_export]
@@ -229,14 +292,21 @@ macro_rules! log {
     };
 }
 
-fn render(millis: u64, level: Level, event: &str, fields: &[(&str, &dyn fmt::Display)]) -> String {
+/// What every line begins with.
+fn begin(millis: u64, level: Level, event: &str) -> String {
     let mut line = String::with_capacity(128);
-    let level = level.label();
+    let (time, level) = (Utc(millis), level.label());
     // Writing to a string cannot fail.
-    let _infallible = write!(line, "time={} level={level} event={event}", Utc(millis));
+    let _infallible = write!(line, "time={time} level={level} event={}", Quoted(event));
+    line
+}
+
+fn render(millis: u64, level: Level, event: &str, fields: &[(&str, &dyn fmt::Display)]) -> String {
+    let mut line = begin(millis, level, event);
     let mut value = String::new();
     for (key, field) in fields {
         value.clear();
+        // Writing to a string cannot fail.
         let _infallible = write!(value, "{field}");
         let _infallible = write!(line, " {key}={}", Quoted(&value));
     }
@@ -245,7 +315,7 @@ fn render(millis: u64, level: Level, event: &str, fields: &[(&str, &dyn fmt::Dis
 }
 
 /// A value as it stands in a line: bare when it is plain, otherwise quoted and escaped.
-struct Quoted<'a>(&'a str);
+pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -364,12 +434,14 @@ mod tests {
             "listening",
             &[("door", &"main"), ("cores", &2)],
         );
+        log.line(Level::Error, "two words", &[]);
         log.set_level(Level::Debug);
         log.line(Level::Debug, "shown", &[]);
         drop(writer);
         assert_eq!(
             text(&lines),
             "time=1970-01-01T00:00:00.000Z level=info event=listening door=main cores=2\n\
+             time=1970-01-01T00:00:00.000Z level=error event=\"two words\"\n\
              time=1970-01-01T00:00:00.000Z level=debug event=shown\n"
         );
     }

@@ -5,6 +5,7 @@
 //! merges the cores' answers and renders them. Which metrics exist is declared once, in [`metrics`].
 
 pub mod cells;
+mod flood;
 pub mod log;
 pub mod metrics;
 pub mod prometheus;

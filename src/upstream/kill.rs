@@ -30,6 +30,7 @@ use super::site::Upstreams;
 use crate::base::close::CloseReason;
 use crate::core::fault;
 use crate::net::{self, Stream};
+use crate::telemetry::log::{self, Level};
 
 /// How long a connection that is returned is waited for.
 const RETURN_WAIT: Duration = Duration::from_millis(500);
@@ -387,11 +388,12 @@ impl<P: Protocol> Running<P> {
     fn count_failure(&self, error: &str) {
         let endpoint = &self.pool.endpoint;
         endpoint.metrics.kill_failures.inc();
-        crate::log!(
-            Warn,
+        let kind = [("endpoint", &*endpoint.name.address)];
+        log::often(
+            Level::Warn,
             "statement not killed",
-            endpoint = endpoint.name.address,
-            error = error
+            &kind,
+            &[("error", &error)],
         );
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::server::signal;
-use super::{ACCOUNT, Client, Login, MariaDb, PASSWORD, free_port, loopback, wait_for};
+use super::{ACCOUNT, Client, LogLine, Login, MariaDb, PASSWORD, free_port, loopback, wait_for};
 
 /// How long the gateway may take to become ready; it promises much less.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -128,6 +128,23 @@ impl Gateway {
     /// What the gateway has written to its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// The same, each line read strictly; panics at one that cannot be.
+    pub fn lines(&self) -> Vec<LogLine> {
+        let log = self.log();
+        // The last line may be being written.
+        LogLine::read(&log[..log.rfind('\n').map_or(0, |at| at + 1)])
+    }
+
+    /// Waits for a line with all of these fields; panics with the log if there is none.
+    pub fn line_with(&self, fields: &[(&str, &str)]) -> LogLine {
+        let mut found = None;
+        wait_for(START_LIMIT, || {
+            found = self.lines().into_iter().find(|line| line.has(fields));
+            found.is_some()
+        });
+        found.unwrap_or_else(|| panic!("no line with {fields:?}:\n{}", self.log()))
     }
 
     /// Replaces the configuration file, which is whole at any time, and asks for a reload; it is applied a little
