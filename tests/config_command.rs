@@ -100,3 +100,75 @@ fn misuse_is_64_and_help_is_not() {
     assert!(run(&["--version"], 0).contains(env!("CARGO_PKG_VERSION")));
     assert!(run(&["--help"], 0).contains("Exit codes"));
 }
+
+/// The problems that `check` prints of `GOOD` with `from` replaced by `to`.
+fn refused(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    let mut text = String::new();
+    with_file(&GOOD.replace(from, to), |file| {
+        text = run(&["check", file], 78);
+    });
+    text
+}
+
+#[test]
+fn a_misspelt_table_is_one_problem_with_the_right_name() {
+    for (wrong, right) in [
+        ("placement", "placements"),
+        ("listener", "listeners"),
+        ("tenant", "tenants"),
+        ("user", "users"),
+    ] {
+        let text = refused(&format!("[{right}."), &format!("[{wrong}."));
+        for part in ["1 problem\n", "E0103", &format!("did you mean `{right}`?")] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+    // One that is not there at all is missing, and nothing more is said of those who name it.
+    let text = refused("[placements.a]", "[nothing.a]");
+    assert!(text.contains("`placements` is missing"), "{text}");
+    assert!(text.contains("2 problems"), "{text}");
+}
+
+#[test]
+fn a_key_without_a_value_is_told_so() {
+    for line in ["address =", "address = ", "address = # later", "address="] {
+        let text = refused("address = \"127.0.0.1:0\"", line);
+        for part in [
+            "E0101",
+            "`address` has no value",
+            ":3:1",
+            "write `address = …`",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+    let text = refused("address = \"127.0.0.1:0\"", "address = 127.0.0.1:0");
+    assert!(!text.contains("has no value"), "{text}");
+    assert!(text.contains("texts in quotes"), "{text}");
+}
+
+#[test]
+fn one_connection_is_one() {
+    let section = "[cores]\ncount = 2\n[pools]\nbudget = 1\n[placements.a]";
+    let text = refused("[placements.a]", section);
+    assert!(text.contains("a budget of 1 connection cannot"), "{text}");
+}
+
+#[test]
+fn tenants_that_share_an_account_are_warned_of_and_accepted() {
+    let both = format!("{GOOD}[tenants.globex]\nplacement = \"a\"\n");
+    with_file(&both, |file| {
+        for arguments in [&["check", file][..], &["check", "--show", file][..]] {
+            let output = ringgate(arguments);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+            let warned = String::from_utf8(output.stderr).unwrap();
+            for part in ["warning: tenants `acme`, `globex`", "`gw`", "`a`", "help: "] {
+                assert!(warned.contains(part), "{part} in {warned}");
+            }
+        }
+    });
+    with_file(GOOD, |file| {
+        assert!(ringgate(&["check", file]).stderr.is_empty());
+    });
+}

@@ -60,7 +60,8 @@ fn reloads_apply_whole_or_not_at_all_and_name_no_secret() {
     let (_, admin) = child.ready();
     std::fs::write(&file, GOOD.replace("[admin]", "[admin]\nspeed = 9")).unwrap();
     child.signal(Signal::HUP);
-    child.line(&["event=reload_refused", "speed"]);
+    // What to do about it is said too.
+    child.line(&["event=reload_refused", "speed", "known here: address"]);
     let more = format!(
         "{GOOD}[users.second]\ntenant = \"acme\"\npassword = {{ env = \"RG_TEST_PASSWORD\" }}\n"
     );
@@ -85,4 +86,33 @@ fn reloads_apply_whole_or_not_at_all_and_name_no_secret() {
         !log.contains("canary") && !metrics.contains("canary"),
         "{log}"
     );
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_its_setting() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("node.toml");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (section, setting) in [
+        ("[admin]\n", "`admin.address`"),
+        ("protocol = \"mysql\"\n", "`listeners.main.address`"),
+    ] {
+        let free = format!("{section}address = \"127.0.0.1:0\"");
+        assert!(GOOD.contains(&free), "{section}");
+        let text = GOOD.replace(&free, &format!("{section}address = \"{address}\""));
+        std::fs::write(&file, text).unwrap();
+        let (code, log) = serve(&file).end();
+        assert_eq!(code, Some(1), "{log}");
+        let line = log.lines().find(|line| line.contains("event=start_failed"));
+        let line = line.unwrap_or_else(|| panic!("{log}"));
+        for part in [
+            address.as_str(),
+            "in use by another process",
+            "`ss -ltnp`",
+            setting,
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
 }

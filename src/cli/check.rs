@@ -4,9 +4,9 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{self, ConfigErrors, Snapshot};
+use crate::config::{self, Advice, ConfigErrors, Snapshot};
 
-/// Reports on the file: a summary and 0, or every problem and 78.
+/// Reports on the file: a summary, with warnings that refuse nothing, and 0; or every problem and 78.
 pub(super) fn run(file: &Path, show: bool) -> ExitCode {
     match config::load(file) {
         Ok(snapshot) => {
@@ -17,10 +17,18 @@ pub(super) fn run(file: &Path, show: bool) -> ExitCode {
             };
             // A closed standard output is no reason to fail.
             let _ = std::io::stdout().write_all(report.as_bytes());
+            let _ = std::io::stderr().write_all(warnings(&snapshot).as_bytes());
             ExitCode::SUCCESS
         }
         Err(errors) => refuse(&errors),
     }
+}
+
+fn warnings(snapshot: &Snapshot) -> String {
+    let advice = snapshot.advice().into_iter();
+    advice
+        .map(|Advice { message, help }| format!("warning: {message}\n  help: {help}\n"))
+        .collect()
 }
 
 /// Reports every problem, and gives the exit code for a refused configuration.

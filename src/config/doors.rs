@@ -40,7 +40,8 @@ pub(super) struct ReadListener {
 /// `[listeners.*]`, in the order of their names.
 pub(super) fn read_listeners(root: &mut Section<'_>, machine: &Machine) -> Vec<ReadListener> {
     let sections = root.named("listeners");
-    if sections.is_empty() && !root.has_other_than_table("listeners") {
+    let is_told = root.has_other_than_table("listeners") || root.misspells("listeners");
+    if sections.is_empty() && !is_told {
         root.missing(
             "listeners",
             "[listeners.main]\naddress = \"127.0.0.1:3306\"",

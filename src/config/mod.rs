@@ -9,6 +9,7 @@
 //! assert!(errors.to_string().contains("this program reads version 1"));
 //! ```
 
+mod advice;
 mod doors;
 mod machine;
 mod mask;
@@ -28,6 +29,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+pub use advice::Advice;
 pub use machine::Machine;
 pub use problem::{Code, ConfigErrors, Problem};
 pub use snapshot::*;
@@ -129,8 +131,7 @@ pub(crate) fn read_toml<T>(
     if !syntax.is_empty() {
         for error in syntax {
             let span = error.span().unwrap_or(0..0);
-            let problem = Problem::at(Code::Syntax, &span, error.message(), "here");
-            problems.push(problem.help("write `key = value`, each key once, texts in quotes"));
+            problems.push(misread(text, &span, error.message()));
         }
         return Err(ConfigErrors::new(name, text, problems.into_sorted()));
     }
@@ -140,6 +141,33 @@ pub(crate) fn read_toml<T>(
         Ok(read)
     } else {
         Err(ConfigErrors::new(name, text, problems))
+    }
+}
+
+/// A text that is not TOML at `span`, in the parser's words; a value that is not there, in ours.
+fn misread(text: &str, span: &std::ops::Range<usize>, message: &str) -> Problem {
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = before.rfind('\n').map_or(0, |at| at + 1);
+    let rest = text.get(line..).unwrap_or_default();
+    let rest = rest.lines().next().unwrap_or_default();
+    let assigned = rest.split('#').next().unwrap_or_default();
+    let key = assigned.trim_end().strip_suffix('=').map(str::trim);
+    match key.filter(|key| !key.is_empty() && !key.contains('=')) {
+        Some(key) => {
+            let start = line + rest.find(key).unwrap_or(0);
+            let message = format!("`{key}` has no value");
+            let problem = Problem::at(
+                Code::Syntax,
+                &(start..start + key.len()),
+                message,
+                "nothing behind the `=`",
+            );
+            problem.help(format!(
+                "write `{key} = …`, or remove the line for its default"
+            ))
+        }
+        None => Problem::at(Code::Syntax, span, message, "here")
+            .help("write `key = value`, each key once, texts in quotes"),
     }
 }
 

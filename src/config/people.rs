@@ -131,6 +131,8 @@ pub(super) fn read_users(
     tenants: &[Tenant],
     sources: &Sources<'_>,
 ) -> Vec<User> {
+    // Without any, under a name much like theirs, it is said already what is wrong.
+    let tenants = (!tenants.is_empty() || !root.misspells("tenants")).then_some(tenants);
     let sections = root.named("users");
     sections
         .into_iter()
@@ -141,12 +143,13 @@ pub(super) fn read_users(
 fn read_user(
     name: At<String>,
     mut section: Section<'_>,
-    tenants: &[Tenant],
+    tenants: Option<&[Tenant]>,
     sources: &Sources<'_>,
 ) -> Option<User> {
     check_account(&name, section.problems);
     let tenant = section.required_text("tenant", "tenant = \"…\"");
-    let tenant = tenant.and_then(|name| find_tenant(&name, &section, tenants));
+    let tenant = tenant.zip(tenants);
+    let tenant = tenant.and_then(|(name, tenants)| find_tenant(&name, &section, tenants));
     let plugins =
         [AuthPlugin::CachingSha2, AuthPlugin::Native].map(|plugin| (plugin.name(), plugin));
     let plugin = section.choice("plugin", &plugins);

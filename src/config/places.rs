@@ -51,7 +51,8 @@ impl Places {
             .placements
             .binary_search_by(|p| p.name.as_str().cmp(&name.value))
             .ok();
-        if index.is_none() {
+        // Without any it is said already that there are none.
+        if index.is_none() && !self.placements.is_empty() {
             let names: Vec<&str> = self.placements.iter().map(|p| p.name.as_str()).collect();
             let message = format!("there is no placement `{}`", name.value);
             let problem = Problem::at(Code::UnknownName, &name.span, message, "not a placement");
@@ -71,7 +72,8 @@ pub(super) fn read_places(
 ) -> Places {
     let mut places = Places::default();
     let sections = root.named("placements");
-    if sections.is_empty() && !root.has_other_than_table("placements") {
+    let is_told = root.has_other_than_table("placements") || root.misspells("placements");
+    if sections.is_empty() && !is_told {
         let example = "[placements.main]\nendpoints = [{ address = \"db1:3306\" }]";
         root.missing("placements", example);
     }
@@ -126,8 +128,9 @@ fn budget_is_short(budget: u32, cores: Option<usize>) -> bool {
 
 fn report_short_budget(budget: &At<u32>, cores: Option<usize>, problems: &Problems) {
     let cores = cores.unwrap_or(0);
+    let plural = if budget.value == 1 { "" } else { "s" };
     let message = format!(
-        "a budget of {} connections cannot serve {cores} cores",
+        "a budget of {} connection{plural} cannot serve {cores} cores, which need one each",
         budget.value
     );
     let problem = Problem::at(

@@ -183,7 +183,7 @@ impl ConfigErrors {
         Some((line, before.get(start..)?.chars().count() + 1))
     }
 
-    /// The first problem and the number of the others, in one line for a log.
+    /// The first problem with its remedy and the number of the others, in one line for a log.
     pub fn one_line(&self) -> String {
         let Some(first) = self.problems.first() else {
             return self.name.clone();
@@ -195,8 +195,9 @@ impl ConfigErrors {
             0 => String::new(),
             n => format!(" (and {n} more: run `ringgate check`)"),
         };
+        let help = first.help.replace('\n', " ");
         format!(
-            "{}{place}: {} {}{others}",
+            "{}{place}: {} {}; {help}{others}",
             self.name,
             first.code.code(),
             first.message

@@ -13,6 +13,9 @@ use super::units;
 /// Names that a misspelt one is compared with.
 const COMPARED_MAX: usize = 1_000;
 
+/// From this likeness on a name is taken for a misspelt one.
+const ALIKE: f64 = 0.8;
+
 /// Bytes of the file.
 pub(crate) type Span = Range<usize>;
 
@@ -79,6 +82,17 @@ impl<'a> Section<'a> {
     pub(crate) fn has_other_than_table(&self, key: &str) -> bool {
         let value = self.table.and_then(|table| table.get(key));
         value.is_some_and(|value| !value.get_ref().is_table())
+    }
+
+    /// Whether a table is here under a name much like `key`, which is not here: it is reported as
+    /// unknown, with the right name, and that is all there is to say.
+    pub(crate) fn misspells(&self, key: &str) -> bool {
+        let mut entries = self.table.into_iter().flatten();
+        !self.has(key)
+            && entries.any(|(name, value)| {
+                let likeness = strsim::jaro_winkler(name.get_ref(), key);
+                value.get_ref().is_table() && likeness > ALIKE
+            })
     }
 
     /// The value of `key`, noted as known.
@@ -381,7 +395,7 @@ pub(crate) fn suggest(wrong: &str, known: &[&str]) -> String {
     let near = compared
         .iter()
         .map(|name| (strsim::jaro_winkler(wrong, name), *name))
-        .filter(|(likeness, _)| *likeness > 0.8)
+        .filter(|(likeness, _)| *likeness > ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match near {
         Some((_, name)) => format!("did you mean `{name}`?"),

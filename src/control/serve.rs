@@ -182,7 +182,7 @@ impl Serve {
             status: Arc::clone(&status),
             mailboxes: cores.mailboxes.clone(),
         };
-        tokio::spawn(answer_admin(sockets.admin, desk));
+        tokio::spawn(answer_admin(sockets.admin, sockets.admin_address, desk));
         watchdog::start(cores.beats, Arc::clone(&status), watchdog::end_process)
             .map_err(|error| format!("no watchdog thread: {error}"))?;
         let (resolved, where_endpoints_are) = watch::channel(given.addresses);
@@ -237,8 +237,15 @@ impl Sockets {
             runtime::bind_doors(&plan.doors, cores).map_err(|error| error.to_string())?;
         let in_vain = |error: io::Error| {
             let address = plan.admin;
+            let why = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "it is in use by another process; stop it (`ss -ltnp` names it)".to_owned()
+                }
+                _ => error.to_string(),
+            };
             format!(
-                "the admin listener cannot listen on {address}: {error}; choose another address"
+                "the admin listener cannot listen on {address} (`admin.address`): {why}, or choose \
+                 another address"
             )
         };
         let admin = TcpListener::bind(plan.admin).map_err(in_vain)?;
@@ -350,13 +357,13 @@ async fn all_ready(
     Ok(())
 }
 
-async fn answer_admin(listener: TcpListener, desk: Desk) {
+async fn answer_admin(listener: TcpListener, address: SocketAddr, desk: Desk) {
     let answered = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => admin::answer(listener, desk).await,
         Err(error) => Err(error),
     };
     if let Err(error) = answered {
-        log!(Error, "admin_failed", error = error);
+        log!(Error, "admin_failed", address = address, error = error);
     }
 }
 

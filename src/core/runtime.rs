@@ -133,7 +133,10 @@ pub fn bind_doors(doors: &[DoorPlan], cores: usize) -> io::Result<Vec<Vec<DoorLi
             let (name, address) = (&door.name, &door.address);
             io::Error::new(
                 error.kind(),
-                format!("listener `{name}` cannot listen on {address}: {error}"),
+                format!(
+                    "listener `{name}` cannot listen on {address} (`listeners.{name}.address`): \
+                     {error}"
+                ),
             )
         })?;
         for (listeners, listener) in by_core.iter_mut().zip(bound) {

@@ -1,0 +1,153 @@
+//! What a checked configuration may do though nobody wants it: said by `ringgate check`, refused by nobody.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::snapshot::Snapshot;
+use crate::base::ident::{PlacementId, TenantId};
+
+/// Tenants and placements named in one piece of advice; the others are counted.
+const NAMED_MAX: usize = 5;
+
+/// Something to think about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// What is so, in one sentence without a full stop.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+}
+
+/// A server's account, by the server's address and the account's name.
+type Account<'a> = (String, &'a str);
+/// Who logs in with it, and by which placements.
+type Users<'a> = (BTreeSet<&'a str>, BTreeSet<&'a str>);
+
+impl Snapshot {
+    /// Where several tenants log in on a server with one account.
+    pub fn advice(&self) -> Vec<Advice> {
+        let mut accounts: BTreeMap<Account<'_>, Users<'_>> = BTreeMap::new();
+        for (tenant, index) in self.tenants.iter().zip(0_u32..) {
+            for placement in self.reachable(TenantId(index)) {
+                let upstream = self.upstream(TenantId(index), placement);
+                let place = self.placement(placement);
+                let Some((upstream, place)) = upstream.zip(place) else {
+                    continue;
+                };
+                for endpoint in place.endpoints.iter().filter_map(|id| self.endpoint(*id)) {
+                    let account = (endpoint.address(), &*upstream.user);
+                    let (tenants, places) = accounts.entry(account).or_default();
+                    tenants.insert(&tenant.name);
+                    places.insert(&place.name);
+                }
+            }
+        }
+        let mut advice: Vec<Advice> = Vec::new();
+        for ((_, user), (tenants, places)) in &accounts {
+            let shared = shared_account(user, tenants, places);
+            // A placement's servers have the same users.
+            if tenants.len() > 1 && !advice.contains(&shared) {
+                advice.push(shared);
+            }
+        }
+        advice
+    }
+
+    /// The placements that a tenant's data may be at.
+    fn reachable(&self, tenant: TenantId) -> Vec<PlacementId> {
+        let named = self.tenant(tenant).and_then(|tenant| tenant.placement);
+        match (named, &self.hash) {
+            (Some(named), _) => vec![named],
+            (None, Some(hash)) => hash.placements.clone(),
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+fn shared_account(user: &str, tenants: &BTreeSet<&str>, places: &BTreeSet<&str>) -> Advice {
+    let (who, at) = (listed("tenant", tenants), listed("placement", places));
+    Advice {
+        message: format!(
+            "{who} log in with the same account `{user}` at {at}: each of them can use whatever \
+             schema that account has rights on"
+        ),
+        help: "give each tenant an `upstream = { user = …, password = … }` of its own, with rights on \
+               its own schema alone"
+            .to_owned(),
+    }
+}
+
+/// "tenants `a`, `b` and 3 more".
+fn listed(noun: &str, names: &BTreeSet<&str>) -> String {
+    let plural = if names.len() == 1 { "" } else { "s" };
+    let shown: Vec<String> = names
+        .iter()
+        .take(NAMED_MAX)
+        .map(|n| format!("`{n}`"))
+        .collect();
+    let more = match names.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{noun}{plural} {}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    const HEAD: &str = r#"
+version = 1
+[listeners.main]
+address = "127.0.0.1:0"
+[placements.p]
+endpoints = [{ address = "db1:3306" }, { address = "db2:3306", role = "replica" }]
+upstream = { user = "gw", password = { env = "X" } }
+[placements.q]
+endpoints = [{ address = "db3:3306" }]
+upstream = { user = "gw", password = { env = "X" } }
+"#;
+
+    fn messages(rest: &str) -> Vec<String> {
+        let text = format!("{HEAD}{rest}");
+        let snapshot = crate::config::parse("x.toml", &text, &|_| Some("s".into()));
+        let advice = snapshot.unwrap().advice();
+        assert!(advice.iter().all(|advice| advice.help.contains("upstream")));
+        advice.into_iter().map(|advice| advice.message).collect()
+    }
+
+    #[test]
+    fn tenants_that_share_an_account_on_a_server_are_named() {
+        let both = "[tenants.a]\nplacement = \"p\"\n[tenants.b]\nplacement = \"p\"\n";
+        let [shared] = &messages(both)[..] else {
+            panic!("{:?}", messages(both));
+        };
+        assert!(shared.starts_with("tenants `a`, `b` log in"), "{shared}");
+        assert!(
+            shared.contains("account `gw` at placement `p`:"),
+            "{shared}"
+        );
+        let apart = both.replacen("\"p\"", "\"q\"", 1);
+        assert_eq!(messages(&apart), [""; 0], "on servers of their own");
+        let own = format!("{both}upstream = {{ user = \"b\", password = {{ env = \"X\" }} }}\n");
+        assert_eq!(messages(&own), [""; 0], "with an account of its own");
+        let same = own.replace("\"b\", p", "\"gw\", p");
+        assert_eq!(messages(&same).len(), 1, "of its own, and the same one");
+    }
+
+    #[test]
+    fn placements_on_one_server_and_the_hash_share_too() {
+        let on_one = "[placements.r]\nendpoints = [{ address = \"db3:3306\" }]\n\
+            upstream = { user = \"gw\", password = { env = \"X\" } }\n\
+            [tenants.a]\nplacement = \"r\"\n[tenants.b]\nplacement = \"q\"\n";
+        let shared = messages(on_one);
+        assert!(
+            shared.concat().contains("at placements `q`, `r`:"),
+            "{shared:?}"
+        );
+        let mut hashed = "[hash]\nplacements = [\"p\", \"q\"]\n".to_owned();
+        for n in 1..=8 {
+            hashed.push_str(&format!("[tenants.t{n}]\n"));
+        }
+        let shared = messages(&hashed);
+        assert_eq!(shared.len(), 2, "{shared:?}");
+        assert!(shared[0].contains("`t5` and 3 more log in"), "{shared:?}");
+    }
+}
