@@ -375,3 +375,70 @@ fn a_full_server_is_answered_for_and_tried_again() {
     eprintln!("told after {took:?}, back after {after:?}");
     assert!(after < Duration::from_secs(2), "{after:?}");
 }
+
+#[test]
+fn one_lost_login_fails_nobody_who_can_wait() {
+    let server = MariaDb::with_test_schema(TABLE);
+    // Nothing, a part of the greeting, the greeting alone.
+    for bytes in [0, 20, 100] {
+        let chaos = Chaos::start(server.port());
+        let gateway = Gateway::in_shape(chaos.port(), &Shape::default());
+        // The gateway itself asks for the server's version.
+        gateway.line_with(&[("event", "server_version_learned")]);
+        chaos.cut_after(bytes);
+        // Which needs an answer of the server's.
+        let named = Login {
+            schema: "test".to_owned(),
+            ..gateway.login()
+        };
+        let mut client = Client::connect(&named).expect("a login");
+        assert_eq!(value(&mut client, "SELECT 1"), "1", "{bytes}");
+        assert!(!chaos.disarm(), "{bytes}: nothing was cut");
+        let failures = gateway.metric("ringgate_upstream_connect_failures_total", &[]);
+        assert!((0.5..1.5).contains(&failures), "{bytes}: {failures}");
+        let line = gateway.line_with(&[("event", "endpoint is back")]);
+        assert_eq!(line.get("failures"), "1");
+        // All connections but the one that a transaction has.
+        client.query("BEGIN").expect("a transaction");
+        chaos.cut_after(bytes);
+        let mut other = gateway.client();
+        assert_eq!(value(&mut other, "SELECT 2"), "2", "{bytes}");
+        assert!(!chaos.disarm(), "{bytes}: nothing was cut");
+    }
+}
+
+#[test]
+fn a_login_that_is_reset_fails_nobody_who_can_wait() {
+    let server = MariaDb::with_test_schema(TABLE);
+    let chaos = Chaos::start(server.port());
+    let gateway = Gateway::in_shape(chaos.port(), &Shape::default());
+    gateway.line_with(&[("event", "server_version_learned")]);
+    chaos.stall();
+    let written = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| gateway.client().query("INSERT INTO t VALUES (1)").map(drop));
+        let connecting = || gateway.metric("ringgate_upstream_connections_connecting", &[]) > 0.5;
+        assert!(wait_for(PATIENCE, connecting), "nothing connects");
+        chaos.reset_all();
+        chaos.flow();
+        writing.join().expect("no panic")
+    });
+    written.expect("the next attempt");
+    assert_eq!(server.sql("SELECT COUNT(*) FROM test.t").trim(), "1");
+    let failures = gateway.metric("ringgate_upstream_connect_failures_total", &[]);
+    assert!((0.5..1.5).contains(&failures), "{failures}");
+}
+
+#[test]
+fn an_endpoint_that_loses_every_login_is_answered_for() {
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    // Ends with the process: nobody connects any more.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let gateway = Gateway::in_shape(port, &Shape::default());
+    let mut client = gateway.client();
+    let (errno, took) = fails(&mut client, "SELECT 1");
+    assert_eq!(errno, 3168);
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
+    let (_, took) = fails(&mut client, "SELECT 1");
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
+}

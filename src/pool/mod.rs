@@ -19,7 +19,7 @@ mod waiters;
 
 use std::time::Duration;
 
-pub use backoff::Backoff;
+pub use backoff::{Backoff, Sign};
 pub use demand::{Demand, Patience};
 pub use effect::{Effect, OnReturn, PermitBody, PermitMessage};
 pub use gate::{Facts, Gate, PoolId};

@@ -16,7 +16,8 @@ use crate::base::clock::{Deadline, Now};
 use crate::base::close::{CloseReason, Refusal};
 use crate::core::fault;
 use crate::net::{self, Stream};
-use crate::pool::Pool;
+use crate::pool::{Pool, Sign};
+use crate::telemetry::log::{self, Level};
 
 /// How long a connection that ends may take to be seen closed by the server, before its permit is
 /// free. The server counts it until then.
@@ -31,6 +32,8 @@ const CLOSE_SETTLE: std::time::Duration = std::time::Duration::from_millis(20);
 pub struct DialError {
     reason: CloseReason,
     pub(super) text: String,
+    /// The server's own number, if it has said one.
+    errno: Option<u16>,
     refusal: Option<Refusal>,
 }
 
@@ -40,13 +43,50 @@ impl DialError {
         Self {
             reason,
             text: text.into(),
+            errno: None,
             refusal: None,
         }
+    }
+
+    /// The same, with the server's error number.
+    pub fn numbered(self, errno: Option<u16>) -> Self {
+        Self { errno, ..self }
     }
 
     /// The same, if this is so, of the account alone.
     pub fn of_account(self, refusal: Option<Refusal>) -> Self {
         Self { refusal, ..self }
+    }
+
+    /// What it says of the endpoint.
+    fn sign(&self) -> Sign {
+        match self.reason {
+            CloseReason::UpstreamLost => Sign::Lost,
+            _ => Sign::Down,
+        }
+    }
+
+    /// A line for the operator, who is to see whether it is the server or the account.
+    fn log<P: Protocol>(&self, pool: &PoolState<P>) {
+        let (level, event) = match self.refusal {
+            Some(Refusal::Lasting) => (Level::Error, "account refused"),
+            Some(Refusal::Passing) => (Level::Warn, "account full"),
+            None => (Level::Warn, "upstream connect failed"),
+        };
+        let name = &pool.endpoint.name;
+        let kind = [
+            ("endpoint", &*name.address),
+            ("account", &*pool.key.user),
+            ("reason", self.reason.label()),
+        ];
+        let errno = self.errno.map(|errno| errno.to_string());
+        let more: [(&str, &dyn std::fmt::Display); 4] = [
+            ("placement", &name.placement),
+            ("tenant", &pool.key.tenant),
+            ("errno", &errno.as_deref().unwrap_or("none")),
+            ("error", &self.text),
+        ];
+        log::often(level, event, &kind, &more);
     }
 }
 
@@ -101,8 +141,7 @@ fn joined<P: Protocol>(
     let now = connecting.pool.now();
     let pool = Rc::clone(&connecting.pool);
     let endpoint = &pool.endpoint;
-    endpoint.backoff.borrow_mut().on_success();
-    pool.refusals.end();
+    tell_of_return(&pool);
     endpoint.metrics.connects.inc();
     endpoint.metrics.connect_time.record(now.since(began));
     let connection = Connection::new(stream, session, permit);
@@ -115,23 +154,45 @@ fn joined<P: Protocol>(
     endpoint.settle();
 }
 
+/// Ends what failures before have begun. Who has read of them reads that they are over.
+fn tell_of_return<P: Protocol>(pool: &PoolState<P>) {
+    let endpoint = &pool.endpoint;
+    let failures = {
+        let mut backoff = endpoint.backoff.borrow_mut();
+        let failures = backoff.failures();
+        backoff.on_success();
+        failures
+    };
+    let name = &endpoint.name;
+    let of_endpoint = [
+        ("endpoint", &*name.address),
+        ("placement", &*name.placement),
+    ];
+    if failures > 0 {
+        let core = endpoint.site.core.id.0;
+        let more: [(&str, &dyn std::fmt::Display); 2] = [("failures", &failures), ("core", &core)];
+        log::often(Level::Info, "endpoint is back", &of_endpoint, &more);
+    }
+    if pool.refusals.end().is_some() {
+        let kind = [of_endpoint[0], ("account", &*pool.key.user)];
+        log::often(Level::Info, "account accepted again", &kind, &[]);
+    }
+}
+
 fn failed<P: Protocol>(connecting: Connecting<P>, error: &DialError, permit: Permit<P>) {
     let now = connecting.pool.now();
     let pool = Rc::clone(&connecting.pool);
     let endpoint = &pool.endpoint;
     endpoint.metrics.connect_failures.inc();
-    crate::log!(
-        Warn,
-        "upstream connect failed",
-        endpoint = endpoint.name.address,
-        reason = error.reason.label(),
-        error = error.text
-    );
+    error.log(&pool);
     drop(connecting);
     let mut prng = endpoint.site.core.prng.borrow_mut();
     match error.refusal {
         Some(refusal) => pool.refusals.note(refusal, now, &mut prng),
-        None => endpoint.backoff.borrow_mut().on_failure(now, &mut prng),
+        None => {
+            let mut backoff = endpoint.backoff.borrow_mut();
+            backoff.on_failure(error.sign(), now, &mut prng);
+        }
     }
     drop(prng);
     endpoint.fail_hopeless(now);

@@ -17,7 +17,9 @@ use crate::base::close::{CloseReason, Refusal};
 use crate::base::codes::Event;
 use crate::base::prng::Prng;
 use crate::core::fault;
-use crate::pool::{Backoff, Counts, Demand, Ended, Facts, Key, OnReturn, Pool, PoolId, WaiterId};
+use crate::pool::{
+    Backoff, Counts, Demand, Ended, Facts, Key, OnReturn, Pool, PoolId, Sign, WaiterId,
+};
 
 /// What a waiting session is given in the end.
 type Delivery<P> = Result<Leased<P>, Event>;
@@ -58,12 +60,13 @@ impl Default for Refusals {
 impl Refusals {
     pub(super) fn note(&self, refusal: Refusal, now: Now, prng: &mut Prng) {
         self.last.set(Some(refusal));
-        self.backoff.borrow_mut().on_failure(now, prng);
+        self.backoff.borrow_mut().on_failure(Sign::Down, now, prng);
     }
 
-    pub(super) fn end(&self) {
-        self.last.set(None);
+    /// The server has let the account in; what it had said before.
+    pub(super) fn end(&self) -> Option<Refusal> {
         self.backoff.borrow_mut().on_success();
+        self.last.take()
     }
 
     /// Whether the account is being left alone.
@@ -141,7 +144,7 @@ impl<P: Protocol> PoolState<P> {
 
     /// Why those who wait here may as well be told so at once: nothing is there that could come back, and
     /// the account or the endpoint is being left alone after failures. An endpoint that serves others is
-    /// there: a connect that it has dropped says little.
+    /// there, and a login that is lost says little: who waits has the next attempt.
     pub(super) fn is_hopeless(&self, now: Now) -> Option<Event> {
         if self.endpoint.addresses.borrow().is_empty() {
             return Some(Event::NoEndpoint);
@@ -153,8 +156,8 @@ impl<P: Protocol> PoolState<P> {
             let is_lasting = self.refusals.last.get() == Some(Refusal::Lasting);
             return is_lasting.then_some(Event::AccountRefused);
         }
-        let is_resting = self.endpoint.backoff.borrow().is_waiting(now);
-        (is_resting && !self.endpoint.serves_any()).then_some(Event::NoEndpoint)
+        let is_down = self.endpoint.backoff.borrow().is_given_up(now);
+        (is_down && !self.endpoint.serves_any()).then_some(Event::NoEndpoint)
     }
 
     /// An idle connection at once, or a place in the queue.
