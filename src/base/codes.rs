@@ -54,6 +54,8 @@ events! {
     TenantLimit = 1203 b"42000" "tenant_limit" close "The tenant has its maximum of connections already";
     /// The login packet cannot be read, or wants what is not offered.
     BadHandshake = 1043 b"08S01" "bad_handshake" close "Bad handshake";
+    /// The login was not completed in time.
+    LoginTimeout = 1159 b"08S01" "login_timeout" close "Got timeout reading communication packets";
     /// The command's framing is broken by a wrong sequence id.
     OutOfOrder = 1156 b"08S01" "out_of_order" close "Got packets out of order";
     /// The client stopped in the middle of a command.
@@ -134,6 +136,7 @@ mod tests {
             (Event::TooManyConnections, 1040, b"08004", false),
             (Event::TenantLimit, 1203, b"42000", false),
             (Event::BadHandshake, 1043, b"08S01", false),
+            (Event::LoginTimeout, 1159, b"08S01", false),
             (Event::OutOfOrder, 1156, b"08S01", false),
             (Event::CommandStalled, 1159, b"08S01", false),
             (Event::TooLarge, 1153, b"08S01", false),

@@ -51,8 +51,8 @@ impl Core {
         })
     }
 
-    /// A number for a new client: unique on the node, never 0. Its low half is the connection id
-    /// that the client is told.
+    /// A number for a new client: unique on the node, never 0. Beside it the connection id that the client,
+    /// its errors and log lines are told.
     pub fn new_client(&self) -> (u64, u32) {
         let count = self.next_client.get();
         self.next_client.set(count.wrapping_add(1));

@@ -31,7 +31,7 @@ trait Protocol: Sized + 'static {
     ) -> impl Future<Output = CloseReason> + 'static;
 
     /// Tells a client that there is no place for it.
-    fn turn_away(stream: Stream);
+    fn turn_away(door: &Door<Self>, stream: Stream, peer: Address);
 }
 
 /// One listener's side on one core.
@@ -145,7 +145,7 @@ impl<P: Protocol> Door<P> {
         let is_full = self.open.get() >= terms.connections_max || stream.is_reserved();
         if is_full || stream.set_options(&terms.socket).is_err() {
             self.metrics.closed.inc(CloseReason::AdmissionLimit);
-            return P::turn_away(stream);
+            return P::turn_away(self, stream, peer);
         }
         let guard = Open::new(self);
         let serving = P::serve(Rc::clone(self), stream, peer);

@@ -55,6 +55,15 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The reason word and the number that an error of the gateway's own ends with.
+    pub fn reason(&self) -> Option<(&str, &str)> {
+        let Self::Server { text, .. } = self else {
+            return None;
+        };
+        let (_, mark) = text.strip_suffix(']')?.rsplit_once("[ringgate ")?;
+        mark.split_once(' ')
+    }
+
     /// The server's error number; 0 for every other failure.
     pub fn errno(&self) -> u16 {
         match self {

@@ -182,14 +182,13 @@ impl<F: Front> Client<F> {
         if notes.keeps_lease && self.kept.is_none() {
             self.kept = Some(Kept::new(&self.admitted.door.metrics));
         }
-        if let Some(fault) = &notes.fault {
-            crate::log!(
-                Warn,
-                "exchange failed",
-                client = self.admitted.connection_id,
-                endpoint = self.admitted.pool.endpoint.name.address,
-                fault = format_args!("{fault:?}"),
-            );
+        if let Some(payload) = self.conversation.take_refused() {
+            self.log_refused_state(&payload);
+        } else if let Some(fault) = &notes.fault {
+            self.log_fault(fault);
+        }
+        if let Some(event) = self.conversation.take_said() {
+            self.log_told(event);
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::client::{Client, End};
 use super::front::{Front, StreamFront};
 use crate::base::close::CloseReason;
-use crate::base::codes::{Event, code, message};
+use crate::base::codes::Event;
 use crate::session::mysql::beginning::Lack;
 use crate::session::mysql::conversation::{Entered, Entry};
 use crate::session::mysql::login::Login;
@@ -30,7 +30,8 @@ impl Client<StreamFront> {
         names_schema: bool,
     ) -> Result<(), End> {
         let mut out = Vec::new();
-        let entered = self.settle_with_server(names_schema).await?;
+        let entered = self.settle_with_server(names_schema).await;
+        let entered = entered.inspect_err(|end| self.log_cut_login(*end))?;
         let end = match entered {
             Entered::Yes => {
                 let status = self.conversation.session().visible_status();
@@ -38,6 +39,7 @@ impl Client<StreamFront> {
                 None
             }
             Entered::Refused(packet) => {
+                self.log_refused_state(packet.get(HEADER_LEN..).unwrap_or_default());
                 forward(login, &packet, &mut out);
                 Some(CloseReason::LoginDenied)
             }
@@ -55,10 +57,8 @@ impl Client<StreamFront> {
     }
 
     fn refuse_login(&self, login: &mut Login, event: Event, out: &mut Vec<u8>) {
-        let row = code(event);
-        let text = message(event, "", u64::from(self.admitted.connection_id));
-        let sqlstate = String::from_utf8_lossy(&row.sqlstate);
-        login.refuse(row.errno, &sqlstate, &text, out);
+        self.log_told(event);
+        login.refuse_by(event, "", out);
     }
 }
 
@@ -136,8 +136,7 @@ fn forward(login: &mut Login, packet: &[u8], out: &mut Vec<u8>) {
         }
         // The walker has passed it as an ERR, so this is one cut short.
         Err(_) => {
-            let row = code(Event::NoEndpoint);
-            login.refuse(row.errno, "HY000", row.text, out);
+            login.refuse_by(Event::NoEndpoint, "", out);
         }
     }
 }

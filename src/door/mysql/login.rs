@@ -11,11 +11,12 @@ use super::admission::{Admitted, Place};
 use super::client::{Client, End};
 use super::front::StreamFront;
 use super::seat::{Seat, Seating};
+use super::told::Newcomer;
 use super::world::World;
 use crate::base::address::Address;
 use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
-use crate::base::codes::{Event, code, message};
+use crate::base::codes::{Event, code};
 use crate::base::credential::Verifier;
 use crate::config::{Snapshot, User};
 use crate::core::Drain;
@@ -25,6 +26,7 @@ use crate::session::mysql::full_login::{RsaOutcome, RsaWork};
 use crate::session::mysql::login::{
     DECOY, DEFAULT_CAPS, Login, LoginConfig, LoginError, LoginResult, LoginStep, Users,
 };
+use crate::session::mysql::stranger::Heard;
 use crate::wire::mysql::auth;
 use crate::wire::mysql::charset::{self, Collation};
 use crate::wire::mysql::flags::status;
@@ -99,6 +101,11 @@ pub(super) async fn enter(
         timer,
         buf: None,
         partial: Vec::new(),
+        heard: Heard::Nothing,
+        newcomer: Newcomer {
+            id: connection_id,
+            peer,
+        },
     };
     let LoggedIn {
         session,
@@ -106,7 +113,7 @@ pub(super) async fn enter(
         seat,
         mut login,
         names_schema,
-    } = entry.log_in(&door, &peer, number, connection_id).await?;
+    } = entry.log_in(&door, number).await?;
     registered.seat = Some(seat);
     let mut client = entry.into_client(session, admitted, registered);
     client.finish_login(&mut login, names_schema).await?;
@@ -160,71 +167,100 @@ struct Entry {
     timer: Timer,
     buf: Option<Buf>,
     partial: Vec<u8>,
+    /// What the client has begun with.
+    heard: Heard,
+    newcomer: Newcomer,
+}
+
+/// How a login ends without anybody logged in.
+enum Failed {
+    /// Said and logged already.
+    Told(End),
+    /// The client cannot be understood, is gone, or its time is.
+    Cut(End),
+}
+
+impl From<End> for Failed {
+    fn from(end: End) -> Self {
+        Self::Cut(end)
+    }
 }
 
 impl Entry {
-    async fn log_in(
-        &mut self,
-        door: &Rc<Door>,
-        peer: &Address,
-        number: u64,
-        connection_id: u32,
-    ) -> Result<LoggedIn, End> {
-        let mut out = Vec::new();
+    async fn log_in(&mut self, door: &Rc<Door>, number: u64) -> Result<LoggedIn, End> {
         let (Ok(nonce), Ok(switch_nonce)) = (auth::nonce(), auth::nonce()) else {
             crate::log!(Error, "no randomness for a login challenge");
             return Err(CloseReason::LoginDenied);
         };
-        self.wait_for_key().await?;
-        let mut login = Login::new(self.login_config(peer, connection_id), nonce, switch_nonce);
+        if let Err(end) = self.wait_for_key().await {
+            return Err(self.cut(None, end, door));
+        }
+        let mut login = Login::new(self.login_config(), nonce, switch_nonce);
+        match self.greet(&mut login, door, number).await {
+            Ok((session, admitted, seat, names_schema)) => Ok(LoggedIn {
+                session,
+                admitted,
+                seat,
+                login,
+                names_schema,
+            }),
+            Err(Failed::Told(end)) => Err(end),
+            Err(Failed::Cut(end)) => Err(self.cut(Some(&mut login), end, door)),
+        }
+    }
+
+    /// From the greeting to the client's place; whether it names a schema itself.
+    async fn greet(
+        &mut self,
+        login: &mut Login,
+        door: &Rc<Door>,
+        number: u64,
+    ) -> Result<(Session, Admitted, Seat, bool), Failed> {
+        let mut out = Vec::new();
         login.greeting(status::AUTOCOMMIT, &mut out);
         self.send(&mut out);
-        let result = self.verify(&mut login, peer).await?;
+        let result = self.verify(login, door).await?;
         self.learn(&result);
-        let place = match Place::find(&self.world, door, &result) {
-            Ok(place) => place,
-            Err(event) => {
-                return Err(self.refuse(
-                    &mut login,
-                    event,
-                    "",
-                    connection_id,
-                    CloseReason::LoginDenied,
-                ));
-            }
-        };
+        let place = Place::find(&self.world, door, &result)
+            .map_err(|event| self.refuse(login, event, CloseReason::LoginDenied, door))?;
         let facts = self.session_facts(&place, &result, number);
         let session = Session::new(facts);
-        let admitted = place.admit(&self.world, &session, connection_id);
+        let admitted = place.admit(&self.world, &session, self.newcomer.id);
         let Some(admitted) = admitted else {
-            let event = Event::NoEndpoint;
-            return Err(self.refuse(
-                &mut login,
-                event,
-                "",
-                connection_id,
-                CloseReason::UpstreamConnect,
-            ));
+            let reason = CloseReason::UpstreamConnect;
+            return Err(self.refuse(login, Event::NoEndpoint, reason, door));
         };
         let Some(seat) = self.seat(&admitted, number).await? else {
-            let (event, reason) = (Event::TenantLimit, CloseReason::AdmissionLimit);
-            return Err(self.refuse(&mut login, event, "", connection_id, reason));
+            let reason = CloseReason::AdmissionLimit;
+            return Err(self.refuse(login, Event::TenantLimit, reason, door));
         };
         let named = result.schema.as_deref().unwrap_or_default();
-        Ok(LoggedIn {
-            session,
-            admitted,
-            seat,
-            login,
-            names_schema: !named.is_empty(),
-        })
+        Ok((session, admitted, seat, !named.is_empty()))
+    }
+
+    /// The login is over without a packet that could be answered: the client is told what can be said.
+    fn cut(&mut self, login: Option<&mut Login>, end: End, door: &Door) -> End {
+        let event = match end {
+            CloseReason::LoginTimeout => Some(Event::LoginTimeout),
+            CloseReason::ClientProtocol => Some(Event::BadHandshake),
+            CloseReason::Drain => Some(Event::Drain),
+            _ => None,
+        };
+        let said = event.zip(login).map(|(event, login)| {
+            let mut out = Vec::new();
+            login.refuse_by(event, "", &mut out);
+            self.send(&mut out);
+            code(event).errno
+        });
+        self.newcomer.ended(end, said, self.heard, door);
+        end
     }
 
     /// Exchanges the packets of a login until it is settled who the client is.
-    async fn verify(&mut self, login: &mut Login, peer: &Address) -> Result<LoginResult, End> {
+    async fn verify(&mut self, login: &mut Login, door: &Door) -> Result<LoginResult, Failed> {
         let mut out = Vec::new();
         loop {
-            let (seq, payload) = self.next_packet().await?;
+            let (seq, payload) = self.next_packet(login).await?;
             let replica = self.world.replica();
             let step = {
                 let learnt = self.world.learnt.borrow();
@@ -245,7 +281,7 @@ impl Entry {
             match step {
                 Ok(LoginStep::Done(result)) => return Ok(result),
                 Ok(LoginStep::Continue | LoginStep::NeedRsa(_)) => {}
-                Err(error) => return Err(self.deny(&error, peer)),
+                Err(error) => return Err(self.deny(&error, door)),
             }
         }
     }
@@ -279,11 +315,12 @@ impl Entry {
         .await
     }
 
-    fn login_config(&self, peer: &Address, connection_id: u32) -> LoginConfig {
+    fn login_config(&self) -> LoginConfig {
+        let peer = &self.newcomer.peer;
         let key = self.world.server_key.get();
         LoginConfig {
             server_version: Arc::clone(&self.world.server_version.borrow()),
-            connection_id,
+            connection_id: self.newcomer.id,
             client_host: peer.host(),
             caps_offered: DEFAULT_CAPS,
             default_plugin: self.world.replica().snapshot.users.usual_plugin(),
@@ -338,34 +375,18 @@ impl Entry {
         }
     }
 
-    fn deny(&mut self, error: &LoginError, peer: &Address) -> End {
-        let user = String::from_utf8_lossy(&error.user_name);
-        crate::log!(
-            Info,
-            "login denied",
-            user = user,
-            peer = peer,
-            errno = error.errno
-        );
+    fn deny(&mut self, error: &LoginError, door: &Door) -> Failed {
+        self.newcomer.denied(error, door);
         self.stream.send_bytes(&error.packet);
-        error.reason
+        Failed::Told(error.reason)
     }
 
-    fn refuse(
-        &mut self,
-        login: &mut Login,
-        event: Event,
-        detail: &str,
-        connection_id: u32,
-        reason: CloseReason,
-    ) -> End {
-        let row = code(event);
-        let text = message(event, detail, u64::from(connection_id));
-        let sqlstate = String::from_utf8_lossy(&row.sqlstate);
+    fn refuse(&mut self, login: &mut Login, event: Event, reason: End, door: &Door) -> Failed {
+        self.newcomer.told(event, door);
         let mut out = Vec::new();
-        login.refuse(row.errno, &sqlstate, &text, &mut out);
+        login.refuse_by(event, "", &mut out);
         self.send(&mut out);
-        reason
+        Failed::Told(reason)
     }
 
     fn send(&mut self, out: &mut Vec<u8>) {
@@ -375,13 +396,17 @@ impl Entry {
         }
     }
 
-    async fn next_packet(&mut self) -> Result<(u8, Vec<u8>), End> {
+    async fn next_packet(&mut self, login: &mut Login) -> Result<(u8, Vec<u8>), End> {
         loop {
             if let Some(buf) = self.buf.take() {
                 self.partial.extend_from_slice(&buf);
+                if self.heard != Heard::Packets {
+                    self.heard = Heard::of(&self.partial);
+                }
             }
             if let Some(header) = Header::parse(&self.partial) {
-                if header.len > LOGIN_PACKET_MAX {
+                if header.len > LOGIN_PACKET_MAX || self.heard == Heard::Tls {
+                    login.passed_over(header.seq);
                     return Err(CloseReason::ClientProtocol);
                 }
                 let whole = HEADER_LEN.saturating_add(header.len);
@@ -389,6 +414,7 @@ impl Entry {
                     let rest = self.partial.split_off(whole);
                     let mut packet = std::mem::replace(&mut self.partial, rest);
                     packet.drain(..HEADER_LEN);
+                    self.heard = Heard::Packets;
                     return Ok((header.seq, packet));
                 }
             }

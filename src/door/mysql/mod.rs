@@ -17,6 +17,7 @@ mod seat;
 mod server_key;
 mod stall;
 pub(super) mod tenants;
+mod told;
 pub mod upstream;
 pub(super) mod world;
 
@@ -36,6 +37,7 @@ use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::response::{ErrPacket, encode_err};
 use client::{Client, End};
 use front::StreamFront;
+use told::Newcomer;
 use world::World;
 
 /// A door at which MySQL is spoken.
@@ -59,9 +61,11 @@ impl Protocol for Mysql {
     }
 
     /// Before a greeting an ERR has no SQLSTATE.
-    fn turn_away(mut stream: Stream) {
+    fn turn_away(door: &Door, mut stream: Stream, peer: Address) {
         let event = Event::TooManyConnections;
-        let text = message(event, "", 0);
+        let (_, id) = door.core.new_client();
+        Newcomer { id, peer }.told(event, door);
+        let text = message(event, "", u64::from(id));
         let err = ErrPacket {
             errno: code(event).errno,
             sqlstate: None,

@@ -167,6 +167,12 @@ pub struct Session {
     pub(super) shared_account: Option<Arc<str>>,
     /// When the command in progress came to its connection.
     pub(super) began_at: Now,
+    /// The number that errors of the gateway's own carry: that of the client's connection.
+    pub(super) client: u32,
+    /// The last one that the client was told, for the log.
+    pub(super) said: Option<Event>,
+    /// For the log too: the ERR with which a server has just refused the session's state. A payload.
+    pub(super) refused: Option<Rc<[u8]>>,
 }
 
 impl Session {
@@ -194,12 +200,20 @@ impl Session {
             trackers: None,
             shared_account: None,
             began_at: Now::default(),
+            client: 0,
+            said: None,
+            refused: None,
         }
     }
 
     /// The number that marks this session's use of upstream connections.
     pub fn owner(&self) -> u64 {
         self.left.owner()
+    }
+
+    /// The number that its errors carry.
+    pub(super) fn number(&self) -> u64 {
+        u64::from(self.client)
     }
 
     /// The session's state vector.
@@ -489,6 +503,7 @@ impl Session {
 
     /// The command in progress is answered with an error of the gateway's own.
     pub fn told(&mut self, event: Event) {
+        self.said = Some(event);
         self.left.told(event, &self.op.effects);
         if std::mem::take(&mut self.has_explained) {
             // The server's list is that of an error in whose place the client was told another.
@@ -544,7 +559,7 @@ impl Session {
     pub(super) fn refuse(&mut self, event: Event, detail: &str, out: &mut Output) -> Next {
         let has_reply = !matches!(self.op.command, com::STMT_SEND_LONG_DATA | com::STMT_CLOSE);
         if has_reply {
-            write_event(event, detail, self.owner(), 1, out);
+            write_event(event, detail, self.number(), 1, out);
             self.told(event);
         }
         Next::Answered

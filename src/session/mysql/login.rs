@@ -11,7 +11,9 @@
 use std::sync::Arc;
 
 use super::full_login::{FullAnswer, RsaOutcome, RsaWork};
-use crate::base::close::CloseReason;
+use super::login_error::Failure;
+pub use super::login_error::LoginError;
+use crate::base::codes::{Code, Event, code, message};
 use crate::base::credential::{AuthPlugin, Verifier};
 use crate::wire::mysql::auth::{
     FAST_AUTH_OK, FULL_AUTH, REQUEST_PUBLIC_KEY, native_verify, sha2_verify,
@@ -144,20 +146,6 @@ pub struct LoginResult {
     pub learnt: Option<[u8; 32]>,
 }
 
-/// The end of a login that failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("login failed with error {errno}")]
-pub struct LoginError {
-    /// The error number sent.
-    pub errno: u16,
-    /// For metrics and logs.
-    pub reason: CloseReason,
-    /// The user's name as sent; empty if it never got so far.
-    pub user_name: Vec<u8>,
-    /// The ERR packet, header and all: send it, then close.
-    pub packet: Vec<u8>,
-}
-
 /// A login whose response was read.
 struct Pending {
     /// Whether the user exists; if not, the verifier is a decoy and the login bound to fail.
@@ -207,21 +195,9 @@ impl State {
     }
 }
 
-/// Why a login fails.
-enum Failure {
-    BadHandshake,
-    OutOfOrder,
-    OldClient,
-    /// The client's character set is none that a client may have.
-    WideCharset(&'static str),
-    Denied {
-        with_password: bool,
-    },
-}
-
 /// One client's login.
 pub struct Login {
-    config: LoginConfig,
+    pub(super) config: LoginConfig,
     nonce: Nonce,
     switch_nonce: Nonce,
     sequence: u8,
@@ -287,10 +263,10 @@ impl Login {
                 let answer = FullAnswer::read(payload, self.config.transport_is_private);
                 self.on_full_answer(pending, answer)
             }
-            State::Rsa(pending) => {
-                Err(self.error(Failure::BadHandshake, &pending.result.user_name))
+            State::Rsa(_) | State::Over => {
+                let failure = Failure::BadHandshake("a packet that nobody asked for");
+                Err(self.error(failure, state.user_name()))
             }
-            State::Over => Err(self.error(Failure::BadHandshake, &[])),
         }
     }
 
@@ -302,7 +278,10 @@ impl Login {
                 self.conclude(pending, true, true)
             }
             (State::Rsa(pending), RsaOutcome::Refuted) => self.conclude(pending, false, true),
-            (state, _) => Err(self.error(Failure::BadHandshake, state.user_name())),
+            (state, _) => {
+                let failure = Failure::BadHandshake("a ciphertext that nobody asked for");
+                Err(self.error(failure, state.user_name()))
+            }
         }
     }
 
@@ -314,6 +293,20 @@ impl Login {
         };
         let caps = self.caps;
         self.sequence = packet(out, self.sequence, |out| encode_ok(out, caps, &ok));
+    }
+
+    /// A packet with this sequence id has come that is not even read: what [`Login::refuse`] says answers it.
+    pub fn passed_over(&mut self, sequence: u8) {
+        self.sequence = sequence.wrapping_add(1);
+    }
+
+    /// As [`Login::refuse`], with an error of the gateway's own. `detail` stands behind its text.
+    pub fn refuse_by(&mut self, event: Event, detail: &str, out: &mut Vec<u8>) {
+        let Code {
+            errno, sqlstate, ..
+        } = code(event);
+        let text = message(event, detail, u64::from(self.config.connection_id));
+        self.refuse(errno, &String::from_utf8_lossy(&sqlstate), &text, out);
     }
 
     /// Instead of [`Login::finish_ok`], or at any other point: appends an ERR.
@@ -331,10 +324,11 @@ impl Login {
     ) -> Result<LoginStep, LoginError> {
         // Offered is not: an SSLRequest, or a response that pretends to be inside TLS.
         if client_caps(payload).is_some_and(|sent| sent & caps::SSL != 0) {
-            return Err(self.error(Failure::BadHandshake, &[]));
+            let failure = Failure::BadHandshake("the client asks for TLS, which is not offered");
+            return Err(self.error(failure, &[]));
         }
         let response = Response::decode(payload, self.config.caps_offered)
-            .map_err(|_| self.error(Failure::BadHandshake, &[]))?;
+            .map_err(|_| self.error(Failure::BadHandshake("a malformed login packet"), &[]))?;
         self.caps = response.caps;
         let collation = self.collation_of(&response);
         if let Some(wide) = collation.filter(|c| charset::is_refused_for_clients(c.charset)) {
@@ -510,70 +504,6 @@ impl Login {
         }
         Err(self.error(Failure::Denied { with_password }, &pending.result.user_name))
     }
-
-    fn error(&mut self, failure: Failure, user: &[u8]) -> LoginError {
-        let (errno, sqlstate, reason, message) = match failure {
-            Failure::BadHandshake => (
-                1043,
-                "08S01",
-                CloseReason::ClientProtocol,
-                "Bad handshake".to_owned(),
-            ),
-            Failure::OutOfOrder => (
-                1156,
-                "08S01",
-                CloseReason::ClientProtocol,
-                "Got packets out of order".to_owned(),
-            ),
-            Failure::OldClient => (
-                1251,
-                "08004",
-                CloseReason::LoginDenied,
-                "Client does not support authentication protocol requested by server; consider \
-                 upgrading MySQL client"
-                    .to_owned(),
-            ),
-            Failure::WideCharset(charset) => (
-                1231,
-                "42000",
-                CloseReason::LoginDenied,
-                format!("Variable 'character_set_client' can't be set to the value of '{charset}'"),
-            ),
-            Failure::Denied { with_password } => (
-                1045,
-                "28000",
-                CloseReason::LoginDenied,
-                self.denial(user, with_password),
-            ),
-        };
-        let mut packet = Vec::new();
-        self.refuse(errno, sqlstate, &message, &mut packet);
-        LoginError {
-            errno,
-            reason,
-            user_name: user.to_vec(),
-            packet,
-        }
-    }
-
-    /// The sentence that MySQL and MariaDB print, letter for letter.
-    fn denial(&self, user: &[u8], with_password: bool) -> String {
-        format!(
-            "Access denied for user '{}'@'{}' (using password: {})",
-            printable(user),
-            self.config.client_host,
-            if with_password { "YES" } else { "NO" }
-        )
-    }
-}
-
-/// A name for a message: UTF-8, without control characters, no longer than any real one.
-fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name)
-        .chars()
-        .take(128)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
 }
 
 /// Whether an account with this verifier can be checked by this plugin.

@@ -153,6 +153,10 @@ impl Session {
             return Gone::No;
         };
         upstream.forget_schema(schema);
+        let payload: Rc<[u8]> = raw.get(HEADER_LEN..).unwrap_or_default().into();
+        if !self.schema_is_gone {
+            self.refused = Some(Rc::clone(&payload));
+        }
         match asked {
             Asked::InNone if !self.op.is_sent => {
                 self.schema_is_gone = true;
@@ -167,7 +171,6 @@ impl Session {
                     }
                     false => upstream.left.note_conditions(),
                 }
-                let payload: Rc<[u8]> = raw.get(HEADER_LEN..).unwrap_or_default().into();
                 self.schema_refusal = Some(payload.clone());
                 self.op.refusal = Some(payload);
                 Gone::Here

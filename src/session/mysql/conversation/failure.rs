@@ -2,6 +2,8 @@
 //! whether the client is kept. One way for refused leases, deadlines, drains, lost upstreams and
 //! refused state.
 
+use std::rc::Rc;
+
 use super::command::number;
 use super::{Action, Conversation, Io, Kept, Skipped, Stage};
 use crate::base::close::CloseReason;
@@ -108,7 +110,7 @@ impl Conversation {
     /// Sends an ERR packet for `event`.
     pub(super) fn tell(&mut self, event: Event, sequence: u8, io: &mut Io<'_>) {
         self.session.told(event);
-        write_event(event, "", u64::from(self.id), sequence, io.down);
+        write_event(event, "", self.session.number(), sequence, io.down);
     }
 
     /// Ends the client's connection between two commands.
@@ -155,8 +157,9 @@ impl Conversation {
     /// Has the client told at its next command, and closed: what the command carried is lost, and an
     /// EXECUTE must not run without it.
     pub(super) fn owe(&mut self, event: Event, reason: CloseReason) {
+        self.session.said = Some(event);
         let mut out = Output::default();
-        write_event(event, "", u64::from(self.id), 1, &mut out);
+        write_event(event, "", self.session.number(), 1, &mut out);
         self.owe_packet(out.own().to_vec(), reason);
     }
 
@@ -339,6 +342,7 @@ impl Conversation {
         io.notes.doubts_schema = true;
         io.notes.has_server_error = true;
         io.notes.failed = Some(reason);
+        self.session.refused = io.down.own().get(HEADER_LEN..).map(Rc::from);
         self.discard(reason, io);
         if !self.session.awaits_reply() {
             let packet = io.down.own().to_vec();

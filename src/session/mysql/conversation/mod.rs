@@ -15,6 +15,7 @@ mod failure;
 #[cfg(test)]
 mod tests;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -263,8 +264,6 @@ enum Skipped {
 pub struct Conversation {
     session: Session,
     intake: Intake,
-    /// The number that messages to the client carry.
-    id: u32,
     stage: Stage,
     kept: Kept,
     /// A small read-only command, kept while it may be repeated on another connection.
@@ -305,11 +304,11 @@ pub struct Conversation {
 
 impl Conversation {
     /// The conversation of a client that has logged in, whose connection has the number `id`.
-    pub fn new(session: Session, id: u32, now: Now) -> Self {
+    pub fn new(mut session: Session, id: u32, now: Now) -> Self {
+        session.client = id;
         Self {
             session,
             intake: Intake::default(),
-            id,
             stage: Stage::Idle,
             kept: Kept::Nothing,
             again: Vec::new(),
@@ -337,6 +336,16 @@ impl Conversation {
     /// The client's session.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The last error of the gateway's own that the client was told since this was asked.
+    pub fn take_said(&mut self) -> Option<Event> {
+        self.session.said.take()
+    }
+
+    /// The payload of the ERR with which a server has refused the session's state since this was asked.
+    pub fn take_refused(&mut self) -> Option<Rc<[u8]>> {
+        self.session.refused.take()
     }
 
     /// See [`Session::share_account`].
