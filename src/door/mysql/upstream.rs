@@ -14,7 +14,9 @@ use crate::session::mysql::baseline::{
     Answer, Baselines, KEPT, NOTHING, Realm, Realms, Scope, question,
 };
 use crate::session::mysql::cleanse::TRACK_EVERYTHING;
-use crate::session::mysql::connect::{Connect, ConnectConfig, ConnectStep, ServerFacts};
+use crate::session::mysql::connect::{
+    Connect, ConnectConfig, ConnectError, ConnectStep, ServerFacts, refused,
+};
 use crate::session::mysql::left_behind::Settled;
 use crate::session::mysql::packed::PackedUpstream;
 use crate::session::mysql::state::Vector;
@@ -27,6 +29,7 @@ use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::{caps, com};
 use crate::wire::mysql::frame::{HEADER_LEN, Header};
+use crate::wire::mysql::response::decode_err;
 
 /// The longest packet of a login that is read.
 const LOGIN_PACKET_MAX: usize = 64 * 1024;
@@ -185,10 +188,7 @@ async fn log_in(
         let (seq, payload) = packets.next(timer).await?;
         let step = connect
             .on_packet(seq, &payload, &mut out)
-            .map_err(|error| {
-                let refusal = error.kind.of_account();
-                DialError::new(CloseReason::UpstreamDenied, error.to_string()).of_account(refusal)
-            })?;
+            .map_err(|error| denied(&error))?;
         packets.stream.send_bytes(&out);
         out.clear();
         if let ConnectStep::Done(facts) = step {
@@ -203,12 +203,14 @@ async fn log_in(
     }
     packets.stream.send_bytes(&out);
     let (_, reply) = packets.next(timer).await?;
+    refuse_expired(&reply)?;
     if reply.first() != Some(&0) {
         // Without the trackers no connection could be shared safely.
         let text = "the server cannot report session state (MySQL 5.7 or MariaDB 10.2 can)";
         return Err(DialError::new(CloseReason::UpstreamProtocol, text));
     }
     let (_, of_nothing) = packets.next(timer).await?;
+    refuse_expired(&of_nothing)?;
     let deprecates_eof = facts.caps & caps::DEPRECATE_EOF != 0;
     let mut own = packets.values(deprecates_eof, timer).await?;
     let globals = packets.values(deprecates_eof, timer).await?;
@@ -229,6 +231,25 @@ async fn log_in(
     }
     login.known.replace(Some(Rc::clone(&facts.baselines)));
     Ok((packets.stream, Upstream::new(facts)))
+}
+
+/// The login's end as the pool needs to know it.
+fn denied(error: &ConnectError) -> DialError {
+    let denied = DialError::new(CloseReason::UpstreamDenied, error.to_string());
+    let kind = error.kind;
+    denied.numbered(kind.errno()).of_account(kind.of_account())
+}
+
+/// MariaDB lets in an account whose password has expired, and refuses all but SET and what changes it.
+///
+/// # Errors
+/// It does so here.
+fn refuse_expired(reply: &[u8]) -> Result<(), DialError> {
+    let refusal = decode_err(reply).ok().map(|err| refused(&err));
+    match refusal.filter(|refusal| refusal.kind.of_account().is_some()) {
+        Some(refusal) => Err(denied(&refusal)),
+        None => Ok(()),
+    }
 }
 
 /// Which variables the login gets.

@@ -388,14 +388,28 @@ impl ConnectErrorKind {
     /// What it says of the account, where it is nothing that concerns others too.
     pub fn of_account(self) -> Option<Refusal> {
         match self {
-            Self::Denied(_) => Some(Refusal::Lasting),
+            // A plugin, or a way to send a password, is the account's too.
+            Self::Denied(_) | Self::Unsupported => Some(Refusal::Lasting),
             Self::TooMany(1203 | 1226) => Some(Refusal::Passing),
             _ => None,
         }
     }
+
+    /// The server's number, if it has said one.
+    pub fn errno(self) -> Option<u16> {
+        match self {
+            Self::Denied(errno)
+            | Self::TooMany(errno)
+            | Self::Blocked(errno)
+            | Self::Server(errno) => Some(errno),
+            Self::Protocol | Self::Unsupported => None,
+        }
+    }
 }
 
-fn refused(err: &ErrPacket<'_>) -> ConnectError {
+/// What a server's ERR means in the place of a login's next packet, or right behind the login: one whose
+/// password has expired lets clients in and refuses all that they say.
+pub fn refused(err: &ErrPacket<'_>) -> ConnectError {
     let kind = match err.errno {
         1040 | 1203 | 1226 => ConnectErrorKind::TooMany(err.errno),
         1129 | 1130 => ConnectErrorKind::Blocked(err.errno),
