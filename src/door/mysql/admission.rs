@@ -1,6 +1,5 @@
 //! Where a logged-in client's statements go: its tenant, placement, endpoint and pool.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -130,7 +129,7 @@ impl Place {
                 config: config(),
                 statements_max: Rc::clone(&world.upstreams.shared.statements_max),
                 realms: Rc::clone(&world.upstreams.shared.realms),
-                known: RefCell::default(),
+                known: Rc::default(),
             })
         };
         let target = primary_of(self.placement);
@@ -291,7 +290,7 @@ impl Admitted {
                 config: Arc::new(config),
                 statements_max: Rc::clone(&self.pool.login.statements_max),
                 realms: Rc::clone(&self.pool.login.realms),
-                known: RefCell::default(),
+                known: Rc::default(),
             })
         });
         self.metrics = world.metrics.exchanges(&self.door.name, &name);

@@ -3,18 +3,23 @@
 //!
 //! Most logins need no upstream connection for that: a schema that the server has accepted for the account is not
 //! asked for again within [`KNOWN_FOR`], and then where a connection is idle; globals are asked for by one login in
-//! a second, whose wait nobody shares. An endpoint that is busy or away does not keep out clients whose schema was good before, as
-//! their statements get the server's own error if it is gone; nor clients without a schema.
+//! a second. An endpoint that is busy or away does not keep out clients whose schema was good before, as their
+//! statements get the server's own error if it is gone; nor clients without a schema.
 
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use super::client::{Client, End};
 use super::front::{Front, StreamFront};
+use super::known_login::Asking;
+use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
+use crate::base::drain::Drain;
 use crate::session::mysql::beginning::Lack;
-use crate::session::mysql::conversation::{Entered, Entry};
+use crate::session::mysql::conversation::{Entered, Entry, PATIENCE};
 use crate::session::mysql::login::Login;
 use crate::wire::mysql::frame::HEADER_LEN;
 use crate::wire::mysql::response::decode_err;
@@ -53,6 +58,8 @@ impl Client<StreamFront> {
             }
         };
         self.front.send_bytes(&out);
+        // A drain may have begun in the meantime.
+        self.goes_on = true;
         end.map_or(Ok(()), Err)
     }
 
@@ -65,14 +72,20 @@ impl Client<StreamFront> {
 impl<F: Front> Client<F> {
     /// Has the server say what it has not said lately.
     async fn settle_with_server(&mut self, names_schema: bool) -> Result<Entered, End> {
-        let now = self.now();
+        let began = self.now();
         let accepted = self.world.schema_accepted(self.schema_mark());
-        let is_fresh = accepted.is_some_and(|accepted| now.since(accepted) < KNOWN_FOR);
+        let is_fresh = accepted.is_some_and(|accepted| began.since(accepted) < KNOWN_FOR);
         let with_schema = names_schema && !is_fresh;
-        let known = self.admitted.pool.login.known.borrow().clone();
+        let asking = match with_schema {
+            true => None,
+            false => self.known_or_turn(began.plus(PATIENCE)).await,
+        };
+        let known = self.admitted.pool.login.known.get();
+        let now = self.now();
         let begin = |known| self.conversation.begin_with(known, now);
         let lack = known.as_ref().map_or(Lack::All, begin);
-        if lack == Lack::Nothing && !with_schema {
+        let is_asked = with_schema || lack == Lack::Renewal || asking.is_some();
+        if !is_asked {
             return Ok(Entered::Yes);
         }
         let is_needed = with_schema && accepted.is_none();
@@ -81,8 +94,7 @@ impl<F: Front> Client<F> {
         let entered = self.enter_server(entry).await?;
         if let Some(known) = self.conversation.session().baselines() {
             // Of the endpoint that was chosen for it.
-            let login = &self.admitted.pool.login;
-            login.known.replace(Some(Rc::clone(known)));
+            self.admitted.pool.login.known.set(known);
         }
         match entered {
             Entered::Yes if with_schema => {
@@ -96,6 +108,24 @@ impl<F: Front> Client<F> {
             refused => return Ok(refused),
         }
         Ok(Entered::Yes)
+    }
+
+    /// Waits until something is known of logins at the client's pool, or it is this one's turn to ask; neither if
+    /// that takes too long, or a drain begins.
+    async fn known_or_turn(&mut self, until: Deadline) -> Option<Asking> {
+        let known = Rc::clone(&self.admitted.pool.login.known);
+        let client = self.conversation.session().owner();
+        self.timer.set(until);
+        let asking = poll_fn(|cx| {
+            let is_over = self.world.drain() != Drain::Serving || self.timer.poll(cx).is_ready();
+            match known.poll(client, cx) {
+                Poll::Pending if is_over => Poll::Ready(None),
+                polled => polled,
+            }
+        });
+        let asking = asking.await;
+        self.timer.set(Deadline::NEVER);
+        asking
     }
 
     /// Stands for endpoint, account and schema. Two with the same mark would only have one's

@@ -7,6 +7,7 @@ mod client;
 mod driver;
 mod entry;
 mod front;
+mod known_login;
 mod login;
 #[cfg_attr(
     not(debug_assertions),

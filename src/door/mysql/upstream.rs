@@ -7,12 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::known_login::KnownLogin;
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{
-    Answer, Baselines, KEPT, NOTHING, Realm, Realms, Scope, question,
-};
+use crate::session::mysql::baseline::{Answer, KEPT, NOTHING, Realm, Realms, Scope, question};
 use crate::session::mysql::cleanse::TRACK_EVERYTHING;
 use crate::session::mysql::connect::{
     Connect, ConnectConfig, ConnectError, ConnectStep, ServerFacts, refused,
@@ -48,8 +47,8 @@ pub struct UpstreamLogin {
     pub(super) statements_max: Rc<Cell<usize>>,
     /// What this core knows of logins.
     pub(super) realms: Rc<Realms>,
-    /// Of that, what the last login here was, or the last connection that a session began on.
-    pub(super) known: RefCell<Option<Rc<Baselines>>>,
+    /// What it knows of those here.
+    pub(super) known: Rc<KnownLogin>,
 }
 
 /// What the MySQL sessions of one core share.
@@ -229,7 +228,7 @@ async fn log_in(
             .logged_in(own, kept.kept(), globals, is_mysql);
         facts.vector = Rc::new(facts.vector.with_base(base));
     }
-    login.known.replace(Some(Rc::clone(&facts.baselines)));
+    login.known.set(&facts.baselines);
     Ok((packets.stream, Upstream::new(facts)))
 }
 

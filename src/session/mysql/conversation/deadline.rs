@@ -39,7 +39,8 @@ impl Conversation {
                 let waited = self.waited(limits).min(self.grace());
                 waited.min(self.statement)
             }
-            Stage::Ahead if matches!(self.kept, Kept::Entry | Kept::Undo) => self.waited(limits),
+            Stage::Ahead if self.kept == Kept::Entry => self.waited(limits),
+            Stage::Ahead if self.kept == Kept::Undo => self.undo_limit(),
             Stage::Ahead | Stage::Replying => self.statement.min(self.grace()),
             Stage::Streaming => self.statement.min(stalled).min(self.looked.plus(PACE)),
             Stage::Skipping(_) => stalled,
@@ -50,8 +51,8 @@ impl Conversation {
     fn waited(&self, limits: &Limits) -> Deadline {
         let is_entry = self.kept == Kept::Entry;
         let patience = self.entry.patience().filter(|_| is_entry);
-        let limit = patience.map_or(limits.pool_wait, |limit| limit.min(limits.pool_wait));
-        self.since.plus(limit)
+        let limit = self.since.plus(limits.pool_wait);
+        patience.map_or(limit, |patience| patience.min(limit))
     }
 
     fn grace(&self) -> Deadline {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Action, Conversation, Io, Kept, LeaseEnd, Stage};
-use crate::base::clock::Now;
+use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::session::mysql::baseline::Baselines;
@@ -15,9 +15,13 @@ use crate::session::mysql::exchange::{Fault, Progress};
 /// Upstream connections tried: an idle one may turn out to be dead.
 const ATTEMPTS: u8 = 2;
 
-/// How long a client waits for what is known already to be looked at again: it is not kept out by those who have
-/// all connections.
-const RENEWAL_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a client waits for what nothing depends on but its settings: those who have all connections, or a server
+/// that is silent, do not keep it out.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a server may take to undo what a session did: a long transaction is rolled back. A connection that takes
+/// longer is closed.
+const UNDO_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is to be settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct Entry {
     is_reset: bool,
     /// Connections that may still be tried.
     attempts_left: u8,
+    /// When it began.
+    began: Now,
 }
 
 impl Entry {
@@ -43,12 +49,13 @@ impl Entry {
             lack,
             is_reset: false,
             attempts_left: ATTEMPTS,
+            began: Now::default(),
         }
     }
 
-    /// How long a connection and its answer are waited for, if that is not as for a statement.
-    pub(super) fn patience(&self) -> Option<Duration> {
-        (self.lack == Lack::Renewal && !self.with_schema).then_some(RENEWAL_PATIENCE)
+    /// Until when a connection and its answer are waited for, if that is not as for a statement.
+    pub(super) fn patience(&self) -> Option<Deadline> {
+        (!self.with_schema).then(|| self.began.plus(PATIENCE))
     }
 
     fn after_reset(lack: Lack) -> Self {
@@ -93,7 +100,10 @@ impl Conversation {
     /// [`super::Input::Go`] until [`Action::Entered`].
     pub fn enter_server(&mut self, entry: Entry, now: Now) {
         self.kept = Kept::Entry;
-        self.entry = entry;
+        self.entry = Entry {
+            began: now,
+            ..entry
+        };
         self.enter(Stage::Leasing { is_asked: false }, now);
     }
 
@@ -134,6 +144,11 @@ impl Conversation {
         }
     }
 
+    /// Until when a connection that is being undone is waited for.
+    pub(super) fn undo_limit(&self) -> Deadline {
+        self.since.plus(UNDO_LIMIT)
+    }
+
     /// The connection is closed, which undoes it too.
     pub(super) fn undo_failed(&mut self, io: &mut Io<'_>) -> Action {
         self.discard(CloseReason::StateLost, io);
@@ -146,7 +161,10 @@ impl Conversation {
             true => Lack::Nothing,
             false => self.session.lacks(io.now),
         };
-        self.entry = Entry::after_reset(lack);
+        self.entry = Entry {
+            began: io.now,
+            ..Entry::after_reset(lack)
+        };
         if lack == Lack::Nothing {
             return self.entered(Entered::Yes, io);
         }

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use entry::{Entered, Entry};
+pub use entry::{Entered, Entry, PATIENCE};
 pub use failure::Failure;
 
 use super::downstream::Session;

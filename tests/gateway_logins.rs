@@ -1,0 +1,127 @@
+//! Logins of a pool that knows nothing of its server yet: one asks, the others wait for its answer and are in nobody's
+//! way.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a test says what was wrong by the place where it ends"
+)]
+
+mod support;
+
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use support::{Client, Gateway, Login, Options, Server, Shape, wait_for};
+
+const AT_ONCE: usize = 60;
+
+/// Another tenant on the same endpoint, by an account of its own.
+const TENANT: &str = "[tenants.b]\nplacement = \"shard-a\"\nschema = \"test\"\n\
+    upstream = { user = \"other\", password = { env = \"RG_B_PASSWORD\" } }\n\
+    [users.b]\ntenant = \"b\"\nplugin = \"mysql_native_password\"\n\
+    password = { env = \"RG_B_PASSWORD\" }\n";
+
+const GIVEN: &str = "CREATE USER other@'%' IDENTIFIED BY 'password-of-b';\n\
+    GRANT ALL PRIVILEGES ON test.* TO other@'%';\n";
+
+fn pair(mode: &str) -> (Server, Gateway) {
+    let server = Server::start(Options {
+        arguments: vec![format!("--sql-mode={mode}")],
+        ..Options::with_test_schema(GIVEN)
+    });
+    let extra = format!("[deadlines]\npool_wait = \"20s\"\n{TENANT}");
+    let shape = Shape {
+        budget: 2,
+        pools: "waiters_max = 4\n",
+        extra: &extra,
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(server.port(), &shape);
+    (server, gateway)
+}
+
+/// A login of the other tenant, in no schema of its own.
+fn other(gateway: &Gateway) -> Login {
+    Login {
+        user: "b".to_owned(),
+        password: "password-of-b".to_owned(),
+        schema: String::new(),
+        ..gateway.login()
+    }
+}
+
+/// Clients that log in at the same time, and how long each took.
+fn at_once(login: &Login) -> Vec<(Client, Duration)> {
+    let begin = Barrier::new(AT_ONCE);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..AT_ONCE)
+            .map(|_| {
+                scope.spawn(|| {
+                    begin.wait();
+                    let begun = Instant::now();
+                    let client = Client::connect(login).expect("a login");
+                    (client, begun.elapsed())
+                })
+            })
+            .collect();
+        let clients = threads.into_iter().map(|thread| thread.join());
+        clients.map(|client| client.expect("a client")).collect()
+    })
+}
+
+#[test]
+fn each_of_many_is_told_what_one_of_them_asks() {
+    let (_server, gateway) = pair("NO_BACKSLASH_ESCAPES");
+    for (client, took) in at_once(&other(&gateway)) {
+        let flags = client.login_status & 0x202;
+        assert_eq!(flags, 0x202, "after {took:?}\n{}", gateway.log());
+    }
+    let connects = gateway.metric("ringgate_upstream_connects_total", &[]);
+    assert!(connects < 1.5, "{connects} for one question");
+}
+
+/// Clients of the first tenant have all connections, in transactions.
+fn holders(gateway: &Gateway) -> [Client; 2] {
+    [(); 2].map(|()| {
+        let mut holder = gateway.client();
+        holder.query("BEGIN").expect("a transaction");
+        holder.query("SELECT 1 FROM DUAL").expect("a row");
+        holder
+    })
+}
+
+#[test]
+fn those_who_cannot_ask_keep_nobody_from_waiting_and_are_let_in() {
+    let (_server, gateway) = pair("");
+    let mut holders = holders(&gateway);
+    let mut waits = gateway.client();
+    std::thread::scope(|scope| {
+        let logins = scope.spawn(|| at_once(&other(&gateway)));
+        std::thread::sleep(Duration::from_millis(300));
+        // Four may wait.
+        waits.send_query("SELECT 7").expect("a write");
+        for (_, took) in logins.join().expect("logins") {
+            assert!(took < Duration::from_secs(5), "{took:?}");
+        }
+    });
+    holders[0].query("COMMIT").expect("an OK");
+    let answer = waits.read_query().expect("a row");
+    assert_eq!(answer.text(0, 0).as_deref(), Some("7"));
+}
+
+#[test]
+fn who_waits_when_a_drain_begins_is_told_of_it() {
+    let (_server, mut gateway) = pair("");
+    let holders = holders(&gateway);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| Client::connect(&other(&gateway)));
+        let asks = || gateway.metric("ringgate_leases_waiting", &[]) > 0.5;
+        assert!(wait_for(Duration::from_secs(5), asks), "nobody asks");
+        gateway.signal("TERM");
+        let mut client = waiting.join().expect("a thread").expect("a login");
+        let goodbye = client.read_goodbye().expect_err("a goodbye");
+        assert_eq!(goodbye.errno(), 1053, "{goodbye}");
+    });
+    drop(holders);
+    assert!(gateway.wait_for_exit(Duration::from_secs(10)).success());
+}
