@@ -108,21 +108,31 @@ fn hold(gateway: &Gateway) -> Client {
 fn at_each_step_of_an_exchange() {
     let server = MariaDb::with_test_schema(TABLE);
     for point in [
+        // The first login asks the server.
         "exchange.leased",
         "exchange.begun",
         "exchange.sent",
         "exchange.reply",
-        "exchange.finish",
         "exchange.return",
+        "exchange.leased:2",
+        "exchange.begun:2",
+        "exchange.sent:2",
+        "exchange.reply:2",
+        "exchange.finish",
+        "exchange.return:2",
         // Once more in the middle of a session's life, on a connection that has been used.
         "exchange.sent:5",
         "exchange.return:5",
     ] {
         let gateway = gateway(&server, point, 1);
-        let mut client = gateway.client();
-        let ended = wait_for(PATIENCE, || client.query("SELECT 1").is_err());
-        assert!(ended, "{point}: nothing has happened");
-        assert!(client.is_ended_within(PATIENCE), "{point}");
+        let login = Client::connect(&gateway.login());
+        let is_in_login = !point.contains(':') && point != "exchange.finish";
+        assert_eq!(login.is_err(), is_in_login, "{point}\n{}", gateway.log());
+        if let Ok(mut client) = login {
+            let ended = wait_for(PATIENCE, || client.query("SELECT 1").is_err());
+            assert!(ended, "{point}: nothing has happened");
+            assert!(client.is_ended_within(PATIENCE), "{point}");
+        }
         let reason = "reason=\"panic\"";
         let closed = || gateway.metric("ringgate_upstream_connections_closed_total", &[reason]);
         assert!(wait_for(PATIENCE, || closed() > 0.5), "{point}");
