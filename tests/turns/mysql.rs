@@ -1,5 +1,7 @@
 //! What differs on MySQL: its accounts, what it reports of a session, and what its defaults are.
 
+use std::time::Duration;
+
 use crate::support::Client;
 use crate::{Form, Scene, ask, fails, send};
 
@@ -242,5 +244,27 @@ fn what_the_optimizer_has_traced_is_nobody_elses() {
         drop(own);
         let mut other = scene.client(false);
         assert_eq!(ask(&mut other, form, traces), "0");
+    }
+}
+
+/// Where `autocommit` is off, what the gateway asks for its own sake begins a transaction of nobody's.
+#[test]
+fn what_the_gateway_asks_is_in_nobodys_transaction() {
+    let Some(scene) = Scene::on_mysql(2, "SET GLOBAL autocommit = 0;\n", "") else {
+        return;
+    };
+    let level = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE";
+    for turn in 0..3 {
+        let mut client = scene.client(true);
+        for other in [scene.client(true), scene.client(false)].iter_mut() {
+            ask(other, Form::Text, "DO 0");
+            assert!(scene.is_free(), "{turn}");
+        }
+        ask(&mut client, Form::Text, level);
+        ask(&mut client, Form::Text, "SELECT 1");
+        client.reset().expect("an OK");
+        ask(&mut client, Form::Text, level);
+        // Longer than what is known of globals holds.
+        std::thread::sleep(Duration::from_millis(1_050));
     }
 }

@@ -11,7 +11,9 @@ use super::known_login::KnownLogin;
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
-use crate::session::mysql::baseline::{Answer, KEPT, NOTHING, Realm, Realms, Scope, question};
+use crate::session::mysql::baseline::{
+    Answer, END_TRANSACTION, KEPT, NOTHING, Realm, Realms, Scope, question,
+};
 use crate::session::mysql::cleanse::TRACK_EVERYTHING;
 use crate::session::mysql::connect::{
     Connect, ConnectConfig, ConnectError, ConnectStep, ServerFacts, refused,
@@ -228,6 +230,9 @@ async fn log_in(
             .logged_in(own, kept.kept(), globals, is_mysql);
         facts.vector = Rc::new(facts.vector.with_base(base));
     }
+    if is_mysql && facts.vector.is_autocommit_off() {
+        packets.end_transaction(timer).await?;
+    }
     login.known.set(&facts.baselines);
     Ok((packets.stream, Upstream::new(facts)))
 }
@@ -315,6 +320,23 @@ impl Packets {
             })?;
             if is_over {
                 return Ok(answer);
+            }
+        }
+    }
+
+    /// Ends the transaction that the questions have begun.
+    async fn end_transaction(&mut self, timer: &mut Timer) -> Result<(), DialError> {
+        let mut out = Vec::new();
+        packet(&mut out, 0, |out| {
+            encode_text_command(out, com::QUERY, END_TRANSACTION);
+        });
+        self.stream.send_bytes(&out);
+        let (_, reply) = self.next(timer).await?;
+        match reply.first() {
+            Some(0) => Ok(()),
+            _ => {
+                let text = "the server does not end a transaction";
+                Err(DialError::new(CloseReason::UpstreamProtocol, text))
             }
         }
     }

@@ -112,6 +112,10 @@ pub fn every_variable() -> Vec<u8> {
 pub const KEPT: &[u8] = b"SELECT 'kept', CONCAT_WS('|', CURRENT_USER(), CURRENT_ROLE(), \
     (SELECT COUNT(*) FROM information_schema.PROFILING))";
 
+/// Behind a question to a MySQL whose `autocommit` is off: its answer comes out of tables, which begins a
+/// transaction there.
+pub const END_TRANSACTION: &[u8] = b"COMMIT";
+
 /// The name under which that is answered.
 const KEPT_NAME: &[u8] = b"kept";
 

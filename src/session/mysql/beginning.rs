@@ -169,4 +169,5 @@ fn ask_for_globals(upstream: &mut Upstream, out: &mut Vec<u8>) {
     upstream
         .expected
         .push(Expected::Variables(Box::new(answer)));
+    upstream.end_own_transaction(out);
 }

@@ -100,6 +100,10 @@ impl Upstream {
                     let found = answer.end().ok_or(Unclean::Refused)?;
                     self.expected.remove(0);
                     let vector = self.vector.found_to_be(&found).ok_or(Unclean::Refused)?;
+                    if self.baselines.is_mysql() && vector.is_autocommit_off() {
+                        // The questions have begun a transaction.
+                        return Err(Unclean::Kept);
+                    }
                     self.vector = Rc::new(vector);
                     self.prepared = PreparedSet::new(self.prepared.len_max());
                     self.left = Leftovers::default();

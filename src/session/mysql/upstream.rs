@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::baseline::{Answer, Baselines};
+use super::baseline::{Answer, Baselines, END_TRANSACTION};
 use super::left_behind::{Leftovers, Residue};
 use super::programs;
 use super::state::{Vector, is_same};
@@ -290,6 +290,17 @@ impl Upstream {
             _ => vector,
         };
         moved
+    }
+
+    /// Ends the transaction that a question of the gateway's own has begun on a connection that is in none: MySQL
+    /// answers out of tables.
+    pub(super) fn end_own_transaction(&mut self, out: &mut Vec<u8>) {
+        if self.baselines.is_mysql() && self.vector.is_autocommit_off() {
+            packet(out, 0, |out| {
+                encode_text_command(out, com::QUERY, END_TRANSACTION);
+            });
+            self.expected.push(Expected::Moved);
+        }
     }
 
     /// Writes what has the connection take several statements in a text, or not.

@@ -28,6 +28,7 @@ impl Session {
         });
         let asked = known.ask(self.began_at, upstream.deprecates_eof);
         upstream.expected.push(Expected::Programs(Box::new(asked)));
+        upstream.end_own_transaction(out);
         true
     }
 
