@@ -190,7 +190,11 @@ impl Driver {
             return Some(Happened::UpstreamGone);
         }
         let deadline = self.conversation.deadline(&LIMITS);
-        deadline.is_over(site.now).then_some(Happened::Deadline)
+        if !deadline.is_over(site.now) {
+            return None;
+        }
+        self.stop_waiting(site);
+        Some(Happened::Deadline)
     }
 
     /// Steps until the conversation waits.
@@ -352,10 +356,14 @@ impl Driver {
             true => Now(site.now.0 + LATE_NANOS),
             false => Now(self.conversation.deadline(&LIMITS).0),
         };
+        self.stop_waiting(site);
+        self.drive(site, Happened::Deadline, now);
+    }
+
+    fn stop_waiting(&mut self, site: &mut Site) {
         if let Some(waiting) = self.waiting.take() {
             site.leave(waiting, self.client());
         }
-        self.drive(site, Happened::Deadline, now);
     }
 
     /// The client's connection is gone, whatever it waited for.
@@ -367,9 +375,7 @@ impl Driver {
     }
 
     fn close(&mut self, site: &mut Site) {
-        if let Some(waiting) = self.waiting.take() {
-            site.leave(waiting, self.client());
-        }
+        self.stop_waiting(site);
         if let Some(leased) = self.lease.take() {
             site.discard(leased, self.client());
         }
