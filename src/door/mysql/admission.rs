@@ -124,16 +124,18 @@ impl Place {
             credential_version: upstream.version.0,
             capabilities: u64::from(capabilities),
         };
-        let login = || {
-            Rc::new(UpstreamLogin {
-                config: config(),
-                statements_max: Rc::clone(&world.upstreams.shared.statements_max),
-                realms: Rc::clone(&world.upstreams.shared.realms),
-                known: Rc::default(),
-            })
-        };
         let target = primary_of(self.placement);
         let endpoint = self.replica.routing.pick(&world.core, target)?;
+        let login = || {
+            let shared = &world.upstreams.shared;
+            let placement = &endpoint.name.placement;
+            Rc::new(UpstreamLogin {
+                config: config(),
+                statements_max: Rc::clone(&shared.statements_max),
+                realms: Rc::clone(&shared.realms),
+                known: shared.known.of(placement, &upstream.user),
+            })
+        };
         let key = with_schema(&key, session.vector().schema().is_some());
         let pool = endpoint.pool(&key, login);
         Some(Admitted {
@@ -282,6 +284,7 @@ impl Admitted {
         let mut key = self.pool.key.clone();
         key.user = upstream.user.as_str().into();
         key.credential_version = upstream.version.0;
+        let shared = &world.upstreams.shared;
         self.pool = endpoint.pool(&key, || {
             let mut config = (*self.pool.login.config).clone();
             config.user.clone_from(&upstream.user);
@@ -290,7 +293,7 @@ impl Admitted {
                 config: Arc::new(config),
                 statements_max: Rc::clone(&self.pool.login.statements_max),
                 realms: Rc::clone(&self.pool.login.realms),
-                known: Rc::default(),
+                known: shared.known.of(&endpoint.name.placement, &upstream.user),
             })
         });
         self.metrics = world.metrics.exchanges(&self.door.name, &name);

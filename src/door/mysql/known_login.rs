@@ -1,14 +1,40 @@
-//! What a pool's server gives to those who log in, as far as this core knows. While nothing is known, one login asks
-//! and the others of the pool wait for its answer, and take no place among those who wait for connections.
+//! What the servers of a placement give to an account's logins, as far as this core knows. While nothing is known, one
+//! login asks and the others wait for its answer, and take no place among those who wait for connections. It outlives
+//! pools: a client that logs in and says nothing costs others no connection each time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+use foldhash::fast::FixedState;
 
 use crate::session::mysql::baseline::Baselines;
 
-/// Shared by all logins of a pool.
+/// Accounts that are remembered, in use or not; of more, those that are.
+const ACCOUNTS_MAX: usize = 256;
+
+/// A placement and an account.
+type Name = (Arc<str>, String);
+
+/// What is known of each.
+#[derive(Default)]
+pub(super) struct KnownLogins(RefCell<HashMap<Name, Rc<KnownLogin>, FixedState>>);
+
+impl KnownLogins {
+    /// What is known of this one.
+    pub(super) fn of(&self, placement: &Arc<str>, account: &str) -> Rc<KnownLogin> {
+        let mut all = self.0.borrow_mut();
+        if all.len() >= ACCOUNTS_MAX {
+            all.retain(|_, known| Rc::strong_count(known) > 1);
+        }
+        let name = (Arc::clone(placement), account.to_owned());
+        Rc::clone(all.entry(name).or_default())
+    }
+}
+
+/// Shared by all logins of an account.
 #[derive(Default)]
 pub(super) struct KnownLogin {
     /// Of the last connection that has logged in there, or that a session began on.

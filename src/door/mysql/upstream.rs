@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::known_login::KnownLogin;
+use super::known_login::{KnownLogin, KnownLogins};
 use crate::base::close::CloseReason;
 use crate::core::Core;
 use crate::net::{Buf, Stream, Timer};
@@ -60,6 +60,8 @@ pub struct Shared {
     pub(super) texts: RefCell<Texts>,
     /// What logins give.
     pub(super) realms: Rc<Realms>,
+    /// What clients are told of that.
+    pub(super) known: KnownLogins,
     /// Bound of statements kept prepared on a connection that is opened from now on.
     pub(super) statements_max: Rc<Cell<usize>>,
     /// Sessions for which the wait for another one's lease is over.
