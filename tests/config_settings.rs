@@ -119,6 +119,7 @@ const ROWS: &[Row] = &[
     ("tenants.*.upstream.password.env", ACCOUNTS, All, ACCOUNTS),
     ("tenants.*.upstream.password.file", ACCOUNTS, All, ACCOUNTS),
     ("tenants.*.connections_max", "gateway_limits::a_tenant_has_no_more_clients_than_its_bound_on_all_cores_together", Coming, "gateway_limits::a_tenants_bound_is_changed_by_a_reload_and_counts_who_is_there"),
+    ("tenants.*.connections_upstream_max", "gateway_bounds::whatever_a_tenant_does_with_its_connections_the_other_is_served", All, "gateway_bounds::sixty_four_idle_transactions_lock_nobody_else_out_and_reloads_move_the_bound"),
     ("tenants.*.statement", STATEMENT, All, STATEMENT),
     ("users.*.tenant", ASKED, Coming, ASKED),
     ("users.*.plugin", ASKED, Coming, ASKED),

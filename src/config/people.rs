@@ -44,6 +44,7 @@ fn read_tenant(
         schema: read_schema(&mut section),
         upstream: read_upstream(&mut section, sources),
         connections_max: section.number32("connections_max", 1..=10_000_000),
+        connections_upstream_max: section.number32("connections_upstream_max", 1..=100_000),
         statement: section.duration_at(
             "statement",
             Duration::ZERO..=Duration::from_secs(365 * 86_400),

@@ -133,6 +133,9 @@ impl Snapshot {
         if let Some(bound) = tenant.connections_max {
             writeln!(f, "connections_max = {bound}")?;
         }
+        if let Some(bound) = tenant.connections_upstream_max {
+            writeln!(f, "connections_upstream_max = {bound}")?;
+        }
         match tenant.statement {
             Some(statement) => writeln!(f, "statement = {}", duration(statement)),
             None => Ok(()),

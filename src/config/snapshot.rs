@@ -402,6 +402,9 @@ pub struct Tenant {
     pub upstream: Option<Upstream>,
     /// Client connections of all its users, node wide; `None` for no bound of its own.
     pub connections_max: Option<u32>,
+    /// Connections that its clients may hold of an endpoint at once, over all cores; `None` for as many as
+    /// there are.
+    pub connections_upstream_max: Option<u32>,
     /// Its own statement deadline; zero for none, `None` for [`Deadlines::statement`].
     pub statement: Option<Duration>,
 }

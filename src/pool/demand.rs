@@ -9,8 +9,8 @@ use crate::base::clock::{Deadline, Now};
 /// What the pools of one endpoint on this core need at this instant.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand<'a> {
-    /// Waiters that no connect under way will serve ([`super::Pool::uncovered`]), over all keys.
-    /// 0 while the endpoint is left alone after failures.
+    /// Waiters that no connect under way will serve ([`super::Pool::uncovered`]), over all keys, as far as
+    /// their tenants may have connections. 0 while the endpoint is left alone after failures.
     pub waiters: u32,
     /// Since when the oldest waiter of the pools with uncovered waiters waits.
     pub oldest: Option<Now>,

@@ -15,9 +15,11 @@
 //! Totals are kept and not counted, and only pools that have waiters or idle connections are looked at:
 //! what a statement costs does not grow with the pools that nobody uses.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bound::{Bound, Counted, Rooms};
 use super::{Counts, Demand};
 use crate::base::clock::{Deadline, Now};
 
@@ -35,7 +37,7 @@ impl PoolId {
 /// What a pool tells of itself when it is looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
-    /// Waiters that no connect under way will serve; 0 while the pool is left alone after failures.
+    /// Waiters that no connection of the pool's own will serve; 0 while the pool is left alone after failures.
     pub uncovered: u32,
     /// Since when the oldest waiter waits.
     pub oldest: Option<Now>,
@@ -61,10 +63,10 @@ const LEASES: u32 = 75;
 
 /// What a tenant, or a pool, has.
 #[derive(Clone, Copy, Debug, Default)]
-struct Share {
+pub(super) struct Share {
     /// Connections: open or being opened.
     held: u32,
-    waiting: u32,
+    pub(super) waiting: u32,
     /// Nanoseconds of connection time until the gate's clock read `at`.
     had: u64,
     at: u64,
@@ -104,19 +106,22 @@ struct Member {
 }
 
 #[derive(Debug)]
-struct Tenant {
-    name: Arc<str>,
-    share: Share,
+pub(super) struct Tenant {
+    pub(super) name: Arc<str>,
+    pub(super) share: Share,
     pools: u32,
+    pub(super) bound: Bound,
 }
 
 /// The pools of one endpoint on one core.
 #[derive(Debug, Default)]
 pub struct Gate {
     members: Vec<Option<Member>>,
-    tenants: Vec<Option<Tenant>>,
+    pub(super) tenants: Vec<Option<Tenant>>,
+    /// How many of them have a bound.
+    pub(super) bounded: usize,
     /// Those with waiters, and those with idle connections, in no order.
-    waiting: Vec<PoolId>,
+    pub(super) waiting: Vec<PoolId>,
     idling: Vec<PoolId>,
     totals: Counts,
     /// Nanoseconds in which somebody waited, until `clock_at`: what is had while nobody else wants it is
@@ -130,21 +135,15 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A new pool of `tenant`.
-    pub fn join(&mut self, tenant: &Arc<str>) -> PoolId {
-        let known = self.tenants.iter().position(|known| {
-            let known = known.as_ref();
-            known.is_some_and(|known| known.name == *tenant)
-        });
-        let tenant = known.unwrap_or_else(|| {
-            let tenant = Tenant {
-                name: Arc::clone(tenant),
-                share: Share::default(),
-                pools: 0,
-            };
-            put(&mut self.tenants, tenant)
-        });
+    /// A new pool of `tenant`, which may have `max` connections if it had no pool.
+    pub fn join(&mut self, tenant: &Arc<str>, max: impl FnOnce() -> Option<u32>) -> PoolId {
+        let tenant = self.place_of(tenant);
         if let Some(tenant) = self.tenants.get_mut(tenant).and_then(Option::as_mut) {
+            if tenant.pools == 0 {
+                self.bounded -= usize::from(tenant.bound.max.is_some());
+                tenant.bound.max = max();
+                self.bounded += usize::from(tenant.bound.max.is_some());
+            }
             tenant.pools += 1;
         }
         let member = Member {
@@ -153,6 +152,45 @@ impl Gate {
             counts: Counts::default(),
         };
         PoolId(put(&mut self.members, member))
+    }
+
+    /// A connection of `tenant` from now on.
+    pub fn count(&mut self, tenant: &Arc<str>) -> Counted {
+        let at = self.place_of(tenant);
+        let tenant = self.tenants.get(at).and_then(Option::as_ref);
+        tenant.map_or_else(
+            || Counted::new(&Rc::default()),
+            |tenant| Counted::new(&tenant.bound.connections),
+        )
+    }
+
+    /// The place of a tenant, which it is given if it has none.
+    fn place_of(&mut self, tenant: &Arc<str>) -> usize {
+        let known = self.tenants.iter().position(|known| {
+            let known = known.as_ref();
+            known.is_some_and(|known| known.name == *tenant)
+        });
+        known.unwrap_or_else(|| {
+            self.forget_unused();
+            let tenant = Tenant {
+                name: Arc::clone(tenant),
+                share: Share::default(),
+                pools: 0,
+                bound: Bound::default(),
+            };
+            put(&mut self.tenants, tenant)
+        })
+    }
+
+    /// Forgets tenants that have neither a pool nor a connection that is still to be closed.
+    fn forget_unused(&mut self) {
+        for place in &mut self.tenants {
+            let is_used = |tenant: &mut Tenant| tenant.pools > 0 || tenant.bound.is_in_use();
+            if !place.as_mut().is_some_and(is_used) {
+                *place = None;
+            }
+        }
+        self.count_bounds();
     }
 
     /// A pool is gone. It must be empty.
@@ -165,7 +203,8 @@ impl Gate {
             && let Some(tenant) = place
         {
             tenant.pools = tenant.pools.saturating_sub(1);
-            if tenant.pools == 0 {
+            if tenant.pools == 0 && !tenant.bound.is_in_use() {
+                self.bounded -= usize::from(tenant.bound.max.is_some());
                 *place = None;
             }
         }
@@ -183,6 +222,13 @@ impl Gate {
         }
         (self.clock, self.clock_at) = (clock, now);
         self.totals.replace(&from, &to);
+        if from.idle != to.idle
+            && let Some(tenant) = self.tenants.get_mut(member.tenant)
+            && let Some(tenant) = tenant
+        {
+            let others = tenant.bound.idle.saturating_sub(from.idle);
+            tenant.bound.idle = others.saturating_add(to.idle);
+        }
         // Who has what changes with the number of connections and of those who wait, not from lease to lease.
         if from.held() != to.held() || from.waiting != to.waiting {
             member.share.change(&from, &to, clock, self.floor.1);
@@ -226,6 +272,16 @@ impl Gate {
 
     /// The pool with waiters that is due the next connection.
     pub fn due(&mut self, now: Now, facts: impl Fn(PoolId) -> Facts) -> Option<PoolId> {
+        self.due_after(None, now, facts)
+    }
+
+    /// The same, once the connection of this pool is no longer in use.
+    fn due_after(
+        &mut self,
+        returned: Option<PoolId>,
+        now: Now,
+        facts: impl Fn(PoolId) -> Facts,
+    ) -> Option<PoolId> {
         if self.totals.waiting == 0 {
             return None;
         }
@@ -237,12 +293,16 @@ impl Gate {
             let Some((tenant, own)) = self.standing(*id) else {
                 continue;
             };
-            if told.uncovered == 0 {
+            if told.uncovered == 0 || self.room_for(*id, returned) == 0 {
                 continue;
             }
             least.0 = least.0.min(tenant.had_at(clock));
             least.1 = least.1.min(own.had_at(clock));
-            let rank = rank(tenant, own, &told, clock);
+            let rank = match self.has_bound(*id) {
+                // Its pools take turns: what is idle in one of them waits for its place as well.
+                true => rank(tenant, &Share::default(), &told, clock),
+                false => rank(tenant, own, &told, clock),
+            };
             if first.is_none_or(|(best, _)| rank < best) {
                 first = Some((rank, *id));
             }
@@ -253,16 +313,26 @@ impl Gate {
     }
 
     /// What the endpoint's pools need at this instant, but for the key of the pool that is due.
-    pub fn demand<'a>(&mut self, now: Now, facts: impl Fn(PoolId) -> Facts) -> Demand<'a> {
+    /// Who waits for a tenant's bound needs nothing, but what is set free by the return of `returned`'s.
+    pub fn demand<'a>(
+        &mut self,
+        returned: Option<PoolId>,
+        now: Now,
+        facts: impl Fn(PoolId) -> Facts,
+    ) -> Demand<'a> {
         let mut demand = Demand {
             idle: self.totals.idle,
             ..Demand::default()
         };
         if self.totals.waiting > 0 {
+            let mut rooms = Rooms::default();
             for id in &self.waiting {
                 let told = facts(*id);
-                if told.uncovered > 0 {
-                    demand.waiters += told.uncovered;
+                let room = self.room_for(*id, returned);
+                let tenant = self.tenant_of(*id).unwrap_or_default();
+                let wanted = rooms.take(tenant, room, told.uncovered);
+                if wanted > 0 {
+                    demand.waiters += wanted;
                     demand.oldest = earlier(demand.oldest, told.oldest);
                 }
             }
@@ -273,7 +343,7 @@ impl Gate {
             }
         }
         if demand.waiters > 0 {
-            demand.due = self.due(now, &facts);
+            demand.due = self.due_after(returned, now, &facts);
             let take_at = self.take_at(now, &facts);
             demand.takes_idle = take_at.is_over(now);
             demand.take_at = take_at;
@@ -286,7 +356,8 @@ impl Gate {
         let mut others = self.waiting.iter().filter(|id| **id != from);
         others.any(|to| {
             let told = facts(*to);
-            told.uncovered > 0 && self.is_before(*to, &told, from, now)
+            let may = told.uncovered > 0 && self.room_for(*to, Some(from)) > 0;
+            may && self.is_before(*to, &told, from, now)
         })
     }
 
@@ -323,7 +394,8 @@ impl Gate {
     ) -> Deadline {
         let others = self.waiting.iter().copied();
         let others = others.map(|id| (id, facts(id)));
-        let others = others.filter(|(id, told)| *id != from && told.uncovered > 0);
+        let others = others
+            .filter(|(id, told)| *id != from && told.uncovered > 0 && self.room_for(*id, None) > 0);
         let times = others.map(|(to, told)| {
             if self.is_before(to, &told, from, now) {
                 return since.plus(Duration::ZERO);
@@ -378,8 +450,20 @@ impl Gate {
         Some((tenant(a.tenant)?, tenant(b.tenant)?))
     }
 
+    /// How many connections this pool's tenant may have more, once that of `returned` is free.
+    fn room_for(&self, id: PoolId, returned: Option<PoolId>) -> u32 {
+        if !self.is_bounded() {
+            return u32::MAX;
+        }
+        returned.map_or_else(|| self.room(id), |from| self.room_after(id, from))
+    }
+
+    pub(super) fn tenant_of(&self, id: PoolId) -> Option<usize> {
+        Some(self.members.get(id.0)?.as_ref()?.tenant)
+    }
+
     /// The shares of a pool's tenant and of the pool.
-    fn standing(&self, id: PoolId) -> Option<(&Share, &Share)> {
+    pub(super) fn standing(&self, id: PoolId) -> Option<(&Share, &Share)> {
         let member = self.members.get(id.0)?.as_ref()?;
         let tenant = self.tenants.get(member.tenant)?.as_ref()?;
         Some((&tenant.share, &member.share))
@@ -458,7 +542,7 @@ mod tests {
             let mut gate = Gate::default();
             let ids: Vec<_> = tenants
                 .iter()
-                .map(|name| gate.join(&(*name).into()))
+                .map(|name| gate.join(&(*name).into(), || None))
                 .collect();
             Self {
                 gate,
@@ -641,7 +725,7 @@ mod tests {
         scene.set(2, 1, 1, 0);
         scene.set_idle(0, 1, 0);
         let facts = scene.facts();
-        let demand = scene.gate.demand(Now(MS), &facts);
+        let demand = scene.gate.demand(None, Now(MS), &facts);
         assert_eq!((demand.waiters, demand.idle), (1, 1));
         assert!(!demand.takes_idle);
         assert_eq!(
@@ -650,7 +734,7 @@ mod tests {
             "as few leases have ended"
         );
         (0..LEASES).for_each(|_| scene.gate.lease_ended());
-        let demand = scene.gate.demand(Now(MS), &facts);
+        let demand = scene.gate.demand(None, Now(MS), &facts);
         assert_eq!(
             demand.take_at,
             Deadline(100 * MS),
@@ -659,9 +743,9 @@ mod tests {
         scene.set(1, 1, 0, MS);
         scene.set_idle(1, 1, MS);
         let facts = scene.facts();
-        let demand = scene.gate.demand(Now(2 * MS), &facts);
+        let demand = scene.gate.demand(None, Now(2 * MS), &facts);
         assert_eq!(demand.take_at, Deadline(6 * MS), "the second has two");
-        assert!(scene.gate.demand(Now(6 * MS), &facts).takes_idle);
+        assert!(scene.gate.demand(None, Now(6 * MS), &facts).takes_idle);
         let victim = scene.gate.victim(Now(6 * MS), &facts);
         assert_eq!(victim.map(PoolId::index), Some(1));
     }
@@ -672,7 +756,7 @@ mod tests {
         scene.gate.leave(scene.ids[0]);
         scene.gate.leave(scene.ids[1]);
         assert_eq!(scene.gate.tenants.iter().flatten().count(), 1);
-        assert_eq!(scene.gate.join(&"c".into()).index(), 0);
+        assert_eq!(scene.gate.join(&"c".into(), || None).index(), 0);
         assert_eq!(scene.gate.totals(), Counts::default());
         assert_eq!(scene.due(0), None);
     }

@@ -6,6 +6,7 @@
 //! permit of its core; a lease ends exactly once; no queue without a bound.
 
 mod backoff;
+mod bound;
 mod chain;
 mod demand;
 mod effect;
@@ -20,6 +21,7 @@ mod waiters;
 use std::time::Duration;
 
 pub use backoff::{Backoff, Sign};
+pub use bound::Counted;
 pub use demand::{Demand, Patience};
 pub use effect::{Effect, OnReturn, PermitBody, PermitMessage};
 pub use gate::{Facts, Gate, PoolId};
@@ -75,6 +77,7 @@ pub struct Pool<C> {
     waiters: Waiters,
     connecting: u32,
     leased: u32,
+    is_held_back: bool,
 }
 
 impl<C> Pool<C> {
@@ -86,7 +89,14 @@ impl<C> Pool<C> {
             waiters: Waiters::new(limits.waiters_max),
             connecting: 0,
             leased: 0,
+            is_held_back: false,
         }
+    }
+
+    /// Whether connections that come go to the idle list though some wait: their tenant has more than it
+    /// may ([`Gate::is_over_bound`]).
+    pub fn hold_back(&mut self, is_held_back: bool) {
+        self.is_held_back = is_held_back;
     }
 
     /// Other bounds from now on. Connections that are here already keep their age where the new one is longer.
@@ -114,10 +124,11 @@ impl<C> Pool<C> {
         lease.retire_by(self.limits.age_max);
         match end {
             LeaseEnd::Discard(reason) => Ended::Close(lease.connection, reason),
-            LeaseEnd::Return if lease.retires_at.is_over(now) => {
+            LeaseEnd::Return | LeaseEnd::Rest if lease.retires_at.is_over(now) => {
                 Ended::Close(lease.connection, CloseReason::PoolAge)
             }
             LeaseEnd::Return => self.place(lease, now),
+            LeaseEnd::Rest => Ended::Idle(self.idle.put(lease, now)),
         }
     }
 
@@ -163,7 +174,9 @@ impl<C> Pool<C> {
     }
 
     fn place(&mut self, lease: Lease<C>, now: Now) -> Ended<C> {
-        if let Some(to) = self.waiters.pop_oldest() {
+        if !self.is_held_back
+            && let Some(to) = self.waiters.pop_oldest()
+        {
             self.leased += 1;
             return Ended::HandedOver { to, lease };
         }
@@ -199,14 +212,21 @@ impl<C> Pool<C> {
     }
 
     /// How many connects to start now, with `spare` permits unused on this core: one for each
-    /// waiter that no connect under way will serve.
+    /// [uncovered](Pool::uncovered) waiter.
     pub fn connects_wanted(&self, spare: u32) -> u32 {
         self.uncovered().min(spare)
     }
 
-    /// Waiters that no connect under way will serve.
+    /// Waiters that no connect under way will serve, nor an idle connection, which waits here for their
+    /// tenant's bound alone.
     pub fn uncovered(&self) -> u32 {
-        self.waiters.len().saturating_sub(self.connecting)
+        let coming = self.connecting.saturating_add(self.idle.len());
+        self.waiters.len().saturating_sub(coming)
+    }
+
+    /// Whether somebody waits here though a connection is idle.
+    pub fn is_held_up(&self) -> bool {
+        self.waiters.len() > 0 && !self.idle.is_empty()
     }
 
     /// Whether no connection exists, or is being made, that could come to those who wait.

@@ -101,11 +101,6 @@ impl<P: Protocol> Endpoint<P> {
         }
     }
 
-    /// Sessions that wait for a connection, in all pools.
-    pub(super) fn waiting(&self) -> u32 {
-        self.gate.borrow().totals().waiting
-    }
-
     /// Whether connects may be tried, or something is open already.
     pub fn is_usable(&self, now: Now) -> bool {
         let has_address = !self.addresses.borrow().is_empty();
@@ -154,30 +149,41 @@ impl<P: Protocol> Endpoint<P> {
         }
         // The rules may have given some away.
         self.show_permits();
-        self.start_connects(now);
+        self.serve_waiting(now);
     }
 
     /// What this core's pools need now.
     pub(super) fn demand<'a>(&self, pools: &'a Pools<P>, is_resting: bool, now: Now) -> Demand<'a> {
         let mut gate = self.gate.borrow_mut();
-        let mut demand = gate.demand(now, |id| pools.facts(id, is_resting, now));
+        let mut demand = gate.demand(None, now, |id| pools.facts(id, is_resting, now));
         let due = demand.due.and_then(|id| pools.get(id));
         demand.key = due.map(|pool| &pool.key);
         demand
     }
 
-    /// Opens connections for those who wait, as they are due them.
-    fn start_connects(self: &Rc<Self>, now: Now) {
+    /// Opens connections for those who wait, as they are due them, and gives those that are idle to who has
+    /// waited for his tenant's bound.
+    fn serve_waiting(self: &Rc<Self>, now: Now) {
         let pools = self.pools.borrow();
-        while self.permits.borrow().spare() > 0 {
+        loop {
+            let has_spare = self.permits.borrow().spare() > 0;
+            let totals = self.gate.borrow().totals();
+            // Whoever was held up by a bound may be so no more, nor anybody.
+            if totals.waiting == 0 || !has_spare && totals.idle == 0 {
+                break;
+            }
             let due = self.gate.borrow_mut().due(now, |id| {
-                let pool = pools.get(id).filter(|pool| pool.wants_connect(now));
-                pool.map_or_else(Facts::default, |pool| pool.facts(false, now))
+                let pool = pools.get(id);
+                let pool = pool.filter(|pool| pool.can_be_served(has_spare, now));
+                pool.map_or_else(Facts::default, |pool| pool.facts_served(now))
             });
             let Some(pool) = due.and_then(|id| pools.get(id)) else {
                 break;
             };
-            let Some(permit) = Permit::take(self) else {
+            if pool.serve_idle() {
+                continue;
+            }
+            let Some(permit) = Permit::take(self, &pool.key.tenant) else {
                 break;
             };
             dial::start(pool, permit);
@@ -231,11 +237,6 @@ impl<P: Protocol> Endpoint<P> {
             .open
             .set(u64::from(self.permits.borrow().in_use()));
         total.waiting
-    }
-
-    /// Whether anybody waits for a connection, here or on another core that has asked for a permit.
-    pub fn is_wanted(&self) -> bool {
-        self.gate.borrow().totals().waiting > 0 || self.permits.borrow().is_wanted()
     }
 
     /// Whether statements are being killed.

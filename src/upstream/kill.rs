@@ -196,7 +196,7 @@ impl<P: Protocol> Running<P> {
         if let Some(leased) = self.take_idle() {
             return Ok(Some(Hand::Leased(leased)));
         }
-        if let Some(permit) = Permit::take(&self.pool.endpoint) {
+        if let Some(permit) = Permit::take(&self.pool.endpoint, &self.pool.key.tenant) {
             return self.open(Rc::clone(&self.pool), permit).await.map(Some);
         }
         let mut wish = None;

@@ -147,6 +147,8 @@ impl<P: Protocol> Lending<P> {
             Ok(()) => {
                 self.permit.has_left();
                 self.pool.endpoint.metrics.lent.inc();
+                // Its tenant has one connection less here.
+                self.pool.endpoint.settle();
             }
             Err(refused) => {
                 let reason = refused.reason;
@@ -236,7 +238,7 @@ fn adopt<P: Protocol>(endpoint: &Endpoint<P>, socket: OwnedFd) -> Stream {
 /// Takes over a connection that another core has lent: its permit at once, as messages come in an
 /// order that counts, and the rest in a task of its own.
 pub(super) fn take_over<P: Protocol>(endpoint: Rc<Endpoint<P>>, lent: Lent<P>) {
-    let permit = Permit::received(&endpoint, lent.from);
+    let permit = Permit::received(&endpoint, &lent.key.tenant, lent.from);
     net::spawn("upstream take over", async move {
         join(&endpoint, lent, permit);
     })

@@ -4,39 +4,44 @@
 //! panic included, loses it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::endpoint::Endpoint;
 use super::place::Place;
 use super::protocol::Protocol;
 use crate::base::ident::CoreId;
 use crate::net;
+use crate::pool::Counted as OfTenant;
 
 /// The right to one connection to an endpoint; free again when this is dropped.
 #[must_use = "dropped, it is free again"]
 pub(super) struct Permit<P: Protocol> {
     endpoint: Rc<Endpoint<P>>,
+    /// Whose it is as long as it is held.
+    tenant: Option<OfTenant>,
     /// Another core has it now.
     has_left: bool,
 }
 
 impl<P: Protocol> Permit<P> {
-    /// Takes a spare one.
-    pub(super) fn take(endpoint: &Rc<Endpoint<P>>) -> Option<Self> {
+    /// Takes a spare one for a connection of `tenant`.
+    pub(super) fn take(endpoint: &Rc<Endpoint<P>>, tenant: &Arc<str>) -> Option<Self> {
         let is_taken = endpoint.permits.borrow_mut().try_take();
-        is_taken.then(|| Self::new(endpoint))
+        is_taken.then(|| Self::new(endpoint, tenant))
     }
 
-    /// One that has come from the core `from` together with its connection.
-    pub(super) fn received(endpoint: &Rc<Endpoint<P>>, from: CoreId) -> Self {
+    /// One that has come from the core `from` together with its connection, which is of `tenant`.
+    pub(super) fn received(endpoint: &Rc<Endpoint<P>>, tenant: &Arc<str>, from: CoreId) -> Self {
         endpoint.permits.borrow_mut().received(from);
         endpoint.metrics.permits_moved.inc();
         endpoint.show_permits();
-        Self::new(endpoint)
+        Self::new(endpoint, tenant)
     }
 
-    fn new(endpoint: &Rc<Endpoint<P>>) -> Self {
+    fn new(endpoint: &Rc<Endpoint<P>>, tenant: &Arc<str>) -> Self {
         Self {
             endpoint: Rc::clone(endpoint),
+            tenant: Some(endpoint.gate.borrow_mut().count(tenant)),
             has_left: false,
         }
     }
@@ -54,6 +59,8 @@ impl<P: Protocol> Permit<P> {
 
 impl<P: Protocol> Drop for Permit<P> {
     fn drop(&mut self) {
+        // What is due by this is looked at below.
+        self.tenant = None;
         if self.has_left || self.endpoint.site.core.is_over() {
             return;
         }

@@ -97,7 +97,10 @@ impl<P: Protocol> PoolState<P> {
             key: key.clone(),
             endpoint: Rc::clone(endpoint),
             pool: RefCell::new(Pool::new(endpoint.limits.get())),
-            id: endpoint.gate.borrow_mut().join(&key.tenant),
+            id: {
+                let max = || endpoint.site.tenant_bound(&key.tenant);
+                endpoint.gate.borrow_mut().join(&key.tenant, max)
+            },
             login,
             deliveries: RefCell::default(),
             reaper,
@@ -108,6 +111,7 @@ impl<P: Protocol> PoolState<P> {
     /// Changes the pool's bookkeeping, which the endpoint's gate follows.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Pool<Box<Connection<P>>>) -> T) -> T {
         let mut pool = self.pool.borrow_mut();
+        pool.hold_back(self.endpoint.gate.borrow().is_over_bound(self.id));
         let changed = change(&mut pool);
         let counts = pool.counts();
         let mut gate = self.endpoint.gate.borrow_mut();
@@ -170,14 +174,17 @@ impl<P: Protocol> PoolState<P> {
         prefer_last: bool,
         deadline: Deadline,
     ) -> Result<Acquired<P>, Event> {
-        if let Some(leased) = self.take_idle(owner, prefer_last) {
+        if self.endpoint.gate.borrow().room(self.id) > 0
+            && let Some(leased) = self.take_idle(owner, prefer_last)
+        {
             return Ok(Acquired::Now(leased));
         }
         let now = self.now();
         if let Some(event) = self.is_hopeless(now) {
             return Err(event);
         }
-        let is_full = self.endpoint.waiting() >= self.endpoint.limits.get().waiters_max;
+        let waiting = self.endpoint.gate.borrow().queue_len(self.id);
+        let is_full = waiting >= self.endpoint.limits.get().waiters_max;
         let enqueued = (!is_full).then(|| self.change(|pool| pool.enqueue(owner, now, deadline)));
         let Some(Ok(waiter)) = enqueued else {
             self.endpoint.metrics.leases_refused.inc();
@@ -197,6 +204,14 @@ impl<P: Protocol> PoolState<P> {
             since: now,
         };
         Ok(Acquired::Later(wait))
+    }
+
+    /// Whether anybody waits who could have a connection if one of this pool became free, here or on another
+    /// core that has asked for a permit.
+    pub fn is_wanted(&self) -> bool {
+        let endpoint = &self.endpoint;
+        let gate = endpoint.gate.borrow();
+        gate.is_wanted_of(self.id) || endpoint.permits.borrow().is_wanted()
     }
 
     /// Leases an idle connection to `owner`: with `prefer_last` the one on which it has left
@@ -240,7 +255,7 @@ impl<P: Protocol> PoolState<P> {
         let pools = endpoint.pools.borrow();
         let is_resting = endpoint.backoff.borrow().is_waiting(now);
         let facts = |id| pools.facts(id, is_resting, now);
-        let demand = gate.demand(now, facts);
+        let demand = gate.demand(Some(self.id), now, facts);
         let gives_way = gate.gives_way(self.id, now, facts);
         let oldest = self.pool.borrow().oldest_waiter();
         let oldest = oldest.map(|waiter| waiter.since);
@@ -249,6 +264,61 @@ impl<P: Protocol> PoolState<P> {
             gate.moved();
         }
         given
+    }
+
+    /// Whether a connection that comes back here leaves its place to another pool of its tenant, as that has
+    /// all that it may have ([`Gate::leaves_place`]).
+    ///
+    /// [`Gate::leaves_place`]: crate::pool::Gate::leaves_place
+    pub(super) fn leaves_place(&self, now: Now) -> bool {
+        let gate = self.endpoint.gate.borrow();
+        if !gate.is_bounded() {
+            return false;
+        }
+        let pools = self.endpoint.pools.borrow();
+        let has_spare = self.endpoint.permits.borrow().spare() > 0;
+        let oldest = |id| pools.get(id)?.pool.borrow().oldest_waiter();
+        gate.leaves_place(
+            self.id,
+            |id| oldest(id).map(|waiter| waiter.since),
+            |id| {
+                let pool = pools.get(id);
+                pool.is_some_and(|pool| pool.can_be_served(has_spare, now))
+            },
+        )
+    }
+
+    /// Whether somebody waits here who could be served at once, if his tenant may have one more.
+    pub(super) fn can_be_served(&self, has_spare: bool, now: Now) -> bool {
+        let is_held_up = self.pool.borrow().is_held_up();
+        is_held_up || has_spare && self.wants_connect(now)
+    }
+
+    /// What the gate asks of a pool that [`Self::can_be_served`].
+    pub(super) fn facts_served(&self, now: Now) -> Facts {
+        let pool = self.pool.borrow();
+        if !pool.is_held_up() {
+            drop(pool);
+            return self.facts(false, now);
+        }
+        let mut facts = pool.facts();
+        facts.uncovered = facts.uncovered.max(1);
+        facts
+    }
+
+    /// Gives an idle connection to who waits longest; whether there was one.
+    pub(super) fn serve_idle(self: &Rc<Self>) -> bool {
+        if !self.pool.borrow().is_held_up() {
+            return false;
+        }
+        let waiter = self.pool.borrow().oldest_waiter();
+        if let Some(waiter) = waiter
+            && let Some(leased) = self.take_idle(waiter.owner, false)
+        {
+            self.change(|pool| pool.cancel(waiter.id));
+            self.deliver(waiter.owner, Ok(leased));
+        }
+        true
     }
 
     /// Carries out what the bookkeeping decided for a connection.

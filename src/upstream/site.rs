@@ -1,8 +1,11 @@
 //! All of one core's endpoints: those of the current configuration, and what is left of earlier ones.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
+
+use foldhash::fast::FixedState;
 
 use super::endpoint::{Endpoint, EndpointSeed};
 use super::lend::{self, PeerMessage, Refused};
@@ -15,7 +18,7 @@ use crate::base::ident::{CoreId, EndpointIndex, EndpointName};
 use crate::config::Snapshot;
 use crate::core::Core;
 use crate::net::SocketOptions;
-use crate::pool::PoolLimits;
+use crate::pool::{PoolLimits, split};
 use crate::telemetry::metrics::CoreMetrics;
 
 /// Where the endpoints of one snapshot are, resolved by the control thread.
@@ -69,6 +72,9 @@ pub struct Upstreams<P: Protocol> {
     pub shared: P::Shared,
     pub(super) post: Post<P>,
     pub(super) limits: RefCell<DialLimits>,
+    /// This core's part of the connections that each tenant may have of an endpoint; `None` for as many as
+    /// there are.
+    bounds: RefCell<HashMap<String, Option<u32>, FixedState>>,
     /// Of the current configuration, in its order.
     pub(super) current: RefCell<Vec<Rc<Endpoint<P>>>>,
     /// Endpoints that a reload took away: clients may still be on them, and their permits and their
@@ -95,6 +101,7 @@ impl<P: Protocol> Upstreams<P> {
             shared,
             post,
             limits: RefCell::new(DialLimits::of(snapshot)),
+            bounds: RefCell::default(),
             current: RefCell::default(),
             former: RefCell::default(),
         })
@@ -110,10 +117,33 @@ impl<P: Protocol> Upstreams<P> {
         *self.limits.borrow_mut() = DialLimits::of(snapshot);
         let mut known = self.current.borrow().clone();
         known.extend(self.former.borrow().iter().cloned());
+        self.bound_tenants(snapshot, &known);
         let endpoints = self.endpoints(snapshot, addresses, metrics, &known);
         let old = self.current.replace(endpoints.clone());
         retire::note(self, &old);
         Routing::new(snapshot, endpoints)
+    }
+
+    /// Those who wait are looked at by the keeper's next look, which follows a configuration.
+    fn bound_tenants(&self, snapshot: &Snapshot, known: &[Rc<Endpoint<P>>]) {
+        let core = &self.core;
+        let part = |max| split(max, core.cores, core.id).max(1);
+        let tenants = snapshot.tenants.iter();
+        let bounds = tenants.map(|tenant| {
+            let max = tenant.connections_upstream_max.map(part);
+            (tenant.name.clone(), max)
+        });
+        let bounds: HashMap<_, _, FixedState> = bounds.collect();
+        for endpoint in known {
+            let mut gate = endpoint.gate.borrow_mut();
+            gate.set_bounds(|tenant| bounds.get(tenant).copied());
+        }
+        *self.bounds.borrow_mut() = bounds;
+    }
+
+    /// How many connections of an endpoint a tenant may have on this core.
+    pub(super) fn tenant_bound(&self, tenant: &str) -> Option<u32> {
+        self.bounds.borrow().get(tenant).copied().flatten()
     }
 
     fn endpoints(

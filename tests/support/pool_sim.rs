@@ -175,7 +175,7 @@ impl Sim {
         });
         let mut cores: Vec<CoreSim> = cores.collect();
         for core in &mut cores {
-            let places = keys.iter().map(|key| core.gate.join(&key.tenant));
+            let places = keys.iter().map(|key| core.gate.join(&key.tenant, || None));
             core.places = places.collect();
         }
         Self {
@@ -201,7 +201,7 @@ impl Sim {
     fn demand<'a>(keys: &'a [Key], core: &mut CoreSim, now: u64) -> Demand<'a> {
         core.sync(now);
         let facts = facts(&core.pools, &core.places);
-        let mut demand = core.gate.demand(Now(now), facts);
+        let mut demand = core.gate.demand(None, Now(now), facts);
         demand.key = demand.due.map(|id| &keys[id.index()]);
         demand
     }

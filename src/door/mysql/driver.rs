@@ -272,7 +272,7 @@ impl<F: Front> Client<F> {
         }
         // Whoever waits for a connection is told so before anybody else can be given it.
         self.wait = None;
-        let is_wanted = self.admitted.pool.endpoint.is_wanted();
+        let is_wanted = self.admitted.pool.is_wanted();
         let lease = self.lease.as_ref();
         let is_held_up = lease.is_some_and(|lease| lease.connection().stream.unsent() > UNSENT_MAX);
         Some(Input::Deadline {

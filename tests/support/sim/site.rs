@@ -105,7 +105,7 @@ impl Site {
     pub fn new(seed: u64, capabilities: u32, links_max: usize, settled: Rc<Settled>) -> Self {
         let keys = [key(0), key(1)];
         let mut gate = Gate::default();
-        let places = [0, 1].map(|pool: usize| gate.join(&keys[pool].tenant));
+        let places = [0, 1].map(|pool: usize| gate.join(&keys[pool].tenant, || None));
         Self {
             links: BTreeMap::new(),
             pools: [Pool::new(LIMITS), Pool::new(LIMITS)],
@@ -229,7 +229,7 @@ impl Site {
         self.gate.lease_ended();
         self.sync();
         let facts = facts(&self.pools, &self.places);
-        let demand = self.gate.demand(self.now, &facts);
+        let demand = self.gate.demand(None, self.now, &facts);
         let gives_way = self.gate.gives_way(self.places[home], self.now, &facts);
         let given = self.permits.on_return(self.now, oldest, &demand, gives_way);
         drop(facts);
@@ -274,7 +274,9 @@ impl Site {
         let mut makes_room = true;
         while makes_room {
             self.sync();
-            let mut demand = self.gate.demand(self.now, facts(&self.pools, &self.places));
+            let mut demand = self
+                .gate
+                .demand(None, self.now, facts(&self.pools, &self.places));
             demand.key = demand.due.map(|id| &self.keys[id.index()]);
             makes_room = self.permits.settle(self.now, &demand, &mut self.effects);
             self.apply();
