@@ -51,6 +51,7 @@ const STORED: &str = "gateway_users::a_servers_stored_form_is_proven_in_full_and
 const BUFFERS: &str = "gateway_process::buffers_are_as_many_and_as_large_as_is_set";
 const STATEMENT: &str =
     "gateway_deadlines::a_statement_takes_as_long_as_its_tenant_may_before_all_others";
+const IDLE_TRANSACTION: &str = "gateway_idle_transactions::a_transaction_may_be_idle_for_so_long_also_one_that_was_there_before";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
@@ -81,6 +82,7 @@ const ROWS: &[Row] = &[
     ("deadlines.statement", STATEMENT, All, STATEMENT),
     ("deadlines.write_stall", "gateway_slow_peers::a_client_that_does_not_read_is_ended_whether_an_exchange_runs_or_not", All, "gateway_deadlines::a_client_that_takes_nothing_is_kept_for_so_long"),
     ("deadlines.idle_client", "gateway_deadlines::an_idle_client_is_kept_for_so_long_also_if_it_was_there_before", All, "gateway_deadlines::an_idle_client_is_kept_for_so_long_also_if_it_was_there_before"),
+    ("deadlines.transaction_idle", IDLE_TRANSACTION, All, IDLE_TRANSACTION),
     ("deadlines.linger", "gateway_deadlines::what_is_left_is_sent_for_so_long_after_the_end", All, "gateway_deadlines::what_is_left_is_sent_for_so_long_after_the_end"),
     ("logging.level", "gateway_process::lines_are_written_up_to_the_level_of_the_last_reload", All, "gateway_process::lines_are_written_up_to_the_level_of_the_last_reload"),
     ("logging.target", "gateway_process::lines_go_to_the_target", Restart, NEEDS_RESTART),

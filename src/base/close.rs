@@ -36,6 +36,8 @@ reasons! {
     AdmissionLimit = "admission_limit",
     /// The client was idle beyond its deadline.
     ClientIdle = "client_idle",
+    /// The client was idle for too long while its transaction was open.
+    TransactionIdle = "transaction_idle",
     /// The client stopped in the middle of a command.
     ClientStalled = "client_stalled",
     /// The client did not read what was sent to it before the write-stall deadline.

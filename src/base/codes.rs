@@ -110,6 +110,8 @@ events! {
     DeadlineUnknown = 1158 b"08S01" "deadline_unknown" keep "The statement took too long and was ended; its outcome unknown";
     /// The client was idle for too long.
     IdleClient = 4031 b"HY000" "idle_client" close "The client was disconnected by the gateway because of inactivity";
+    /// The client was idle for too long while its transaction, or something like one, was open.
+    TransactionIdle = 4031 b"HY000" "transaction_idle" close "The client was disconnected by the gateway because its transaction was idle for too long; it is rolled back";
     /// The node drains.
     Drain = 1053 b"08S01" "drain" close "Server shutdown in progress";
     /// The node ended while a statement ran that may have written.
@@ -164,6 +166,7 @@ mod tests {
             (Event::StatementDeadline, 3024, b"HY000", true),
             (Event::DeadlineUnknown, 1158, b"08S01", true),
             (Event::IdleClient, 4031, b"HY000", false),
+            (Event::TransactionIdle, 4031, b"HY000", false),
             (Event::Drain, 1053, b"08S01", false),
             (Event::DrainUnknown, 1158, b"08S01", false),
         ];

@@ -198,6 +198,11 @@ pub(super) fn read_deadlines(root: &mut Section<'_>) -> Deadlines {
         statement: none_or(section.duration("statement", Duration::ZERO, Duration::ZERO..=YEAR)),
         write_stall: section.duration("write_stall", secs(60), MS..=YEAR),
         idle_client: none_or(section.duration("idle_client", 8 * HOUR, Duration::ZERO..=YEAR)),
+        transaction_idle: none_or(section.duration(
+            "transaction_idle",
+            secs(600),
+            Duration::ZERO..=YEAR,
+        )),
         linger: section.duration("linger", secs(2), MS..=HOUR),
     };
     let not_longer = |short: &'static str, long: &'static str, holds: bool| {

@@ -155,6 +155,7 @@ fn show_deadlines(f: &mut Formatter<'_>, deadlines: &Deadlines) -> fmt::Result {
         ("statement", or_zero(deadlines.statement)),
         ("write_stall", deadlines.write_stall),
         ("idle_client", or_zero(deadlines.idle_client)),
+        ("transaction_idle", or_zero(deadlines.transaction_idle)),
         ("linger", deadlines.linger),
     ];
     rows.iter()

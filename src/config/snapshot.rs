@@ -214,6 +214,8 @@ pub struct Deadlines {
     pub write_stall: Duration,
     /// A client that sends nothing.
     pub idle_client: Option<Duration>,
+    /// A client that sends nothing while its transaction, or something like one, is open.
+    pub transaction_idle: Option<Duration>,
     /// Sending what is queued when a connection is closed.
     pub linger: Duration,
 }

@@ -94,6 +94,22 @@ fn changed(mut snapshot: Snapshot, edit: &str) -> Result<Snapshot, String> {
     Ok(snapshot)
 }
 
+fn deadlines() -> Deadlines {
+    let second = Duration::from_secs(1);
+    Deadlines {
+        login: second,
+        connect: second,
+        connect_total: second,
+        pool_wait: second,
+        upstream_login: second,
+        statement: None,
+        write_stall: second,
+        idle_client: None,
+        transaction_idle: None,
+        linger: second,
+    }
+}
+
 fn snapshot() -> Snapshot {
     let second = Duration::from_secs(1);
     let door = variable("RG_TEST_DOOR").unwrap_or_else(|| "127.0.0.1:0".into());
@@ -127,17 +143,7 @@ fn snapshot() -> Snapshot {
         admin: Admin {
             address: ([127, 0, 0, 1], 0).into(),
         },
-        deadlines: Deadlines {
-            login: second,
-            connect: second,
-            connect_total: second,
-            pool_wait: second,
-            upstream_login: second,
-            statement: None,
-            write_stall: second,
-            idle_client: None,
-            linger: second,
-        },
+        deadlines: deadlines(),
         logging: Logging {
             level: LogLevel::Debug,
             target: LogTarget::Stderr,

@@ -186,6 +186,7 @@ impl Admitted {
             statement,
             write_stall: deadlines.write_stall,
             idle_client: deadlines.idle_client,
+            transaction_idle: deadlines.transaction_idle,
         }
     }
 

@@ -29,6 +29,17 @@ pub const TRACK_EVERYTHING: &[u8] =
 const LASTING: &[PinReason] = &[PinReason::Role, PinReason::Xa];
 
 impl Session {
+    /// Whether the session keeps its connection for work that it has begun and is to end: a transaction,
+    /// LOCK TABLES, an open cursor, parameters that wait for their EXECUTE. Others may wait for its locks.
+    /// What it keeps for as long as it lives (a temporary table, a named lock) is none.
+    pub fn has_begun(&self) -> bool {
+        self.is_in_transaction()
+            || self.statements.any_cursor()
+            || self.statements.any_long_data()
+            || self.pins.has(PinReason::Xa)
+            || self.pins.has(PinReason::LockTables)
+    }
+
     /// Whether the connection that this session keeps can be [`Upstream::begin_cleanse`]d of it.
     pub fn can_be_cleansed_of(&self, upstream: &Upstream) -> bool {
         !self.pins().iter().any(|pin| LASTING.contains(&pin))

@@ -19,6 +19,7 @@ const LIMITS: Limits = Limits {
     statement: Some(std::time::Duration::from_secs(200_000)),
     write_stall: std::time::Duration::from_secs(150_000),
     idle_client: None,
+    transaction_idle: None,
 };
 
 /// After this every limit is over.

@@ -147,6 +147,7 @@ impl Conversation {
         }
         self.intake.forget_head();
         io.notes.is_over = true;
+        self.idle_since = io.now;
         self.enter(Stage::Idle, io.now);
         Action::Go
     }

@@ -29,11 +29,12 @@ impl Conversation {
     pub fn deadline(&self, limits: &Limits) -> Deadline {
         let stalled = self.since.plus(limits.write_stall);
         match self.stage {
-            Stage::Idle if self.intake.is_mid_command() => stalled,
+            Stage::Idle if self.intake.is_mid_command() => stalled.min(self.begun(limits)),
             Stage::Idle => {
-                let limits = [limits.idle_client, self.session.wait_timeout()];
-                let idle = limits.into_iter().flatten().min();
-                idle.map_or(Deadline::NEVER, |idle| self.since.plus(idle))
+                let times = [limits.idle_client, self.session.wait_timeout()];
+                let idle = times.into_iter().flatten().min();
+                let idle = idle.map_or(Deadline::NEVER, |idle| self.since.plus(idle));
+                idle.min(self.begun(limits))
             }
             Stage::Leasing { .. } | Stage::Settling => {
                 let waited = self.waited(limits).min(self.grace());
@@ -55,6 +56,14 @@ impl Conversation {
         patience.map_or(limit, |patience| patience.min(limit))
     }
 
+    /// Until when the session must go on with what it has begun. Parts of a command are not enough.
+    fn begun(&self, limits: &Limits) -> Deadline {
+        match limits.transaction_idle {
+            Some(limit) if self.session.has_begun() => self.idle_since.plus(limit),
+            _ => Deadline::NEVER,
+        }
+    }
+
     fn grace(&self) -> Deadline {
         self.gone_at
             .map_or(Deadline::NEVER, |since| since.plus(GONE_GRACE))
@@ -72,6 +81,11 @@ impl Conversation {
         }
         match self.stage {
             Stage::Idle if self.intake.is_mid_command() => self.stalled(io),
+            Stage::Idle if self.begun(io.limits).is_over(io.now) => {
+                let reason = CloseReason::TransactionIdle;
+                self.leave(reason, io);
+                self.say_goodbye(Event::TransactionIdle, reason, io)
+            }
             Stage::Idle => self.say_goodbye(Event::IdleClient, CloseReason::ClientIdle, io),
             Stage::Leasing { .. } | Stage::Settling if self.grace().is_over(io.now) => {
                 self.gone(CloseReason::ClientGone, false, io)
@@ -117,6 +131,9 @@ impl Conversation {
     /// keep from others the connection that it has.
     fn pace(&mut self, is_wanted: bool, io: &mut Io<'_>) -> Action {
         if self.since.plus(io.limits.write_stall).is_over(io.now) {
+            return self.stalled(io);
+        }
+        if self.passed < PACE_BYTES && self.begun(io.limits).is_over(io.now) {
             return self.stalled(io);
         }
         if is_wanted && self.passed < PACE_BYTES && !self.was_pinned {

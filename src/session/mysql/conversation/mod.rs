@@ -46,6 +46,8 @@ pub struct Limits {
     pub write_stall: Duration,
     /// A client that sends nothing.
     pub idle_client: Option<Duration>,
+    /// The same, while it has [begun](Session::has_begun) something.
+    pub transaction_idle: Option<Duration>,
 }
 
 /// What a step works with: what is there, and where it writes.
@@ -279,6 +281,8 @@ pub struct Conversation {
     statement: Deadline,
     /// When the stage began, or the client last sent something that it waits for.
     since: Now,
+    /// When the last command was over.
+    idle_since: Now,
     /// Of a long command: bytes passed on since the last look at its pace, and when that was.
     passed: usize,
     looked: Now,
@@ -318,6 +322,7 @@ impl Conversation {
             attempted: now,
             statement: Deadline::NEVER,
             since: now,
+            idle_since: now,
             passed: 0,
             looked: now,
             gone_at: None,
