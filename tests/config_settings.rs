@@ -83,6 +83,7 @@ const ROWS: &[Row] = &[
     ("deadlines.write_stall", "gateway_slow_peers::a_client_that_does_not_read_is_ended_whether_an_exchange_runs_or_not", All, "gateway_deadlines::a_client_that_takes_nothing_is_kept_for_so_long"),
     ("deadlines.idle_client", "gateway_deadlines::an_idle_client_is_kept_for_so_long_also_if_it_was_there_before", All, "gateway_deadlines::an_idle_client_is_kept_for_so_long_also_if_it_was_there_before"),
     ("deadlines.transaction_idle", IDLE_TRANSACTION, All, IDLE_TRANSACTION),
+    ("deadlines.removed_user", "gateway_removed_users::a_removed_users_clients_are_told_between_transactions_and_ended_after_their_time", All, "gateway_removed_users::without_a_limit_a_removed_users_clients_stay_until_a_reload_gives_one"),
     ("deadlines.linger", "gateway_deadlines::what_is_left_is_sent_for_so_long_after_the_end", All, "gateway_deadlines::what_is_left_is_sent_for_so_long_after_the_end"),
     ("logging.level", "gateway_process::lines_are_written_up_to_the_level_of_the_last_reload", All, "gateway_process::lines_are_written_up_to_the_level_of_the_last_reload"),
     ("logging.target", "gateway_process::lines_go_to_the_target", Restart, NEEDS_RESTART),

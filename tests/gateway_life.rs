@@ -160,7 +160,11 @@ fn a_second_sigterm_ends_at_once() {
 fn a_reload_touches_no_connection() {
     let a = MariaDb::with_test_schema("");
     let b = MariaDb::with_test_schema("");
-    let shape = Shape::default();
+    // A user that is gone is served to its end.
+    let shape = Shape {
+        extra: "[deadlines]\nremoved_user = \"0s\"\n",
+        ..Shape::default()
+    };
     let gateway = Gateway::in_shape(a.port(), &shape);
     let mut client = gateway.client();
     client.query("SET @kept = 'kept'").expect("a variable");
@@ -178,7 +182,7 @@ fn a_reload_touches_no_connection() {
     assert_eq!(Client::connect(&of_b).err().map(|e| e.errno()), Some(1045));
     assert_eq!(value(&mut client, "SELECT @kept"), "kept");
 
-    gateway.reload(|ports| two_shards_config(ports, a.port(), b.port(), shape.budget, ""));
+    gateway.reload(|ports| two_shards_config(ports, a.port(), b.port(), shape.budget, shape.extra));
     assert!(
         wait_for(PATIENCE, || generation() > 1.5),
         "{}",
@@ -204,7 +208,7 @@ fn a_reload_touches_no_connection() {
 fn an_endpoint_that_a_reload_took_away_is_left_and_comes_back_with_its_budget() {
     let a = MariaDb::with_test_schema("");
     let b = MariaDb::with_test_schema(TABLE);
-    let extra = "[deadlines]\nconnect = \"200ms\"\npool_wait = \"500ms\"\n";
+    let extra = "[deadlines]\nconnect = \"200ms\"\npool_wait = \"500ms\"\nremoved_user = \"0s\"\n";
     let both = |ports: Ports| two_shards_config(ports, a.port(), b.port(), 2, extra);
     let only_a = Shape {
         budget: 2,

@@ -38,6 +38,8 @@ reasons! {
     ClientIdle = "client_idle",
     /// The client was idle for too long while its transaction was open.
     TransactionIdle = "transaction_idle",
+    /// A reload has removed the client's user.
+    UserRemoved = "user_removed",
     /// The client stopped in the middle of a command.
     ClientStalled = "client_stalled",
     /// The client did not read what was sent to it before the write-stall deadline.

@@ -112,6 +112,10 @@ events! {
     IdleClient = 4031 b"HY000" "idle_client" close "The client was disconnected by the gateway because of inactivity";
     /// The client was idle for too long while its transaction, or something like one, was open.
     TransactionIdle = 4031 b"HY000" "transaction_idle" close "The client was disconnected by the gateway because its transaction was idle for too long; it is rolled back";
+    /// A reload has removed the client's user, or moved it to another tenant.
+    UserRemoved = 1045 b"28000" "user_removed" close "Access denied: the user is no longer one of this tenant's";
+    /// The same, while a statement ran that may have written.
+    RemovedUnknown = 1158 b"08S01" "removed_unknown" close "The statement was cut off as its user was removed; its outcome unknown";
     /// The node drains.
     Drain = 1053 b"08S01" "drain" close "Server shutdown in progress";
     /// The node ended while a statement ran that may have written.
@@ -167,6 +171,8 @@ mod tests {
             (Event::DeadlineUnknown, 1158, b"08S01", true),
             (Event::IdleClient, 4031, b"HY000", false),
             (Event::TransactionIdle, 4031, b"HY000", false),
+            (Event::UserRemoved, 1045, b"28000", false),
+            (Event::RemovedUnknown, 1158, b"08S01", false),
             (Event::Drain, 1053, b"08S01", false),
             (Event::DrainUnknown, 1158, b"08S01", false),
         ];

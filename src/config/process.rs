@@ -203,6 +203,7 @@ pub(super) fn read_deadlines(root: &mut Section<'_>) -> Deadlines {
             secs(600),
             Duration::ZERO..=YEAR,
         )),
+        removed_user: none_or(section.duration("removed_user", secs(30), Duration::ZERO..=YEAR)),
         linger: section.duration("linger", secs(2), MS..=HOUR),
     };
     let not_longer = |short: &'static str, long: &'static str, holds: bool| {

@@ -156,6 +156,7 @@ fn show_deadlines(f: &mut Formatter<'_>, deadlines: &Deadlines) -> fmt::Result {
         ("write_stall", deadlines.write_stall),
         ("idle_client", or_zero(deadlines.idle_client)),
         ("transaction_idle", or_zero(deadlines.transaction_idle)),
+        ("removed_user", or_zero(deadlines.removed_user)),
         ("linger", deadlines.linger),
     ];
     rows.iter()

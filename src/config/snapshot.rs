@@ -216,6 +216,8 @@ pub struct Deadlines {
     pub idle_client: Option<Duration>,
     /// A client that sends nothing while its transaction, or something like one, is open.
     pub transaction_idle: Option<Duration>,
+    /// A client whose user a reload has removed; `None`: it stays as long as it likes.
+    pub removed_user: Option<Duration>,
     /// Sending what is queued when a connection is closed.
     pub linger: Duration,
 }

@@ -106,6 +106,7 @@ fn deadlines() -> Deadlines {
         write_stall: second,
         idle_client: None,
         transaction_idle: None,
+        removed_user: None,
         linger: second,
     }
 }

@@ -47,6 +47,7 @@ pub(super) struct Place {
     capabilities: u32,
     metrics: Rc<ExchangeSeries>,
     door: Rc<Door>,
+    user: Box<[u8]>,
 }
 
 impl Place {
@@ -82,6 +83,7 @@ impl Place {
             capabilities,
             metrics,
             door,
+            user: login.user_name.as_slice().into(),
         })
     }
 
@@ -147,6 +149,7 @@ impl Place {
             left_at: None,
             metrics: self.metrics,
             door: self.door,
+            user: self.user,
         })
     }
 }
@@ -164,9 +167,19 @@ pub(super) struct Admitted {
     pub(super) left_at: Option<Rc<PoolState>>,
     pub(super) metrics: Rc<ExchangeSeries>,
     pub(super) door: Rc<Door>,
+    /// The name that the client has logged in with.
+    user: Box<[u8]>,
 }
 
 impl Admitted {
+    /// Whether the newest configuration has the client's user no more, or as one of another tenant.
+    pub(super) fn is_removed(&self, world: &World) -> bool {
+        let newest = world.replica();
+        let user = newest.snapshot.users.find(&self.user);
+        let tenant = user.and_then(|(_, user)| newest.snapshot.tenant(user.tenant));
+        tenant.is_none_or(|tenant| *tenant.name != *self.tenant_name())
+    }
+
     /// The tenant's name in the configuration.
     pub(super) fn tenant_name(&self) -> &str {
         &self.pool.key.tenant

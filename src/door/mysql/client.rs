@@ -9,7 +9,7 @@ use super::login::Registered;
 use super::stall::Stall;
 use super::upstream::{self, Connection, Ending, LeaseWait, Leased};
 use super::world::World;
-use crate::base::clock::Now;
+use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::drain::Drain;
 use crate::core::fault;
@@ -40,6 +40,8 @@ pub(super) struct Client<F> {
     /// Whether the client, and the upstream, take what is queued for them.
     pub(super) down_stall: Stall,
     pub(super) up_stall: Stall,
+    /// Its user is no longer in the configuration: since when, and until when it may stay at the most.
+    pub(super) removed: Option<(Now, Deadline)>,
     /// The drain that the conversation knows of.
     pub(super) drain: Drain,
     /// The conversation has more to do before it waits.
@@ -75,6 +77,7 @@ impl<F: Front> Client<F> {
             kept: None,
             down_stall: Stall::new(),
             up_stall: Stall::new(),
+            removed: None,
             drain: Drain::Serving,
             goes_on: true,
             steps_left: 0,
@@ -104,6 +107,7 @@ impl<F: Front> Client<F> {
             kept: self.kept,
             down_stall: self.down_stall,
             up_stall: self.up_stall,
+            removed: self.removed,
             drain: self.drain,
             goes_on: self.goes_on,
             steps_left: self.steps_left,
@@ -148,7 +152,28 @@ impl<F: Front> Client<F> {
             let pools = &self.world.replica().snapshot.pools;
             let max = usize::try_from(pools.statements_per_client_max).unwrap_or(usize::MAX);
             self.conversation.bound_statements(max);
+            self.follow_removal();
         }
+    }
+
+    /// Looks whether the client's user has gone from the configuration, or has come back.
+    fn follow_removal(&mut self) {
+        let limit = self.world.replica().snapshot.deadlines.removed_user;
+        let is_removed = self.admitted.is_removed(&self.world);
+        self.removed = limit.filter(|_| is_removed).map(|limit| {
+            let since = self.removed.map_or(self.now(), |(since, _)| since);
+            (since, since.plus(limit))
+        });
+    }
+
+    /// How far the drain is: the node's, or the client's own, whose user was removed.
+    pub(super) fn drain_due(&self) -> Drain {
+        let own = match self.removed {
+            None => Drain::Serving,
+            Some((_, until)) if until.is_over(self.now()) => Drain::Now,
+            Some(_) => Drain::Draining,
+        };
+        self.world.drain().max(own)
     }
 
     /// Counts and logs what a step did.

@@ -14,6 +14,7 @@ use super::stall::Stall;
 use super::upstream::{Acquired, Leased};
 use crate::base::clock::Deadline;
 use crate::base::codes::Event;
+use crate::base::drain::Drain;
 use crate::core::fault;
 use crate::net::Buf;
 use crate::session::mysql::conversation::{Action, Input, Io, Notes, Wants, Wish};
@@ -142,7 +143,8 @@ impl<F: Front> Client<F> {
             // Woken as a client of the world, by its number.
             session.await_settled();
         }
-        let drain = self.world.drain();
+        self.follow_limits();
+        let drain = self.drain_due();
         if drain != self.drain {
             self.drain = drain;
             return Some(Happened::Drain);
@@ -160,7 +162,6 @@ impl<F: Front> Client<F> {
         let now = self.now();
         let (unsent, taken) = (self.front.unsent(), self.front.taken());
         self.down_stall.look(now, unsent, taken);
-        self.follow_limits();
         let next = self.next_deadline(wants);
         if next < self.timer.deadline() {
             self.timer.set(next);
@@ -176,6 +177,11 @@ impl<F: Front> Client<F> {
         let stall = self.limits.write_stall;
         let mut next = self.conversation.deadline(&self.limits);
         next = next.min(self.down_stall.deadline(stall));
+        if let Some((_, until)) = self.removed
+            && self.drain != Drain::Now
+        {
+            next = next.min(until);
+        }
         if wants.upstream_room
             && let Some(lease) = &self.lease
         {
@@ -301,6 +307,7 @@ impl<F: Front> Client<F> {
                 notes: &mut notes,
                 limits: &self.limits,
                 drain: self.drain,
+                is_removed: self.world.drain() < self.drain,
             };
             let input = match &mut reply {
                 Some(reply) => Input::Reply(reply),

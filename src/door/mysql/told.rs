@@ -148,7 +148,8 @@ fn level(event: Event) -> Level {
         | Event::ModeUntold
         | Event::StatementDeadline
         | Event::DeadlineUnknown
-        | Event::DrainUnknown => Level::Warn,
+        | Event::DrainUnknown
+        | Event::RemovedUnknown => Level::Warn,
         _ => Level::Info,
     }
 }

@@ -309,6 +309,7 @@ impl Driver {
                 notes: &mut notes,
                 limits: &LIMITS,
                 drain: Drain::Serving,
+                is_removed: false,
             };
             let (action, passed) = match input {
                 Input::Reply(reply) => {

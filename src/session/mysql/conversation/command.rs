@@ -1,5 +1,6 @@
 //! From the client's bytes to its next command, and what the session says to do with it.
 
+use super::deadline::Farewell;
 use super::exchange::LONGEST_REPEATED;
 use super::{Action, Conversation, Io, Kept, Skipped, Stage};
 use crate::base::close::CloseReason;
@@ -76,11 +77,11 @@ impl Conversation {
     /// Nothing is left of what the client has sent: the moment at which a drain may end it.
     fn between_commands(&mut self, io: &mut Io<'_>) -> Action {
         let is_free = !self.session.is_in_transaction() && !self.intake.is_mid_command();
-        match io.drain {
-            Drain::Now => self.say_goodbye(Event::Drain, CloseReason::Drain, io),
-            Drain::Draining if is_free => self.say_goodbye(Event::Drain, CloseReason::Drain, io),
-            Drain::Serving | Drain::Draining => Action::Wait,
+        if io.drain == Drain::Now || io.drain == Drain::Draining && is_free {
+            let Farewell { event, reason, .. } = Farewell::of(io);
+            return self.say_goodbye(event, reason, io);
         }
+        Action::Wait
     }
 
     /// Runs the command in hand.
@@ -165,7 +166,7 @@ impl Conversation {
         let rest = io.unread.get(io.used..).unwrap_or_default();
         if rest.is_empty() && self.intake.is_streaming() {
             return match io.drain {
-                Drain::Now => self.gone(CloseReason::Drain, false, io),
+                Drain::Now => self.gone(Farewell::of(io).reason, false, io),
                 _ => Action::Wait,
             };
         }

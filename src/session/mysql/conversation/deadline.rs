@@ -17,6 +17,31 @@ const GONE_GRACE: Duration = Duration::from_millis(500);
 const PACE: Duration = Duration::from_millis(500);
 const PACE_BYTES: usize = 8 * 1024;
 
+/// What a drain says: the node's, or that of a client whose user was removed.
+pub(super) struct Farewell {
+    pub(super) event: Event,
+    /// To one whose statement may have written.
+    unknown: Event,
+    pub(super) reason: CloseReason,
+}
+
+impl Farewell {
+    pub(super) fn of(io: &Io<'_>) -> Self {
+        if io.is_removed {
+            return Self {
+                event: Event::UserRemoved,
+                unknown: Event::RemovedUnknown,
+                reason: CloseReason::UserRemoved,
+            };
+        }
+        Self {
+            event: Event::Drain,
+            unknown: Event::DrainUnknown,
+            reason: CloseReason::Drain,
+        }
+    }
+}
+
 impl Conversation {
     /// Until when a statement that began at `began` must be answered, its wait for a connection
     /// included.
@@ -162,15 +187,20 @@ impl Conversation {
         match self.stage {
             Stage::Idle | Stage::Skipping(_) => self.go(io),
             _ if io.drain != Drain::Now => Action::Wait,
-            Stage::Leasing { .. } | Stage::Settling => self.refused_lease(Event::Drain, io),
-            Stage::Ahead if self.kept == Kept::Entry => self.entry_refused(Event::Drain, io),
+            Stage::Leasing { .. } | Stage::Settling => {
+                self.refused_lease(Farewell::of(io).event, io)
+            }
+            Stage::Ahead if self.kept == Kept::Entry => {
+                self.entry_refused(Farewell::of(io).event, io)
+            }
             Stage::Ahead if self.kept == Kept::Undo => self.undo_failed(io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
+                let farewell = Farewell::of(io);
                 let event = match self.may_have_written() {
-                    true => Event::DrainUnknown,
-                    false => Event::Drain,
+                    true => farewell.unknown,
+                    false => farewell.event,
                 };
-                self.interrupt(event, CloseReason::Drain, io)
+                self.interrupt(event, farewell.reason, io)
             }
         }
     }

@@ -45,6 +45,7 @@ impl Failure {
         let reason = match event {
             Event::StatementDeadline => CloseReason::StatementTimeout,
             Event::Drain => CloseReason::Drain,
+            Event::UserRemoved => CloseReason::UserRemoved,
             Event::NoEndpoint => CloseReason::UpstreamConnect,
             Event::AccountRefused => CloseReason::UpstreamDenied,
             _ => CloseReason::PoolWait,

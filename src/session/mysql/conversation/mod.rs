@@ -70,8 +70,10 @@ pub struct Io<'a> {
     pub notes: &'a mut Notes,
     /// How long waits may take.
     pub limits: &'a Limits,
-    /// How far the node's drain is.
+    /// How far the node's drain is, or the client's own.
     pub drain: Drain,
+    /// It is the client's own: its user was removed.
+    pub is_removed: bool,
 }
 
 /// What has happened.

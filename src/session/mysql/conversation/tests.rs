@@ -91,6 +91,7 @@ impl Talk {
             notes: &mut self.notes,
             limits: &LIMITS,
             drain: self.drain,
+            is_removed: false,
         };
         let (action, reply) = match input {
             Input::Reply(reply) => {
