@@ -262,11 +262,7 @@ fn refuse_expired(reply: &[u8]) -> Result<(), DialError> {
 fn realm_of(stream: &Stream, config: &ConnectConfig) -> Realm {
     let server = stream.peer_addr().map(|address| address.to_string());
     let account = config.user.clone();
-    Realm(Arc::new((
-        server.unwrap_or_default(),
-        account,
-        config.caps_wanted,
-    )))
+    Realm(Arc::new((server.unwrap_or_default(), account)))
 }
 
 /// What to log in with on this connection. Nobody listens in on a Unix socket: servers take the password

@@ -182,10 +182,10 @@ impl Answer {
     }
 }
 
-/// Which account on which server, with which capabilities: logins of the same realm get the same
-/// variables at the same time.
+/// Which account on which server: logins of the same realm get the same variables at the same time. No capability
+/// that the gateway agrees on with servers changes any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Realm(pub Arc<(String, String, u32)>);
+pub struct Realm(pub Arc<(String, String)>);
 
 /// What a core knows of a realm, for a core to which it lends a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -464,7 +464,7 @@ impl Realms {
         if programs.len() >= ACCOUNTS_MAX {
             programs.retain(|_, known| Rc::strong_count(known) > 1);
         }
-        let (server, account, _) = &*realm.0;
+        let (server, account) = &*realm.0;
         let known = programs.entry((server.clone(), account.clone()));
         let known = known.or_insert_with(|| Rc::new(KnownPrograms::not_yet()));
         Rc::clone(known)
@@ -527,7 +527,7 @@ mod tests {
     }
 
     fn realm(account: &str) -> Realm {
-        Realm(Arc::new(("127.0.0.1:1".to_owned(), account.to_owned(), 0)))
+        Realm(Arc::new(("127.0.0.1:1".to_owned(), account.to_owned())))
     }
 
     #[test]

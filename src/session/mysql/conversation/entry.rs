@@ -189,8 +189,10 @@ impl Conversation {
         };
         let (session, lack) = (&mut self.session, self.entry.lack);
         let ask = |own: &mut Vec<u8>| session.ask_ahead(held, lack, io.now, own);
-        self.is_asking = io.up.write(ask);
-        if self.is_asking || !held.is_idle() {
+        let asks = io.up.write(ask);
+        // What others left there may be read out first.
+        self.is_asking = asks || !held.is_idle();
+        if self.is_asking {
             self.enter(Stage::Ahead, io.now);
             return Action::Wait;
         }
@@ -266,9 +268,10 @@ impl Conversation {
 #[cfg(test)]
 mod tests {
     use super::super::Input;
-    use super::super::tests::{LIMITS, Talk, ok, query};
+    use super::super::tests::{LIMITS, Talk, ok, query, upstream};
     use super::*;
     use crate::session::mysql::baseline::Answer;
+    use crate::session::mysql::left_behind::residue::Kind;
     use crate::session::mysql::state::{Vector, number_of};
     use crate::session::mysql::upstream::{LoginFacts, Upstream};
     use crate::wire::mysql::cursor::packet;
@@ -319,6 +322,36 @@ mod tests {
             matches!(&action, Action::Entered(entered) if *entered == expect),
             "{action:?}"
         );
+    }
+
+    /// What another session has left on the connection is read out first; the schema is asked for all the same.
+    #[test]
+    fn a_login_on_a_connection_with_something_left_asks_for_its_schema_behind_that() {
+        let mut talk = Talk::in_schema(b"nosuch");
+        let entry = Entry::at_login(true, Lack::Nothing, false);
+        talk.conversation.enter_server(entry, Now(0));
+        talk.go(Input::Go);
+        let mut held = upstream();
+        let left = held.left.leave(Kind::FoundRows, 4);
+        talk.held = Some(held);
+        let action = talk.go(Input::Leased { has_waited: false });
+        assert!(matches!(action, Action::Wait), "{action:?}");
+        assert!(talk.up.ends_with(b"FOUND_ROWS()"), "{:?}", talk.up);
+        let read_out = [
+            &b"\x01\0\0\x01\x01"[..],
+            b"\x17\0\0\x02\x03def\0\0\0\x01x\0\x0c\x3f\0\x14\0\0\0\x08\x81\0\0\0\0",
+            b"\x03\0\0\x03\x0242",
+            b"\x07\0\0\x04\xfe\0\0\x02\0\0\0",
+        ];
+        let action = talk.reply(read_out.concat());
+        assert!(matches!(action, Action::Wait), "{action:?}");
+        assert!(talk.up.ends_with(b"\x02nosuch"), "{:?}", talk.up);
+        let action = talk.reply(ok(status::AUTOCOMMIT));
+        assert!(
+            matches!(action, Action::Entered(Entered::Yes)),
+            "{action:?}"
+        );
+        drop(left);
     }
 
     /// A session that is reset in a transaction, whose connection could be brought back to what its login gave.

@@ -298,7 +298,7 @@ pub struct Conversation {
     was_pinned: bool,
     /// What is settled with the server before the session's next command.
     entry: Entry,
-    /// Of that: the server has been asked for its globals, and nothing else.
+    /// Of that: the server has been asked for something, and the session has not begun there.
     is_asking: bool,
     /// The pins after the last exchange, for counting new ones.
     pinned: PinSet,
