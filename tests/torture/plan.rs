@@ -170,6 +170,14 @@ impl Plan {
         self.served_min() * u64::from(self.well_behaved) / u64::from(all)
     }
 
+    /// The fewest writes that are acknowledged: of those statements the writers' part by the head, of which one in
+    /// three writes. None need be where a few slow statements are all that the budget could run.
+    pub fn writes_min(&self) -> usize {
+        let all = self.well_behaved + self.writers;
+        let part = self.served_min() * u64::from(self.writers) / u64::from(all) / 3;
+        usize::try_from(part).expect("a few")
+    }
+
     /// The most panics that there may be where nobody is a [`Kind::Panicker`].
     pub fn panics_max(&self) -> f64 {
         let cores = u32::try_from(self.cores).expect("few cores");

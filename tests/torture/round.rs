@@ -186,8 +186,9 @@ fn judge(
         let least = plan.served_min();
         problems.push(format!("{served} served in all, fewer than {least}"));
     }
-    if plan.writers > 0 && ledger::count(ledgers, Fate::There) == 0 {
-        problems.push("no write was acknowledged".to_owned());
+    if ledger::count(ledgers, Fate::There) < plan.writes_min() {
+        let least = plan.writes_min();
+        problems.push(format!("fewer than {least} writes were acknowledged"));
     }
     match problems.is_empty() {
         true => Ok(figures),
