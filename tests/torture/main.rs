@@ -33,6 +33,7 @@ mod settings;
 mod state;
 mod writer;
 mod writing;
+mod zones;
 
 use std::time::{Duration, Instant, SystemTime};
 

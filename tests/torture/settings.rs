@@ -3,6 +3,7 @@
 use crate::schemas::{GONE, LASTING};
 use crate::state::{LEVELS, State, is};
 use crate::writer::{Session, Stop, is_set, unless_ended};
+use crate::zones;
 
 impl Session<'_> {
     /// One of what moves.
@@ -10,8 +11,7 @@ impl Session<'_> {
         match self.prng.below(7) {
             0 | 1 => self.use_schema(),
             2 => {
-                // None that another writer has.
-                let zone = format!("+{:02}:{:02}", 1 + self.prng.below(11), self.writer);
+                let zone = self.pick(&zones::of(self.writer));
                 let literal = format!("'{zone}'");
                 self.set_variable("time_zone", &literal, |state| state.zone = zone)
             }
@@ -143,7 +143,7 @@ impl Session<'_> {
                 Ok(())
             }
             5 if !self.state.is_in_gone() => {
-                let zone = format!("+{:02}:{:02}", 1 + self.prng.below(11), self.writer);
+                let zone = self.pick(&zones::of(self.writer));
                 if self.set(&format!("SELECT zone_it('{zone}')"))? {
                     self.state.zone = zone;
                 }

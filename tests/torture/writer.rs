@@ -174,8 +174,8 @@ impl Session<'_> {
         self.prng.below(one_in) == 0
     }
 
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[index(&mut self.prng, of.len())]
+    pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+        of[index(&mut self.prng, of.len())].clone()
     }
 
     /// One command; `allowed` are the errors by which it may be refused, besides those of overload.

@@ -192,13 +192,13 @@ impl Session<'_> {
         match told {
             Ok(_) => {}
             // Not queued, and this number is not used for another view: what is queued twice is told.
-            Err(Told::Refused(_) | Told::Unknown) if self.state.is_auto && !self.is_open => {
+            Err(told) => {
                 self.state.last = Cell::Any;
                 let number = self.ledger.open(self.state.schema, &[]);
                 self.ledger.settle(number, crate::ledger::Fate::Absent);
-                return Ok(());
+                let goes_on = self.state.is_auto && !self.is_open && told != Told::Ended;
+                return if goes_on { Ok(()) } else { Err(Stop) };
             }
-            Err(_) => return Err(Stop),
         }
         let schema = self.state.schema;
         let mut shown = heads("view", schema);
