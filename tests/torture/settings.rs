@@ -1,5 +1,6 @@
 //! How writers change their sessions: what moves with a session, and what is on its connection alone.
 
+use crate::ledger::Fate;
 use crate::schemas::{GONE, LASTING};
 use crate::state::{LEVELS, State, is};
 use crate::writer::{Session, Stop, is_set, unless_ended};
@@ -213,7 +214,7 @@ impl Session<'_> {
             if let Ok(answer) = &told {
                 let found = answer.text(0, 0);
                 let shown = self.state.run("seen", schema).cell;
-                if !shown.allows(found.as_deref()) {
+                if !shown.allows(found.as_deref(), Fate::There) {
                     self.problem(&format!("a temporary table with {found:?}, not {shown:?}"));
                 }
             }

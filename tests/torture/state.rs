@@ -2,6 +2,7 @@
 
 use crate::ledger::Cell;
 use crate::schemas::{Defaults, GONE, LOGIN_COLLATION};
+use crate::support::Kind;
 
 /// Modes that change how a text is read, in the order in which servers list them.
 pub const MODES: [&str; 3] = ["PIPES_AS_CONCAT", "ANSI_QUOTES", "NO_BACKSLASH_ESCAPES"];
@@ -155,7 +156,8 @@ impl State {
     pub fn run(&self, column: &'static str, schema: &str) -> Shown {
         let isolation = format!("@@{}", self.isolation());
         let (sql, cell) = match column {
-            "db" if schema == GONE => ("DATABASE()".to_owned(), Cell::IsOrNull(GONE.to_owned())),
+            // A server that comes back to a schema that has gone leaves its session without one.
+            "db" if schema == GONE => ("DATABASE()".to_owned(), is(GONE).or(None)),
             "db" => ("DATABASE()".to_owned(), is(schema)),
             "zone" => ("@@time_zone".to_owned(), is(self.zone.as_str())),
             "mode" => ("@@sql_mode".to_owned(), is(self.mode_text())),
@@ -183,9 +185,13 @@ impl State {
 
     /// What is in `mine`, a table in each schema but the one that comes and goes.
     fn seen(&self) -> Cell {
-        match &self.temporary {
-            Some((schema, tag)) if *schema == self.schema => is(tag.as_str()),
-            _ => is("real"),
+        let tag = match &self.temporary {
+            Some((schema, tag)) if *schema == self.schema => tag.as_str(),
+            _ => "real",
+        };
+        match self.defaults.kind {
+            Kind::MariaDb => Cell::IsUnlessKilled(tag.to_owned()),
+            Kind::MySql => is(tag),
         }
     }
 

@@ -120,6 +120,10 @@ impl Session<'_> {
     fn write_long(&mut self) -> Result<(), Stop> {
         let schema = self.state.schema;
         let mut shown = self.shown("long", schema, true, true);
+        for shown in shown.iter_mut().filter(|shown| shown.column == "prior") {
+            // In the end of the text too: what was lost with a connection is not told there, but found to be 0.
+            shown.cell = shown.cell.clone().or(Some("0"));
+        }
         let leaves = !self.chance(4);
         if leaves {
             shown.retain(|shown| shown.column != "mine");
