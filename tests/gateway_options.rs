@@ -85,7 +85,7 @@ fn several_statements_are_for_who_asked_for_them() {
 }
 
 #[test]
-fn a_pinned_session_changes_its_own_connection_and_leaves_it_to_nobody() {
+fn a_pinned_session_changes_its_own_connection_and_no_other_session_has_what_it_asked_for() {
     let (server, gateway) = pair(1);
     for deprecate_eof in [false, true] {
         let login = Login {
@@ -175,6 +175,96 @@ fn what_is_agreed_on_moves_with_its_session() {
         }
         let connects = gateway.metric("ringgate_upstream_connects_total", &[]);
         assert!(connects < 1.5, "{connects}\n{}", gateway.metrics());
+    }
+}
+
+/// Whatever a session is at, the answer tells of its transaction and settings what a server tells.
+#[test]
+fn an_option_is_answered_with_the_flags_of_a_server() {
+    const FLAGS: u16 = 0x1 | 0x2 | 0x200 | 0x8000;
+    let table = "CREATE TABLE test.t (a INT PRIMARY KEY); INSERT INTO test.t VALUES (1);";
+    let options = || Options::with_test_schema(table);
+    let servers = [Some(Server::start(options())), Server::mysql(options())];
+    for server in servers.into_iter().flatten() {
+        let gateway = Gateway::in_shape(server.port(), &Shape::default());
+        for deprecate_eof in [false, true] {
+            let logins = [gateway.login(), direct(server.port())].map(|login| Login {
+                deprecate_eof,
+                ..login
+            });
+            let mut pair = logins.map(|login| Client::connect(&login).expect("a login"));
+            for sql in [
+                "SELECT 1",
+                "SET autocommit = 0",
+                "SELECT * FROM nosuch",
+                // It has begun a transaction, of which its error tells nothing.
+                "INSERT INTO t VALUES (1)",
+                "COMMIT",
+                "SELECT * FROM t",
+                "SELECT * FROM nosuch",
+                "COMMIT",
+                "SET autocommit = 1, sql_mode = 'NO_BACKSLASH_ESCAPES,ANSI_QUOTES'",
+                "BEGIN",
+                "SELECT * FROM nosuch",
+                "COMMIT",
+            ] {
+                both_see(&mut pair, sql, "text");
+                for option in [SEVERAL, ONE] {
+                    let told = pair
+                        .each_mut()
+                        .map(|client| client.set_option(option).expect("an answer") & FLAGS);
+                    assert_eq!(told[0], told[1], "{sql}: {told:x?}");
+                }
+            }
+            // This one keeps its connection.
+            for client in &mut pair {
+                let statement = client
+                    .prepare("SELECT CONNECTION_ID() > 0")
+                    .expect("a statement");
+                client.execute(statement, &[]).expect("a row");
+            }
+            for option in [SEVERAL, ONE, SEVERAL] {
+                let told = pair
+                    .each_mut()
+                    .map(|client| client.set_option(option).expect("an answer") & FLAGS);
+                assert_eq!(told[0], told[1], "kept: {told:x?}");
+                both_see(&mut pair, "SELECT ROW_COUNT()", "kept");
+                both_see(&mut pair, "SELECT 5; SELECT 6", "kept");
+            }
+        }
+    }
+}
+
+/// A text that may be several, and is none or is long, behind whatever the connection was last told.
+#[test]
+fn what_only_looks_like_several_statements_runs_as_directly() {
+    let (server, gateway) = pair(1);
+    let pad = "x".repeat(100_000);
+    let long = format!("SELECT LENGTH('{pad}'); SELECT 'a;b'");
+    let long_one = format!("SELECT CONCAT(LENGTH('{pad}'), 'a;b')");
+    let texts = [
+        "INSERT INTO t VALUES (CHAR_LENGTH('a;b'))",
+        "SELECT COUNT(*) FROM t",
+        "SELECT CAST('1;2' AS INT)",
+        "SHOW WARNINGS",
+        "SELECT CAST('1;2' AS INT);",
+        "SHOW WARNINGS /* ; */",
+        "SELECT 'a;b'; DO 0",
+        &long_one,
+        &long,
+    ];
+    let capabilities = [0, MULTI_STATEMENTS];
+    let mut pairs = capabilities.map(|capabilities| {
+        [gateway.login(), direct(server.port())]
+            .map(|login| Client::connect_with(&login, capabilities).expect("a login"))
+    });
+    for sql in texts {
+        // The only connection goes from those who take one to those who take several, and back.
+        for _ in 0..2 {
+            for (pair, capabilities) in pairs.iter_mut().zip(capabilities) {
+                both_see(pair, sql, &format!("{capabilities:#x}"));
+            }
+        }
     }
 }
 

@@ -399,13 +399,20 @@ impl Client {
         self.command(0x19, &statement.id.to_le_bytes())
     }
 
-    /// COM_SET_OPTION; what ends the answer must be an EOF or an OK in its place.
-    pub fn set_option(&mut self, option: u16) -> Result<(), ClientError> {
+    /// COM_SET_OPTION; the flags of the answer, which must be an EOF or an OK in its place.
+    pub fn set_option(&mut self, option: u16) -> Result<u16, ClientError> {
         self.command(0x1b, &option.to_le_bytes())?;
         let packet = self.receive()?;
-        let eof = self.capabilities & DEPRECATE_EOF == 0;
-        match packet.first() {
-            Some(0xfe) if (packet.len() == 5) == eof => Ok(()),
+        // An EOF with warnings ahead of its flags, or an OK that counts no rows and has no insert id.
+        let status = match self.capabilities & DEPRECATE_EOF == 0 {
+            true => packet.get(3..).filter(|_| packet.len() == 5),
+            false => packet
+                .get(3..)
+                .filter(|_| packet.get(1..3) == Some(&[0, 0])),
+        };
+        let status = status.filter(|_| packet.first() == Some(&0xfe));
+        match status {
+            Some(&[low, high, ..]) => Ok(u16::from_le_bytes([low, high])),
             _ => Err(ClientError::Protocol(format!("{packet:?}"))),
         }
     }

@@ -382,8 +382,8 @@ impl Session {
     }
 
     /// The server refused what went ahead: the client gets the server's own error in place of an
-    /// answer. What was sent behind it all the same runs nothing, but for an EXECUTE, whose outcome is
-    /// unknown then.
+    /// answer. What was sent behind it all the same runs nothing, but for an EXECUTE and a text that may be several:
+    /// their outcome is unknown then.
     fn refuse_ahead(
         &mut self,
         upstream: &mut Upstream,
@@ -395,7 +395,9 @@ impl Session {
         let raw = raw_of(upstream, bytes, piece).to_vec();
         let gone = self.lose_schema(upstream, errno, &raw);
         let is_sent = self.op.is_sent;
-        if is_sent && !self.runs_nothing(&[]) && self.op.command == com::STMT_EXECUTE {
+        let is_execute = self.op.command == com::STMT_EXECUTE;
+        let has_run = self.op.may_run_unmoved || is_execute && !self.runs_nothing(&[]);
+        if is_sent && has_run {
             return Err(Fault::StateLost);
         }
         match gone {

@@ -105,6 +105,8 @@ pub(super) struct Op {
     pub(super) explains: bool,
     /// Its text was read in another way than the server will, as the session's settings were not known.
     pub(super) is_misread: bool,
+    /// It runs even if the server should refuse what goes ahead of it.
+    pub(super) may_run_unmoved: bool,
     /// The text to send in place of the client's.
     pub(super) instead: Option<Vec<u8>>,
     /// The server was asked for its stored programs ahead of it.
@@ -343,13 +345,7 @@ impl Session {
         let code = payload.first();
         match Command::parse(payload) {
             Ok(Command::Quit) => Next::Quit,
-            // A prepared statement may ask for the ROW_COUNT() that it sets, and after some errors
-            // only the server knows whether it is in a transaction.
-            Ok(Command::Ping)
-                if self.pins.has(PinReason::StatementState) || self.status_is_stale =>
-            {
-                Next::Lease { prefer_last: true }
-            }
+            Ok(Command::Ping) if self.only_the_server_knows() => Next::Lease { prefer_last: true },
             Ok(Command::Ping) => self.answer_ok(out),
             Ok(Command::ResetConnection) => Next::Reset,
             Ok(Command::InitDb(_)) => Next::Lease { prefer_last: false },
@@ -412,6 +408,12 @@ impl Session {
         }
     }
 
+    /// A prepared statement may ask for the ROW_COUNT() that a command without a text sets, and after some errors
+    /// only the server knows whether it is in a transaction.
+    fn only_the_server_knows(&self) -> bool {
+        self.pins.has(PinReason::StatementState) || self.status_is_stale
+    }
+
     /// COM_SET_OPTION. The connection of the next text of several statements is told.
     fn accept_set_option(&mut self, option: u16, out: &mut Output) -> Next {
         let takes_several = match option {
@@ -421,6 +423,9 @@ impl Session {
         };
         if takes_several != self.has(caps::MULTI_STATEMENTS) {
             self.capabilities ^= caps::MULTI_STATEMENTS;
+        }
+        if self.only_the_server_knows() {
+            return Next::Lease { prefer_last: true };
         }
         self.left.note_row_count(-1);
         let end = OkPacket {
@@ -527,7 +532,7 @@ impl Session {
         Some(Expected::Main(match self.op.command {
             com::STMT_PREPARE => Expect::Prepare,
             com::STMT_FETCH => Expect::Rows,
-            com::INIT_DB | com::STMT_RESET => Expect::Ok,
+            com::INIT_DB | com::STMT_RESET | com::SET_OPTION => Expect::Ok,
             com::STMT_EXECUTE if self.op.wants_cursor => Expect::ResultsOrCursor,
             com::STMT_SEND_LONG_DATA => return None,
             _ => Expect::Results,

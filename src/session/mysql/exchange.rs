@@ -154,11 +154,30 @@ impl Session {
             self.check_refusal()?;
             self.schema_is_gone = self.op.refusal.is_some();
         }
+        let begin = self.begin_command(upstream, texts, command, is_whole, upstream_out)?;
+        if begin != Begin::Wait {
+            self.op.is_sent = true;
+            if let Some(expected) = self.expected_reply() {
+                upstream.expected.push(expected);
+            }
+        }
+        Ok(begin)
+    }
+
+    /// Starts the command itself, on a connection that is in the session's state or on its way there.
+    fn begin_command(
+        &mut self,
+        upstream: &mut Upstream,
+        texts: &mut Texts,
+        command: &mut [u8],
+        is_whole: bool,
+        upstream_out: &mut Vec<u8>,
+    ) -> Result<Begin, Fault> {
         let has_moved_id = self.op.has_moved_id;
         let missing = self
             .left
             .missing_counts(&self.op.effects, &upstream.left, has_moved_id);
-        let begin = match self.op.command {
+        Ok(match self.op.command {
             com::STMT_PREPARE => {
                 self.begin_prepare(texts, command, is_whole, upstream, upstream_out)
             }
@@ -170,15 +189,12 @@ impl Session {
                 self.begin_statement(upstream, command, upstream_out)?
             }
             com::QUERY => self.begin_query(upstream, missing, command, is_whole, upstream_out)?,
-            _ => Begin::Send,
-        };
-        if begin != Begin::Wait {
-            self.op.is_sent = true;
-            if let Some(expected) = self.expected_reply() {
-                upstream.expected.push(expected);
+            com::SET_OPTION => {
+                upstream.takes_several = self.has(caps::MULTI_STATEMENTS);
+                Begin::Send
             }
-        }
-        Ok(begin)
+            _ => Begin::Send,
+        })
     }
 
     /// Reads out what other sessions left on the connection and may still want.
@@ -231,10 +247,10 @@ impl Session {
         moved
     }
 
-    /// Has the connection take several statements in a text, if the client has asked for that and this is such a
+    /// Has the connection take several statements in a text, if the client has asked for that and this may be such a
     /// text, and one if it has not. Whether the text must not be run should that be refused.
     fn move_option(
-        &self,
+        &mut self,
         upstream: &mut Upstream,
         command: &[u8],
         is_whole: bool,
@@ -252,7 +268,8 @@ impl Session {
             return false;
         }
         upstream.change_option(takes_several, out);
-        // A text with several that is not taken as such does nothing.
+        // A text with several that is not taken as such does nothing; one with such a byte in a literal runs.
+        self.op.may_run_unmoved = takes_several && !self.runs_nothing(command);
         !takes_several
     }
 
@@ -300,7 +317,7 @@ impl Session {
             com::STMT_PREPARE | com::STMT_FETCH | com::STMT_RESET | com::STMT_SEND_LONG_DATA => {
                 true
             }
-            com::INIT_DB | com::PING => true,
+            com::INIT_DB | com::PING | com::SET_OPTION => true,
             _ => false,
         }
     }

@@ -17,7 +17,7 @@ use crate::session::mysql::upstream::{LoginFacts, Upstream};
 use crate::wire::mysql::command::encode_text_command;
 use crate::wire::mysql::cursor::packet;
 use crate::wire::mysql::flags::{caps, com, status};
-use crate::wire::mysql::response::{OkPacket, encode_ok};
+use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
 
 const CAPABILITIES: u32 = caps::PROTOCOL_41 | caps::DEPRECATE_EOF;
 pub(super) const LIMITS: Limits = Limits {
@@ -551,5 +551,32 @@ fn a_client_that_takes_nothing_is_cut_whatever_it_is_at() {
         }
         let action = talk.go(Input::ClientStalled);
         assert!(closes(&action, CloseReason::WriteStall, true), "{action:?}");
+    }
+}
+
+/// What looks like several statements goes with the option that it needs. If that is refused, several do nothing,
+/// but this one may have run.
+#[test]
+fn a_write_behind_a_refused_option_has_an_unknown_outcome() {
+    let mut refusal = Vec::new();
+    let err = ErrPacket::new(1047, "08S01", b"Unknown command");
+    packet(&mut refusal, 1, |out| encode_err(out, &err));
+    for (sql, expect) in [
+        ("INSERT INTO t VALUES ('a;b')", &["outcome_unknown"][..]),
+        ("SELECT 'a;b'", &[]),
+    ] {
+        let mut talk = Talk::new();
+        packet(&mut talk.unread, 0, |out| {
+            out.extend_from_slice(&[com::SET_OPTION, 0, 0]);
+        });
+        assert!(matches!(talk.go(Input::Go), Action::Wait), "answered here");
+        talk.down.clear();
+        talk.ask(sql);
+        assert!(talk.up.ends_with(&query(sql)), "{sql} is in the same write");
+        talk.reply(refusal.clone());
+        assert_eq!(talk.said(), expect, "{sql}");
+        let is_refusal = talk.down == refusal;
+        assert_eq!(is_refusal, expect.is_empty(), "{sql}");
+        assert!(talk.held.is_none());
     }
 }
