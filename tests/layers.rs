@@ -303,6 +303,21 @@ fn modules_import_downward_only() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+/// Files named `tests.rs` are free of bans because they are in no product.
+#[test]
+fn test_modules_are_in_tests_only() {
+    for file in source::rust_files("src") {
+        let lines: Vec<&str> = file.code.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            if line.ends_with("mod tests;") {
+                let before = at.checked_sub(1).map(|before| lines[before]);
+                assert_eq!(before, Some("#[cfg(test)]"), "{}:{}", file.path, at + 1);
+                assert_eq!(*line, "mod tests;", "{}:{}", file.path, at + 1);
+            }
+        }
+    }
+}
+
 #[test]
 fn layers_keep_their_bans() {
     let problems: Vec<String> = source::rust_files("src")
@@ -396,6 +411,7 @@ fn finds_each_banned_word() {
         "x.unwrap();\n#[cfg(test)]\nmod tests {\nx.unwrap();\n}",
         1,
     );
+    check("src/wire/tests.rs", "x.unwrap();", 0);
     check(
         "src/wire/mod.rs",
         "let c = '\"'; x.unwrap(); let d = \".unwrap()\";",

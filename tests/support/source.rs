@@ -25,17 +25,25 @@ pub struct Source {
 impl Source {
     /// The code lines before the file's test module, numbered from 1.
     pub fn product_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let end = test_module_line(&self.code);
         self.code
             .lines()
             .enumerate()
-            .take(end)
+            .take(self.product_end())
             .map(|(index, line)| (index + 1, line))
     }
 
     /// How many lines the file has before its test module.
     pub fn product_line_count(&self) -> usize {
-        test_module_line(&self.code).min(self.text.lines().count())
+        self.product_end().min(self.text.lines().count())
+    }
+
+    /// The index of the line with which the product ends. A file `tests.rs` is a test module as a whole:
+    /// `tests/layers.rs` sees to that.
+    fn product_end(&self) -> usize {
+        match self.path.starts_with("src/") && self.path.ends_with("/tests.rs") {
+            true => 0,
+            false => test_module_line(&self.code),
+        }
     }
 
     /// The first folder or file name below `src/`, without `.rs`: the module's layer name.

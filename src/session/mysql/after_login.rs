@@ -56,14 +56,7 @@ pub(super) fn with_ignore_space(modes: &[u8]) -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn values(values: &[(&str, &str)]) -> Base {
-        let number = |name: &str| number_of(name.as_bytes()).expect("a variable that moves");
-        let values = values.iter();
-        values
-            .map(|(name, value)| (number(name), value.as_bytes().into()))
-            .collect()
-    }
+    use crate::session::mysql::tests::base as values;
 
     #[test]
     fn what_init_connect_sets_stays_whatever_was_agreed_on() {

@@ -76,14 +76,7 @@ pub(super) fn base(login: &Base, globals: &Base, agreed: u32, is_mysql: bool) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn values(values: &[(&str, &str)]) -> Base {
-        let number = |name: &str| number_of(name.as_bytes()).expect("a variable that moves");
-        let values = values.iter();
-        values
-            .map(|(name, value)| (number(name), value.as_bytes().into()))
-            .collect()
-    }
+    use crate::session::mysql::tests::base as values;
 
     #[test]
     fn a_reset_goes_back_to_the_globals_and_each_family_keeps_its_own() {

@@ -474,57 +474,7 @@ impl Realms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::mysql::cursor::packet;
-    use crate::wire::mysql::flags::{caps, column_type};
-    use crate::wire::mysql::response::{EofPacket, OkPacket, encode_end_of_rows, encode_eof};
-    use crate::wire::mysql::value::{Column, encode_text_row};
-
-    /// A reply of rows with a name and a value.
-    fn reply(values: &[(&str, &str)], deprecates_eof: bool) -> Vec<u8> {
-        let capabilities = if deprecates_eof {
-            caps::DEPRECATE_EOF
-        } else {
-            0
-        };
-        let column = Column {
-            schema: b"",
-            table: b"",
-            org_table: b"",
-            name: b"",
-            org_name: b"",
-            collation: 45,
-            length: 64,
-            column_type: column_type::VARCHAR,
-            flags: 0,
-            decimals: 0,
-        };
-        let (mut reply, mut sequence) = (Vec::new(), 1);
-        let mut add = |write: &dyn Fn(&mut Vec<u8>)| {
-            sequence = packet(&mut reply, sequence, write);
-        };
-        add(&|out| out.push(2));
-        add(&|out| column.encode(out));
-        add(&|out| column.encode(out));
-        if !deprecates_eof {
-            add(&|out| encode_eof(out, EofPacket::default()));
-        }
-        for (name, value) in values {
-            let fields = [name, value].map(|field| Some(field.as_bytes()));
-            add(&|out| encode_text_row(out, fields));
-        }
-        add(&|out| encode_end_of_rows(out, capabilities, &OkPacket::default()));
-        reply
-    }
-
-    fn answer(values: &[(&str, &str)]) -> Answer {
-        let mut answer = Answer::new(true);
-        assert_eq!(answer.take(&reply(values, true)), Ok(true));
-        answer
-    }
-
-    fn base(values: &[(&str, &str)]) -> Base {
-        answer(values).end().expect("values")
-    }
+    use crate::session::mysql::tests::{answer, base, rows};
 
     fn realm(account: &str) -> Realm {
         Realm(Arc::new(("127.0.0.1:1".to_owned(), account.to_owned())))
@@ -535,7 +485,7 @@ mod tests {
         let values = [("time_zone", "+01:00"), ("autocommit", "ON"), ("else", "1")];
         for deprecates_eof in [true, false] {
             let mut answer = Answer::new(deprecates_eof);
-            let bytes = reply(&values, deprecates_eof);
+            let bytes = rows(&values, deprecates_eof);
             let (last, rest) = bytes.split_last().expect("a reply");
             rest.iter()
                 .for_each(|byte| assert_eq!(answer.take(&[*byte]), Ok(false)));
@@ -558,9 +508,15 @@ mod tests {
         assert!(broken.take(b"\x01\0\0\x05\0").is_err());
         let long = "x".repeat(Values::ROW_MAX);
         let mut answer = Answer::new(true);
-        assert!(answer.take(&reply(&[("sql_mode", &long)], true)).is_err());
+        assert!(answer.take(&rows(&[("sql_mode", &long)], true)).is_err());
         let endless = vec![("sql_mode", "ANSI"); 50_000];
-        assert_eq!(super::tests::answer(&endless).found.by_number.len(), 1);
+        assert_eq!(
+            crate::session::mysql::tests::answer(&endless)
+                .found
+                .by_number
+                .len(),
+            1
+        );
     }
 
     #[test]
@@ -610,11 +566,11 @@ mod tests {
         ));
     }
 
-    const LOGIN: Begin = Begin {
+    const LOGIN: Origin = Origin {
         since: Since::Login,
         flags: 0,
     };
-    const RESET: Begin = Begin {
+    const RESET: Origin = Origin {
         since: Since::Reset,
         flags: 0,
     };

@@ -154,49 +154,9 @@ mod tests {
     use super::*;
     use crate::session::mysql::baseline::Baselines;
     use crate::session::mysql::state::Vector;
+    use crate::session::mysql::tests::{answer, rows};
     use crate::session::mysql::upstream::LoginFacts;
-    use crate::wire::mysql::flags::column_type;
-    use crate::wire::mysql::response::{
-        ErrPacket, OkPacket, encode_end_of_rows, encode_err, encode_ok,
-    };
-    use crate::wire::mysql::value::{Column, encode_text_row};
-
-    type Values<'a> = &'a [(&'a str, &'a str)];
-
-    /// The replies to a question for variables.
-    fn rows(values: Values<'_>) -> Vec<u8> {
-        let column = Column {
-            schema: b"",
-            table: b"",
-            org_table: b"",
-            name: b"",
-            org_name: b"",
-            collation: 45,
-            length: 64,
-            column_type: column_type::VARCHAR,
-            flags: 0,
-            decimals: 0,
-        };
-        let mut reply = Vec::new();
-        packet(&mut reply, 1, |out| out.push(2));
-        packet(&mut reply, 2, |out| column.encode(out));
-        let mut sequence = packet(&mut reply, 3, |out| column.encode(out));
-        for (name, value) in values {
-            let fields = [name, value].map(|field| Some(field.as_bytes()));
-            sequence = packet(&mut reply, sequence, |out| encode_text_row(out, fields));
-        }
-        let caps = crate::wire::mysql::flags::caps::DEPRECATE_EOF;
-        packet(&mut reply, sequence, |out| {
-            encode_end_of_rows(out, caps, &OkPacket::default());
-        });
-        reply
-    }
-
-    fn answer(values: Values<'_>) -> Answer {
-        let mut answer = Answer::new(true);
-        assert_eq!(answer.take(&rows(values)), Ok(true));
-        answer
-    }
+    use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
 
     fn ok(out: &mut Vec<u8>) {
         packet(out, 1, |out| encode_ok(out, 0, &OkPacket::default()));
@@ -230,9 +190,9 @@ mod tests {
     fn a_cleansed_connection_is_as_it_is_found() {
         let mut reply = Vec::new();
         (0..3).for_each(|_| ok(&mut reply));
-        reply.extend(rows(&[("kept", "a@b|0")]));
+        reply.extend(rows(&[("kept", "a@b|0")], true));
         // The reset has gone back to a global that is not what the login gave.
-        reply.extend(rows(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")]));
+        reply.extend(rows(&[("sql_notes", "ON"), ("time_zone", "SYSTEM")], true));
         for cut in 0..reply.len() {
             let mut upstream = upstream();
             let before = upstream.vector.clone();
@@ -251,8 +211,8 @@ mod tests {
     #[test]
     fn what_is_refused_or_not_told_is_not_clean() {
         let good = |step: usize, reply: &mut Vec<u8>| match step {
-            3 => reply.extend(rows(&[("kept", "a@b|0")])),
-            4 => reply.extend(rows(&[("sql_notes", "ON")])),
+            3 => reply.extend(rows(&[("kept", "a@b|0")], true)),
+            4 => reply.extend(rows(&[("sql_notes", "ON")], true)),
             _ => ok(reply),
         };
         for refused in 0..5 {
@@ -278,8 +238,8 @@ mod tests {
     fn a_role_that_a_reset_keeps_is_not_clean() {
         let mut reply = Vec::new();
         (0..3).for_each(|_| ok(&mut reply));
-        reply.extend(rows(&[("kept", "a@b|clerk|0")]));
-        reply.extend(rows(&[("sql_notes", "ON")]));
+        reply.extend(rows(&[("kept", "a@b|clerk|0")], true));
+        reply.extend(rows(&[("sql_notes", "ON")], true));
         let mut upstream = upstream();
         upstream.begin_cleanse(&mut Vec::new());
         assert_eq!(upstream.on_cleanse_reply(&mut reply), Err(Unclean::Kept));

@@ -33,6 +33,8 @@ pub mod state;
 mod statement_commands;
 pub mod statements;
 pub mod stranger;
+#[cfg(test)]
+mod tests;
 pub mod text;
 pub mod texts;
 pub mod upstream;
