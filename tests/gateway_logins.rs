@@ -1,5 +1,5 @@
-//! Logins of a pool that knows nothing of its server yet: one asks, the others wait for its answer and are in nobody's
-//! way.
+//! Logins and resets, and what servers give to them: where nothing is known of a server one login asks, the others wait
+//! for its answer and are in nobody's way.
 
 #![allow(
     clippy::expect_used,
@@ -124,4 +124,58 @@ fn who_waits_when_a_drain_begins_is_told_of_it() {
     });
     drop(holders);
     assert!(gateway.wait_for_exit(Duration::from_secs(10)).success());
+}
+
+/// The server has accepted it before; if it has gone since, the first statement is told.
+#[test]
+fn a_schema_that_was_good_before_keeps_no_login_waiting_for_a_connection() {
+    let (_server, gateway) = pair("");
+    let login = Login {
+        schema: "test".to_owned(),
+        ..gateway.login()
+    };
+    drop(Client::connect(&login).expect("a login"));
+    let mut holders = holders(&gateway);
+    // Longer than that is taken for granted.
+    std::thread::sleep(Duration::from_secs(6));
+    let begun = Instant::now();
+    let mut client = Client::connect(&login).expect("a login");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    holders[0].query("COMMIT").expect("an OK");
+    let answer = client.query_one("SELECT DATABASE()").expect("a row");
+    assert_eq!(answer.text(0, 0).as_deref(), Some("test"));
+}
+
+/// Logins and resets are told what holds where the session's next statement runs.
+#[test]
+fn what_a_server_gave_is_forgotten_when_a_reload_brings_another_one() {
+    const NO_BACKSLASH_ESCAPES: u16 = 0x200;
+    const RESET: u8 = 0x1f;
+    let (_server, gateway) = pair("NO_BACKSLASH_ESCAPES");
+    let other = Server::start(Options {
+        arguments: vec!["--sql-mode=ANSI_QUOTES".to_owned()],
+        ..Options::with_test_schema("")
+    });
+    let mut client = gateway.client();
+    let reset = client.run_raw(RESET, &[]).expect("an OK");
+    assert_eq!(reset.status & NO_BACKSLASH_ESCAPES, NO_BACKSLASH_ESCAPES);
+    let shape = Shape {
+        budget: 2,
+        ..Shape::default()
+    };
+    gateway.reload(|ports| shape.config(ports, other.port()));
+    let is_applied = || gateway.metric("ringgate_configuration_generation", &[]) > 1.5;
+    assert!(
+        wait_for(Duration::from_secs(20), is_applied),
+        "{}",
+        gateway.log()
+    );
+    let reset = client.run_raw(RESET, &[]).expect("an OK");
+    let logged_in = gateway.client().login_status;
+    for told in [reset.status, logged_in] {
+        assert_eq!(told & NO_BACKSLASH_ESCAPES, 0, "{told:x}");
+    }
+    let mode = client.query_one("SELECT @@sql_mode").expect("a row");
+    assert_eq!(mode.text(0, 0).as_deref(), Some("ANSI_QUOTES"));
 }

@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::lease::{Ending, Leased};
 use super::pool::PoolState;
@@ -11,10 +10,6 @@ use super::protocol::Protocol;
 use crate::base::close::CloseReason;
 use crate::core::fault;
 use crate::net;
-
-/// How long a server may take: a long transaction is rolled back. A connection that takes longer is
-/// closed, which no session waits for.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Has the server undo what is on a connection that nobody has leased but this, which then joins its pool,
 /// or `other`.
@@ -55,7 +50,7 @@ async fn finish<P: Protocol>(leased: &mut Leased<P>) -> Result<(), String> {
     let site = Rc::clone(&leased.pool().endpoint.site);
     let net = &site.core.net;
     let mut timer = net.timer();
-    timer.set(net.now().plus(ANSWER_LIMIT));
+    timer.set(net.now().plus(P::CLEANSE_LIMIT));
     let connection = leased.connection_mut();
     loop {
         let received = poll_fn(|cx| {

@@ -283,6 +283,7 @@ fn join<P: Protocol>(endpoint: &Rc<Endpoint<P>>, lent: Lent<P>, permit: Permit<P
     // What came while it was on no ring was not asked for: the server has ended it (trap 22).
     match pool {
         Some(pool) if !connection.stream.is_readable() => {
+            P::joined(&connection.session, &pool.login);
             connection.stream.start_receiving();
             let lease = Lease {
                 connection,

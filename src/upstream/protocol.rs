@@ -1,6 +1,7 @@
 //! What pools must know of the protocol that their connections speak.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::dial::DialError;
 use crate::core::Core;
@@ -23,6 +24,9 @@ pub trait Protocol: Sized + 'static {
 
     /// Whether a statement that nobody waits for can be ended from another connection.
     const KILLS: bool;
+
+    /// How long a server may take to undo what sessions have done on a connection.
+    const CLEANSE_LIMIT: Duration;
 
     /// Logs in on a new connection, until `timer` ends.
     fn log_in(
@@ -87,4 +91,7 @@ pub trait Protocol: Sized + 'static {
 
     /// The session that another core has packed.
     fn unpack(packed: Self::Packed, shared: &Self::Shared) -> Self::Session;
+
+    /// Such a one is in a pool from now on whose connections log in so.
+    fn joined(session: &Self::Session, login: &Self::Login);
 }

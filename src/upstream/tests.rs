@@ -46,6 +46,7 @@ impl Protocol for Line {
     type Login = &'static str;
     type Shared = ();
 
+    const CLEANSE_LIMIT: Duration = Duration::from_secs(2);
     const KILLS: bool = false;
 
     async fn log_in(
@@ -116,6 +117,8 @@ impl Protocol for Line {
     fn unpack((): (), (): &()) -> Session {
         Cell::new(false)
     }
+
+    fn joined(_: &Session, _: &&'static str) {}
 }
 
 /// Counts of a server.

@@ -130,12 +130,11 @@ impl Place {
         let endpoint = self.replica.routing.pick(&world.core, target)?;
         let login = || {
             let shared = &world.upstreams.shared;
-            let placement = &endpoint.name.placement;
             Rc::new(UpstreamLogin {
                 config: config(),
                 statements_max: Rc::clone(&shared.statements_max),
                 realms: Rc::clone(&shared.realms),
-                known: shared.known.of(placement, &upstream.user),
+                known: shared.known.of(&endpoint.name, &upstream.user),
             })
         };
         let key = with_schema(&key, session.vector().schema().is_some());
@@ -154,8 +153,8 @@ impl Place {
     }
 }
 
-/// A client's place, with the pool it leases from. Names and logins are the pool's: a client that
-/// had its own would pay for them as long as it idles.
+/// A client's place, with the pool it leases from. The tenant's name and the upstream login are the pool's: a
+/// client that had its own would pay for them as long as it idles.
 pub(super) struct Admitted {
     pub(super) connection_id: u32,
     pub(super) tenant: TenantId,
@@ -230,9 +229,7 @@ impl Admitted {
         session: &Session,
         prefer_last: bool,
     ) -> Option<Rc<PoolState>> {
-        if world.generation() != self.replica.generation {
-            self.follow(world);
-        }
+        self.follow(world);
         let left_at = self.left_at.as_ref().filter(|_| prefer_last);
         if let Some(left_at) = left_at.filter(|pool| pool.endpoint.is_usable(world.net().now())) {
             self.pool = Rc::clone(left_at);
@@ -271,9 +268,12 @@ impl Admitted {
         Some(TenantId(index))
     }
 
-    /// Moves on to the newest snapshot. A tenant that is gone from it keeps its old place until its
-    /// clients leave.
-    fn follow(&mut self, world: &Rc<World>) {
+    /// Moves on to the newest snapshot, unless it is there already; not while a connection is leased. A tenant that is
+    /// gone from it keeps its old place until its clients leave.
+    pub(super) fn follow(&mut self, world: &Rc<World>) {
+        if world.generation() == self.replica.generation {
+            return;
+        }
         let replica = world.replica();
         let Some(tenant) = self.tenant_in(&replica) else {
             return;
@@ -307,7 +307,7 @@ impl Admitted {
                 config: Arc::new(config),
                 statements_max: Rc::clone(&self.pool.login.statements_max),
                 realms: Rc::clone(&self.pool.login.realms),
-                known: shared.known.of(&endpoint.name.placement, &upstream.user),
+                known: shared.known.of(&endpoint.name, &upstream.user),
             })
         });
         self.metrics = world.metrics.exchanges(&self.door.name, &name);

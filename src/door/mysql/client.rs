@@ -146,6 +146,11 @@ impl<F: Front> Client<F> {
         let newest = self.world.generation();
         if self.generation != newest {
             self.generation = newest;
+            if self.lease.is_none() && self.wait.is_none() {
+                self.admitted.follow(&self.world);
+            }
+            let known = self.admitted.pool.login.known.newest();
+            self.conversation.relies_on(known);
             self.limits = self.admitted.limits(&self.world);
             let shared = self.admitted.shared_account(&self.world);
             self.conversation.share_account(shared);
@@ -204,15 +209,23 @@ impl<F: Front> Client<F> {
         if notes.has_cleansed {
             self.admitted.pool.endpoint.metrics.cleansed.inc();
         }
+        if let Some(error) = notes.unclean {
+            crate::log!(
+                Debug,
+                "connection not cleansed",
+                endpoint = self.admitted.pool.endpoint.name.address,
+                error = format!("{error:?}")
+            );
+        }
         if notes.keeps_lease && self.kept.is_none() {
             self.kept = Some(Kept::new(&self.admitted.door.metrics));
         }
-        if let Some(payload) = self.conversation.take_refused() {
-            self.log_refused_state(&payload);
+        if let Some(payload) = &notes.refusal {
+            self.log_refused_state(payload);
         } else if let Some(fault) = &notes.fault {
             self.log_fault(fault);
         }
-        if let Some(event) = self.conversation.take_said() {
+        if let Some(event) = notes.told {
             self.log_told(event);
         }
     }

@@ -360,6 +360,8 @@ impl<F: Front> Client<F> {
             return Some(Input::Refused(Event::NoEndpoint));
         };
         self.admitted.pool = Rc::clone(&pool);
+        self.conversation.relies_on(pool.login.known.newest());
+        let session = self.conversation.session();
         let acquired = pool.acquire(session.owner(), wish.prefers_last, wish.until);
         match acquired {
             Ok(Acquired::Now(leased)) => {

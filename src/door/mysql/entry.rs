@@ -14,12 +14,12 @@ use std::time::Duration;
 use super::client::{Client, End};
 use super::front::{Front, StreamFront};
 use super::known_login::Asking;
-use crate::base::clock::Deadline;
+use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::base::drain::Drain;
 use crate::session::mysql::beginning::Lack;
-use crate::session::mysql::conversation::{Entered, Entry, PATIENCE};
+use crate::session::mysql::conversation::{Entered, Entry, PATIENCE, Schema};
 use crate::session::mysql::login::Login;
 use crate::wire::mysql::frame::HEADER_LEN;
 use crate::wire::mysql::response::decode_err;
@@ -73,41 +73,42 @@ impl<F: Front> Client<F> {
     /// Has the server say what it has not said lately.
     async fn settle_with_server(&mut self, names_schema: bool) -> Result<Entered, End> {
         let began = self.now();
-        let accepted = self.world.schema_accepted(self.schema_mark());
-        let is_fresh = accepted.is_some_and(|accepted| began.since(accepted) < KNOWN_FOR);
-        let with_schema = names_schema && !is_fresh;
-        let asking = match with_schema {
-            true => None,
-            false => self.known_or_turn(began.plus(PATIENCE)).await,
+        let schema = self.schema_to_ask(names_schema, began);
+        let asking = match schema {
+            Schema::Settled => self.known_or_turn(began.plus(PATIENCE)).await,
+            _ => None,
         };
-        let known = self.admitted.pool.login.known.get();
-        let now = self.now();
-        let begin = |known| self.conversation.begin_with(known, now);
-        let lack = known.as_ref().map_or(Lack::All, begin);
-        let is_asked = with_schema || lack == Lack::Renewal || asking.is_some();
-        if !is_asked {
+        let lack = self.conversation.begin_session(self.now());
+        let is_settled = schema == Schema::Settled && lack != Lack::Renewal && asking.is_none();
+        if is_settled {
             return Ok(Entered::Yes);
         }
-        let is_needed = with_schema && accepted.is_none();
-        let only_idle = !is_needed && lack == Lack::Nothing;
-        let entry = Entry::at_login(with_schema, lack, only_idle);
+        let entry = Entry::at_login(schema, lack, began);
         let entered = self.enter_server(entry).await?;
-        if let Some(known) = self.conversation.session().baselines() {
-            // Of the endpoint that was chosen for it.
-            self.admitted.pool.login.known.set(known);
-        }
         match entered {
-            Entered::Yes if with_schema => {
+            Entered::Yes if schema != Schema::Settled => {
                 let now = self.now();
                 self.world.remember_schema(self.schema_mark(), now);
             }
             Entered::Yes => {}
-            Entered::Unknown(_) | Entered::Lost if !is_needed => {
+            Entered::Unknown(_) | Entered::Lost if schema != Schema::Unknown => {
                 self.conversation.begin_with_known();
             }
             refused => return Ok(refused),
         }
         Ok(Entered::Yes)
+    }
+
+    /// What the server has to say of the schema that the login names.
+    fn schema_to_ask(&self, names_schema: bool, now: Now) -> Schema {
+        if !names_schema {
+            return Schema::Settled;
+        }
+        match self.world.schema_accepted(self.schema_mark()) {
+            None => Schema::Unknown,
+            Some(accepted) if now.since(accepted) < KNOWN_FOR => Schema::Settled,
+            Some(_) => Schema::Again,
+        }
     }
 
     /// Waits until something is known of logins at the client's pool, or it is this one's turn to ask; neither if
@@ -118,9 +119,9 @@ impl<F: Front> Client<F> {
         self.timer.set(until);
         let asking = poll_fn(|cx| {
             let is_over = self.world.drain() != Drain::Serving || self.timer.poll(cx).is_ready();
-            match known.poll(client, cx) {
-                Poll::Pending if is_over => Poll::Ready(None),
-                polled => polled,
+            match is_over {
+                true => Poll::Ready(None),
+                false => known.poll(client, cx),
             }
         });
         let asking = asking.await;

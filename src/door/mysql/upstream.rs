@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::known_login::{KnownLogin, KnownLogins};
 use crate::base::close::CloseReason;
@@ -14,7 +15,7 @@ use crate::net::{Buf, Stream, Timer};
 use crate::session::mysql::baseline::{
     Answer, END_TRANSACTION, KEPT, NOTHING, Realm, Realms, Scope, question,
 };
-use crate::session::mysql::cleanse::TRACK_EVERYTHING;
+use crate::session::mysql::cleanse::{ANSWER_LIMIT, TRACK_EVERYTHING};
 use crate::session::mysql::connect::{
     Connect, ConnectConfig, ConnectError, ConnectStep, ServerFacts, refused,
 };
@@ -91,6 +92,7 @@ impl Protocol for Mysql {
     type Shared = Shared;
 
     const KILLS: bool = true;
+    const CLEANSE_LIMIT: Duration = ANSWER_LIMIT;
 
     async fn log_in(
         stream: Stream,
@@ -171,6 +173,10 @@ impl Protocol for Mysql {
 
     fn unpack(packed: PackedUpstream, shared: &Shared) -> Upstream {
         Upstream::unpack(packed, &mut shared.texts.borrow_mut(), &shared.realms)
+    }
+
+    fn joined(session: &Upstream, login: &UpstreamLogin) {
+        login.known.set_first(session.baselines());
     }
 }
 

@@ -113,8 +113,8 @@ pub const KEPT: &[u8] = b"SELECT 'kept', CONCAT_WS('|', CURRENT_USER(), CURRENT_
     (SELECT COUNT(*) FROM information_schema.PROFILING))";
 
 /// Behind a question to a MySQL whose `autocommit` is off: its answer comes out of tables, which begins a
-/// transaction there.
-pub const END_TRANSACTION: &[u8] = b"COMMIT";
+/// transaction there. Whatever the server's `completion_type` is, it begins no other one and closes nothing.
+pub const END_TRANSACTION: &[u8] = b"COMMIT AND NO CHAIN NO RELEASE";
 
 /// The name under which that is answered.
 const KEPT_NAME: &[u8] = b"kept";
@@ -202,12 +202,12 @@ pub struct Known {
 
 impl Known {
     /// What a session has not set that began so.
-    fn base(&self, begin: Begin) -> Option<Base> {
+    fn base(&self, origin: Origin) -> Option<Base> {
         let (login, globals) = (self.login.as_ref()?, self.globals.as_ref());
-        Some(match (begin.since, globals) {
-            (Since::Login, _) => after_login::base(login, globals, begin.flags),
+        Some(match (origin.since, globals) {
+            (Since::Login, _) => after_login::base(login, globals, origin.flags),
             (Since::Reset, Some(globals)) => {
-                after_reset::base(login, globals, begin.flags, self.is_mysql)
+                after_reset::base(login, globals, origin.flags, self.is_mysql)
             }
             (Since::Reset, None) => login.clone(),
         })
@@ -227,10 +227,10 @@ impl Known {
 
 /// How a session has begun, as far as that decides on its variables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Begin {
+pub struct Origin {
     /// With what.
     pub since: Since,
-    /// Those of [`FLAGS`] that its client agreed on.
+    /// Those of IGNORE_SPACE and INTERACTIVE that its client agreed on.
     pub flags: u32,
 }
 
@@ -242,8 +242,8 @@ pub struct Baselines {
     looked_at: Cell<Option<Now>>,
     programs: Rc<KnownPrograms>,
     /// Bases of sessions that have begun one way or another, those that are the same shared.
-    bases: RefCell<Vec<(Begin, Base)>>,
-    adopted: RefCell<HashMap<(usize, Begin), Adopted, FixedState>>,
+    bases: RefCell<Vec<(Origin, Base)>>,
+    adopted: RefCell<HashMap<(usize, Origin), Adopted, FixedState>>,
 }
 
 /// A vector without a baseline, and with one.
@@ -251,7 +251,7 @@ type Adopted = (Rc<Vector>, Rc<Vector>);
 
 /// The capabilities that stand for variables, which servers set at the login of who agrees on them. The gateway
 /// agrees on none of them with servers, so that sessions with and without share connections.
-pub const FLAGS: u32 = caps::IGNORE_SPACE | caps::INTERACTIVE;
+pub(super) const FLAGS: u32 = caps::IGNORE_SPACE | caps::INTERACTIVE;
 
 impl Baselines {
     /// Whose they are.
@@ -328,19 +328,19 @@ impl Baselines {
     }
 
     /// [`Known::base`], shared with others that are the same.
-    fn base(&self, now: &Known, begin: Begin) -> Option<Base> {
+    fn base(&self, now: &Known, origin: Origin) -> Option<Base> {
         let mut bases = self.bases.borrow_mut();
-        if let Some((_, base)) = bases.iter().find(|(of, _)| *of == begin) {
+        if let Some((_, base)) = bases.iter().find(|(of, _)| *of == origin) {
             return Some(base.clone());
         }
-        let base = now.base(begin)?;
+        let base = now.base(origin)?;
         let known = bases.iter().map(|(_, base)| base).chain(&now.login);
         let base = known
             .into_iter()
             .find(|known| **known == base)
             .cloned()
             .unwrap_or(base);
-        bases.push((begin, base.clone()));
+        bases.push((origin, base.clone()));
         Some(base)
     }
 
@@ -410,7 +410,7 @@ impl Baselines {
 
     /// The vector of a session that begins so with the newest baseline, and the server's character sets if it has
     /// none then; `None` if there is nothing to add.
-    pub fn adopt(&self, vector: &Rc<Vector>, begin: Begin) -> Option<Rc<Vector>> {
+    pub fn adopt(&self, vector: &Rc<Vector>, origin: Origin) -> Option<Rc<Vector>> {
         let now = self.now.borrow();
         if now.login.is_none() && vector.has_charsets() {
             return None;
@@ -422,11 +422,11 @@ impl Baselines {
         // The first of each pair is held, so that its address is not used again.
         let at = Rc::as_ptr(vector).addr();
         let complete = || {
-            let base = self.base(&now, begin);
-            let complete = now.complete(vector, base, begin.since);
+            let base = self.base(&now, origin);
+            let complete = now.complete(vector, base, origin.since);
             (vector.clone(), Rc::new(complete))
         };
-        let (_, adopted) = adopted.entry((at, begin)).or_insert_with(complete);
+        let (_, adopted) = adopted.entry((at, origin)).or_insert_with(complete);
         Some(adopted.clone())
     }
 }

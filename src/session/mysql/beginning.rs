@@ -5,9 +5,10 @@
 //! "mysql_real_escape_string_quote()"), whether they commit follows AUTOCOMMIT. So what was told holds for the
 //! session, and a session to which nothing true could be told does not go on where that matters.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::baseline::{Answer, Baselines, Begin, FLAGS, Scope, question};
+use super::baseline::{Answer, Baselines, FLAGS, Origin, Scope, question};
 use super::downstream::{Op, Session};
 use super::exchange::Fault;
 use super::upstream::{Expected, Upstream};
@@ -28,38 +29,70 @@ pub enum Lack {
     All,
 }
 
+/// What is known of an account's logins, by the last connection that has logged in with it. It is shared by whoever
+/// logs in there and by the sessions whose statements run there.
+#[derive(Debug, Default)]
+pub struct Newest(RefCell<Option<Rc<Baselines>>>);
+
+impl Newest {
+    /// What is known, if anything is.
+    pub fn get(&self) -> Option<Rc<Baselines>> {
+        let newest = self.0.borrow();
+        newest.as_ref().filter(|known| known.is_known()).cloned()
+    }
+
+    /// A connection has logged in, and this is what is known of its login.
+    pub fn set(&self, known: &Rc<Baselines>) {
+        self.0.replace(Some(Rc::clone(known)));
+    }
+}
+
+/// What has to be asked for before a session begins with `known` at `now`; whoever calls this sees to it.
+fn lack_of(known: Option<&Rc<Baselines>>, now: Now) -> Lack {
+    match known {
+        None => Lack::All,
+        Some(known) if known.is_due(now) => Lack::Renewal,
+        Some(_) => Lack::Nothing,
+    }
+}
+
 impl Session {
-    /// From now on these are what is known of logins where the session's statements run.
-    pub fn relies_on(&mut self, baselines: &Rc<Baselines>) {
-        self.baselines = Some(Rc::clone(baselines));
+    /// The session's statements run from now on where this is known of logins.
+    pub fn relies_on(&mut self, newest: &Rc<Newest>) {
+        let is_same = |known: &Rc<Newest>| Rc::ptr_eq(known, newest);
+        if !self.newest.as_ref().is_some_and(is_same) {
+            self.newest = Some(Rc::clone(newest));
+        }
     }
 
-    /// What is known of logins where the session's statements run, if anything is.
-    pub fn baselines(&self) -> Option<&Rc<Baselines>> {
-        self.baselines.as_ref()
+    fn newest(&self) -> Option<Rc<Baselines>> {
+        self.newest.as_ref()?.get()
     }
 
-    /// What has to be asked for before the session begins at `now`; whoever calls this sees to it.
-    pub fn lacks(&self, now: Now) -> Lack {
-        match &self.baselines {
-            Some(known) if known.is_known() => match known.is_due(now) {
-                true => Lack::Renewal,
-                false => Lack::Nothing,
-            },
-            _ => Lack::All,
+    /// What has to be asked for before the session begins at `now`, on the connection that it has if it has one;
+    /// whoever calls this sees to it.
+    pub(super) fn lacks(&self, held: Option<&Upstream>, now: Now) -> Lack {
+        match held {
+            Some(held) => lack_of(Some(&held.baselines), now),
+            None => lack_of(self.newest().as_ref(), now),
         }
     }
 
     /// Begins with what is known, however old it is.
-    pub fn begin_with_known(&mut self) {
-        if let Some(known) = self.baselines.clone() {
-            self.adopt(&known);
+    pub(super) fn begin_with_known(&mut self, held: Option<&Upstream>) {
+        match held {
+            Some(held) => self.adopt(&held.baselines),
+            None => {
+                if let Some(known) = self.newest() {
+                    self.adopt(&known);
+                }
+            }
         }
     }
 
     /// Asks the server for what the session begins with, if that is old or `lack` says so; whether it did. Once it
     /// is answered, [`Self::begin_on`] goes on.
-    pub fn ask_ahead(
+    pub(super) fn ask_ahead(
         &mut self,
         upstream: &mut Upstream,
         lack: Lack,
@@ -78,10 +111,14 @@ impl Session {
     /// Begins with what the connection's server gives, and `with_schema` brings the connection into the session's
     /// state: the replies, if anything was written, end with [`Progress::Ready`](super::exchange::Progress::Ready)
     /// or [`Fault::Refused`].
-    pub fn begin_on(&mut self, upstream: &mut Upstream, with_schema: bool, out: &mut Vec<u8>) {
+    pub(super) fn begin_on(
+        &mut self,
+        upstream: &mut Upstream,
+        with_schema: bool,
+        out: &mut Vec<u8>,
+    ) {
         self.op = Op::default();
-        self.relies_on(&upstream.baselines);
-        self.begin_with_known();
+        self.adopt(&upstream.baselines);
         if with_schema {
             self.enter_schema(upstream, out);
         }
@@ -113,13 +150,12 @@ impl Session {
     ///
     /// # Errors
     /// [`Fault::Untold`]: it quotes its strings in another way than the server reads them.
-    pub(super) fn take_baseline(&mut self, baselines: &Rc<Baselines>) -> Result<(), Fault> {
+    pub(super) fn take_baseline(&mut self, baselines: &Baselines) -> Result<(), Fault> {
         if self.vector.has_base() {
             return Ok(());
         }
         let (told, mode) = (self.status, self.lex_mode());
-        self.relies_on(baselines);
-        self.begin_with_known();
+        self.adopt(baselines);
         if (self.status ^ told) & status::NO_BACKSLASH_ESCAPES != 0 {
             return Err(Fault::Untold);
         }
@@ -132,11 +168,11 @@ impl Session {
         if self.vector.has_base() {
             return;
         }
-        let begin = Begin {
+        let origin = Origin {
             since: self.since,
             flags: self.capabilities & FLAGS,
         };
-        let Some(vector) = baselines.adopt(&self.vector, begin) else {
+        let Some(vector) = baselines.adopt(&self.vector, origin) else {
             return;
         };
         self.set_vector(vector);

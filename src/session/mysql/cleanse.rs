@@ -8,6 +8,7 @@
 //! a login.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::baseline::{Answer, KEPT, every_variable};
 use super::downstream::Session;
@@ -24,6 +25,10 @@ use crate::wire::mysql::reply::{Packet, ReplyError, Step};
 /// in. Both families know the first two; MySQL rejects nothing here either.
 pub const TRACK_EVERYTHING: &[u8] =
     b"SET session_track_schema=1,session_track_state_change=1,session_track_system_variables='*'";
+
+/// How long a server may take: a long transaction is rolled back. A connection that takes longer is
+/// closed, which no session waits for.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is not worth a try.
 const LASTING: &[PinReason] = &[PinReason::Role, PinReason::Xa];
@@ -58,6 +63,10 @@ pub enum Unclean {
     Refused,
     /// It broke the protocol.
     Broken(ReplyError),
+    /// It has closed the connection.
+    Lost,
+    /// It has not answered before its time was over, or the session's was.
+    Late,
 }
 
 impl From<ReplyError> for Unclean {

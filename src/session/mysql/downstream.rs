@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::after_reset::Since;
-use super::baseline::Baselines;
+use super::beginning::Newest;
 use super::effects::{self, Effects, PinSet};
 use super::end_packets::FirstRow;
 use super::execute_body::Types;
@@ -144,7 +144,7 @@ pub struct Session {
     /// What `vector` goes back to, where its baseline is not known yet.
     pub(super) since: Since,
     /// What is known of logins where its statements run.
-    pub(super) baselines: Option<Rc<Baselines>>,
+    pub(super) newest: Option<Rc<Newest>>,
     pub(super) statements: Statements,
     pub(super) statements_max: usize,
     /// Reasons that outlive a statement; transactions and the like are derived from `status`.
@@ -186,7 +186,7 @@ impl Session {
             wait_timeout: facts.vector.wait_timeout(),
             login_vector: facts.vector.clone(),
             since: Since::Login,
-            baselines: None,
+            newest: None,
             vector: facts.vector,
             statements: Statements::default(),
             statements_max: facts.statements_max,

@@ -187,6 +187,11 @@ impl Upstream {
         &self.vector
     }
 
+    /// What is known of its account's logins on its server.
+    pub fn baselines(&self) -> &Rc<Baselines> {
+        &self.baselines
+    }
+
     /// Whether the connection is in a schema. One that is cannot leave it for none.
     pub fn has_schema(&self) -> bool {
         self.vector.schema().is_some()

@@ -69,6 +69,7 @@ impl Conversation {
             }
         }
         self.began = io.now;
+        self.statement = Self::statement_deadline(io.now, io.limits);
         self.is_repeated = false;
         self.gone_at = None;
         self.run(io)

@@ -7,6 +7,7 @@ use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
 use crate::base::drain::Drain;
+use crate::session::mysql::cleanse::Unclean;
 
 /// How long a statement may still wait and run after its client has closed its side: a client may do
 /// so after its last statement and read the answer. What is left of a second is for the KILL.
@@ -123,7 +124,7 @@ impl Conversation {
                 self.refused_lease(event, io)
             }
             Stage::Ahead if self.kept == Kept::Entry => self.entry_refused(Event::PoolWait, io),
-            Stage::Ahead if self.kept == Kept::Undo => self.undo_failed(io),
+            Stage::Ahead if self.kept == Kept::Undo => self.undo_failed(Unclean::Late, io),
             Stage::Ahead | Stage::Replying if self.grace().is_over(io.now) => {
                 self.gone(CloseReason::ClientGone, false, io)
             }
@@ -193,7 +194,7 @@ impl Conversation {
             Stage::Ahead if self.kept == Kept::Entry => {
                 self.entry_refused(Farewell::of(io).event, io)
             }
-            Stage::Ahead if self.kept == Kept::Undo => self.undo_failed(io),
+            Stage::Ahead if self.kept == Kept::Undo => self.undo_failed(Unclean::Late, io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
                 let farewell = Farewell::of(io);
                 let event = match self.may_have_written() {

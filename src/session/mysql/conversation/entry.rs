@@ -8,8 +8,9 @@ use super::{Action, Conversation, Io, Kept, LeaseEnd, Stage};
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
-use crate::session::mysql::baseline::Baselines;
-use crate::session::mysql::beginning::Lack;
+use crate::base::drain::Drain;
+use crate::session::mysql::beginning::{Lack, Newest};
+use crate::session::mysql::cleanse::{ANSWER_LIMIT, Unclean};
 use crate::session::mysql::exchange::{Fault, Progress};
 
 /// Upstream connections tried: an idle one may turn out to be dead.
@@ -19,50 +20,59 @@ const ATTEMPTS: u8 = 2;
 /// that is silent, do not keep it out.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a server may take to undo what a session did: a long transaction is rolled back. A connection that takes
-/// longer is closed.
-const UNDO_LIMIT: Duration = Duration::from_secs(2);
+/// What a login wants to know of the schema that it names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Schema {
+    /// Nothing: it names none, or the server has accepted it lately.
+    #[default]
+    Settled,
+    /// Whether the server, which has accepted it before, lets it in still.
+    Again,
+    /// Whether the server lets it in.
+    Unknown,
+}
 
 /// What is to be settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// That the server lets the session into its schema.
-    pub with_schema: bool,
-    /// On a connection that is idle now, or not at all.
-    pub only_idle: bool,
+    schema: Schema,
     /// What is not known of the settings that the session begins with.
     lack: Lack,
     /// The session was reset, and its client waits for the OK.
     is_reset: bool,
     /// Connections that may still be tried.
     attempts_left: u8,
-    /// When it began.
+    /// Since when the client has waited.
     began: Now,
 }
 
 impl Entry {
-    /// What a login needs that is still to be settled.
-    pub fn at_login(with_schema: bool, lack: Lack, only_idle: bool) -> Self {
+    /// What a login that has waited since `began` needs that is still to be settled.
+    pub fn at_login(schema: Schema, lack: Lack, began: Now) -> Self {
         Self {
-            with_schema,
-            only_idle,
+            schema,
             lack,
             is_reset: false,
             attempts_left: ATTEMPTS,
-            began: Now::default(),
+            began,
         }
+    }
+
+    fn after_reset(lack: Lack, began: Now) -> Self {
+        Self {
+            is_reset: true,
+            ..Self::at_login(Schema::Settled, lack, began)
+        }
+    }
+
+    /// On a connection that is idle now, or not at all.
+    pub(super) fn only_idle(&self) -> bool {
+        self.schema == Schema::Again && self.lack == Lack::Nothing
     }
 
     /// Until when a connection and its answer are waited for, if that is not as for a statement.
     pub(super) fn patience(&self) -> Option<Deadline> {
-        (!self.with_schema).then(|| self.began.plus(PATIENCE))
-    }
-
-    fn after_reset(lack: Lack) -> Self {
-        Self {
-            is_reset: true,
-            ..Self::at_login(false, lack, false)
-        }
+        (self.schema != Schema::Unknown).then(|| self.began.plus(PATIENCE))
     }
 }
 
@@ -80,30 +90,30 @@ pub enum Entered {
 }
 
 impl Conversation {
-    /// From now on these are what is known of logins where the session's statements run. What is lacking for a
-    /// session that begins at `now`; if nothing is, it has begun.
-    pub fn begin_with(&mut self, baselines: &Rc<Baselines>, now: Now) -> Lack {
-        self.session.relies_on(baselines);
-        let lack = self.session.lacks(now);
+    /// See [`Session::relies_on`](crate::session::mysql::downstream::Session::relies_on).
+    pub fn relies_on(&mut self, newest: &Rc<Newest>) {
+        self.session.relies_on(newest);
+    }
+
+    /// What is lacking for a session that begins at `now`; if nothing is, it has begun.
+    pub fn begin_session(&mut self, now: Now) -> Lack {
+        let lack = self.session.lacks(None, now);
         if lack == Lack::Nothing {
-            self.session.begin_with_known();
+            self.session.begin_with_known(None);
         }
         lack
     }
 
     /// The session begins with what is known, be it old or nothing.
     pub fn begin_with_known(&mut self) {
-        self.session.begin_with_known();
+        self.session.begin_with_known(None);
     }
 
     /// Settles this with the server, before any command: step on with
     /// [`super::Input::Go`] until [`Action::Entered`].
     pub fn enter_server(&mut self, entry: Entry, now: Now) {
         self.kept = Kept::Entry;
-        self.entry = Entry {
-            began: now,
-            ..entry
-        };
+        self.entry = entry;
         self.enter(Stage::Leasing { is_asked: false }, now);
     }
 
@@ -114,9 +124,7 @@ impl Conversation {
         let session = &mut self.session;
         let held = io.held.as_deref_mut();
         let cleansable = held.filter(|held| session.can_be_cleansed_of(held));
-        // Of a command that is far too long the rest comes first.
-        let undone = cleansable.filter(|_| !self.intake.is_streaming());
-        if let Some(held) = undone {
+        if let Some(held) = cleansable {
             io.up.write(|own| held.begin_cleanse(own));
             session.reset();
             self.kept = Kept::Undo;
@@ -140,31 +148,33 @@ impl Conversation {
                 io.notes.has_cleansed = true;
                 self.begin_anew(io)
             }
-            None | Some(Err(_)) => self.undo_failed(io),
+            None => self.undo_failed(Unclean::Lost, io),
+            Some(Err(error)) => self.undo_failed(error, io),
         }
     }
 
     /// Until when a connection that is being undone is waited for.
     pub(super) fn undo_limit(&self) -> Deadline {
-        self.since.plus(UNDO_LIMIT)
+        self.since.plus(ANSWER_LIMIT)
     }
 
     /// The connection is closed, which undoes it too.
-    pub(super) fn undo_failed(&mut self, io: &mut Io<'_>) -> Action {
+    pub(super) fn undo_failed(&mut self, why: Unclean, io: &mut Io<'_>) -> Action {
+        io.notes.unclean = Some(why);
         self.discard(CloseReason::StateLost, io);
         self.begin_anew(io)
     }
 
     /// The session was reset and begins anew.
     fn begin_anew(&mut self, io: &mut Io<'_>) -> Action {
-        let lack = match self.intake.is_streaming() {
-            true => Lack::Nothing,
-            false => self.session.lacks(io.now),
+        let held = io.held.as_deref().filter(|_| self.lease_end.is_none());
+        // Who is about to be sent away begins nothing.
+        let lack = match io.drain {
+            Drain::Now => Lack::Nothing,
+            _ => self.session.lacks(held, io.now),
         };
-        self.entry = Entry {
-            began: io.now,
-            ..Entry::after_reset(lack)
-        };
+        self.entry = Entry::after_reset(lack, io.now);
+        self.prefers_last = false;
         if lack == Lack::Nothing {
             return self.entered(Entered::Yes, io);
         }
@@ -205,7 +215,8 @@ impl Conversation {
         let Some(held) = io.held.as_deref_mut() else {
             return self.entry_lost(io);
         };
-        let (session, with_schema) = (&mut self.session, self.entry.with_schema);
+        let with_schema = self.entry.schema != Schema::Settled;
+        let session = &mut self.session;
         io.up.write(|own| session.begin_on(held, with_schema, own));
         io.notes.tally = held.take_tally();
         if held.is_idle() {
@@ -249,14 +260,18 @@ impl Conversation {
     }
 
     fn entered(&mut self, entered: Entered, io: &mut Io<'_>) -> Action {
-        let is_held = io.held.is_some() && self.lease_end.is_none();
+        let held = io.held.as_deref().filter(|_| self.lease_end.is_none());
+        let is_held = held.is_some();
+        if self.entry.is_reset {
+            let good = held.filter(|_| entered == Entered::Yes);
+            self.session.begin_with_known(good);
+        }
         match entered {
             Entered::Yes if is_held => self.lease_end = Some(LeaseEnd::Return),
             Entered::Yes => {}
             _ => self.discard(CloseReason::StateLost, io),
         }
         if self.entry.is_reset {
-            self.session.begin_with_known();
             self.session.tell_reset(io.down);
             return self.answered(io);
         }
@@ -266,176 +281,4 @@ impl Conversation {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Input;
-    use super::super::tests::{LIMITS, Talk, ok, query, upstream};
-    use super::*;
-    use crate::session::mysql::baseline::Answer;
-    use crate::session::mysql::left_behind::residue::Kind;
-    use crate::session::mysql::state::{Vector, number_of};
-    use crate::session::mysql::upstream::{LoginFacts, Upstream};
-    use crate::wire::mysql::cursor::packet;
-    use crate::wire::mysql::flags::{com, status};
-    use crate::wire::mysql::response::{ErrPacket, encode_err};
-
-    #[test]
-    fn a_login_learns_what_its_server_says_of_its_schema() {
-        let mut unknown = Vec::new();
-        let err = ErrPacket::new(1049, "42000", b"Unknown database 'nosuch'");
-        packet(&mut unknown, 1, |out| encode_err(out, &err));
-        for (reply, expect) in [
-            (ok(status::AUTOCOMMIT), Entered::Yes),
-            (unknown.clone(), Entered::Refused(unknown)),
-        ] {
-            let mut talk = Talk::in_schema(b"nosuch");
-            talk.conversation
-                .enter_server(Entry::at_login(true, Lack::Nothing, false), Now(0));
-            assert!(matches!(talk.go(Input::Go), Action::Lease(_)));
-            talk.lease();
-            assert_eq!(talk.up[4..], *b"\x02nosuch");
-            let action = talk.reply(reply);
-            assert!(
-                matches!(&action, Action::Entered(entered) if *entered == expect),
-                "{action:?}"
-            );
-            assert!(talk.down.is_empty() && talk.held.is_none());
-        }
-        // Two dead connections are enough.
-        let mut talk = Talk::in_schema(b"nosuch");
-        talk.conversation
-            .enter_server(Entry::at_login(true, Lack::Nothing, true), Now(0));
-        assert!(matches!(talk.go(Input::Go), Action::Lease(wish) if wish.only_idle));
-        talk.lease();
-        assert!(matches!(talk.go(Input::UpstreamGone), Action::Lease(_)));
-        talk.lease();
-        assert!(matches!(
-            talk.go(Input::UpstreamGone),
-            Action::Entered(Entered::Lost)
-        ));
-        let mut talk = Talk::in_schema(b"nosuch");
-        talk.conversation
-            .enter_server(Entry::at_login(true, Lack::Nothing, true), Now(0));
-        talk.go(Input::Go);
-        let action = talk.go(Input::Refused(Event::PoolWait));
-        let expect = Entered::Unknown(Event::PoolWait);
-        assert!(
-            matches!(&action, Action::Entered(entered) if *entered == expect),
-            "{action:?}"
-        );
-    }
-
-    /// What another session has left on the connection is read out first; the schema is asked for all the same.
-    #[test]
-    fn a_login_on_a_connection_with_something_left_asks_for_its_schema_behind_that() {
-        let mut talk = Talk::in_schema(b"nosuch");
-        let entry = Entry::at_login(true, Lack::Nothing, false);
-        talk.conversation.enter_server(entry, Now(0));
-        talk.go(Input::Go);
-        let mut held = upstream();
-        let left = held.left.leave(Kind::FoundRows, 4);
-        talk.held = Some(held);
-        let action = talk.go(Input::Leased { has_waited: false });
-        assert!(matches!(action, Action::Wait), "{action:?}");
-        assert!(talk.up.ends_with(b"FOUND_ROWS()"), "{:?}", talk.up);
-        let read_out = [
-            &b"\x01\0\0\x01\x01"[..],
-            b"\x17\0\0\x02\x03def\0\0\0\x01x\0\x0c\x3f\0\x14\0\0\0\x08\x81\0\0\0\0",
-            b"\x03\0\0\x03\x0242",
-            b"\x07\0\0\x04\xfe\0\0\x02\0\0\0",
-        ];
-        let action = talk.reply(read_out.concat());
-        assert!(matches!(action, Action::Wait), "{action:?}");
-        assert!(talk.up.ends_with(b"\x02nosuch"), "{:?}", talk.up);
-        let action = talk.reply(ok(status::AUTOCOMMIT));
-        assert!(
-            matches!(action, Action::Entered(Entered::Yes)),
-            "{action:?}"
-        );
-        drop(left);
-    }
-
-    /// A session that is reset in a transaction, whose connection could be brought back to what its login gave.
-    fn reset_in_transaction() -> Talk {
-        let baselines = Rc::<Baselines>::default();
-        let base = [(0, b"1"[..].into())].into_iter().collect();
-        let base = baselines.logged_in(base, Some(b"kept"), Answer::new(true), false);
-        let vector = Vector::at_login("utf8mb4", "utf8mb4_general_ci").with_base(base);
-        let mut talk = Talk::new();
-        talk.unread.extend(query("BEGIN"));
-        talk.go(Input::Go);
-        talk.held = Some(Upstream::new(LoginFacts {
-            thread_id: 1,
-            deprecates_eof: true,
-            vector: Rc::new(vector),
-            statements_max: 2,
-            baselines,
-        }));
-        talk.go(Input::Leased { has_waited: false });
-        talk.reply(ok(status::IN_TRANS | status::AUTOCOMMIT));
-        talk.down.clear();
-        packet(&mut talk.unread, 0, |out| out.push(com::RESET_CONNECTION));
-        assert!(matches!(talk.go(Input::Go), Action::Wait));
-        assert!(talk.held.is_some() && talk.down.is_empty(), "it waits");
-        talk
-    }
-
-    /// The client is told that its session is new once the connection on which it is not has gone.
-    fn is_answered(talk: &Talk) {
-        assert!(talk.held.is_none());
-        let told = [7, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0];
-        assert_eq!(talk.down, told);
-        assert!(!talk.conversation.session().is_in_transaction());
-    }
-
-    #[test]
-    fn what_cannot_be_undone_is_closed_before_a_reset_is_answered() {
-        let mut refusal = Vec::new();
-        let err = ErrPacket::new(1047, "08S01", b"Unknown command");
-        packet(&mut refusal, 1, |out| encode_err(out, &err));
-        let mut talk = reset_in_transaction();
-        talk.reply(refusal);
-        is_answered(&talk);
-
-        let mut talk = reset_in_transaction();
-        talk.go(Input::UpstreamGone);
-        is_answered(&talk);
-
-        let mut talk = reset_in_transaction();
-        talk.now = Now(talk.conversation.deadline(&LIMITS).0);
-        talk.go(Input::Deadline {
-            is_wanted: true,
-            is_held_up: false,
-        });
-        is_answered(&talk);
-    }
-
-    #[test]
-    fn who_leaves_while_it_is_reset_is_not_answered() {
-        let mut talk = reset_in_transaction();
-        let action = talk.go(Input::Gone);
-        assert!(matches!(action, Action::Close { .. }), "{action:?}");
-        assert!(talk.held.is_none() && talk.down.is_empty());
-    }
-
-    /// A login's flags were told; the first statement finds that strings are quoted otherwise.
-    #[test]
-    fn who_was_told_otherwise_is_closed_before_its_text_is_sent() {
-        let baselines = Rc::<Baselines>::default();
-        let mode = number_of(b"sql_mode").map(|n| (n, b"NO_BACKSLASH_ESCAPES"[..].into()));
-        baselines.logged_in(mode.into_iter().collect(), None, Answer::new(true), true);
-        let mut talk = Talk::new();
-        talk.unread.extend(query("SELECT 'it\\'s'"));
-        talk.go(Input::Go);
-        talk.held = Some(Upstream::new(LoginFacts {
-            thread_id: 1,
-            deprecates_eof: true,
-            vector: Rc::default(),
-            statements_max: 2,
-            baselines,
-        }));
-        let action = talk.go(Input::Leased { has_waited: false });
-        assert!(matches!(action, Action::Close { .. }), "{action:?}");
-        assert_eq!(talk.said(), ["mode_untold"]);
-        assert!(talk.up.is_empty());
-    }
-}
+mod tests;

@@ -13,7 +13,6 @@ impl Conversation {
     pub(super) fn exchange(&mut self, prefers_last: bool, io: &mut Io<'_>) -> Action {
         self.keep_for_another_attempt(io);
         self.reply_sequence = Some(self.intake.last_sequence().wrapping_add(1));
-        self.statement = Self::statement_deadline(self.began, io.limits);
         self.prefers_last = prefers_last;
         if io.held.is_some() {
             return self.attempt(io);

@@ -8,6 +8,7 @@ use super::command::number;
 use super::{Action, Conversation, Io, Kept, Skipped, Stage};
 use crate::base::close::CloseReason;
 use crate::base::codes::{self, Event};
+use crate::session::mysql::cleanse::Unclean;
 use crate::session::mysql::downstream::write_event;
 use crate::session::mysql::exchange::Fault;
 use crate::session::mysql::output::Output;
@@ -208,7 +209,7 @@ impl Conversation {
         let reason = CloseReason::UpstreamLost;
         match self.stage {
             _ if self.kept == Kept::Entry => self.entry_lost(io),
-            _ if self.kept == Kept::Undo => self.undo_failed(io),
+            _ if self.kept == Kept::Undo => self.undo_failed(Unclean::Lost, io),
             Stage::Ahead | Stage::Replying | Stage::Streaming => {
                 let is_answered = self.note_sequence(io) || self.has_answered;
                 let may_repeat = !is_answered && !self.was_pinned && self.may_repeat();

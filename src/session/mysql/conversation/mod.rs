@@ -19,9 +19,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use entry::{Entered, Entry, PATIENCE};
+pub use entry::{Entered, Entry, PATIENCE, Schema};
 pub use failure::Failure;
 
+use super::cleanse::Unclean;
 use super::downstream::Session;
 use super::effects::PinSet;
 use super::exchange::Fault;
@@ -196,8 +197,14 @@ pub struct Notes {
     pub doubts_schema: bool,
     /// All that the session did on its connection was undone there.
     pub has_cleansed: bool,
+    /// It could not be.
+    pub unclean: Option<Unclean>,
     /// The upstream session could not go on.
     pub fault: Option<Fault>,
+    /// The last error of the gateway's own that the client was told.
+    pub told: Option<Event>,
+    /// The payload of the ERR with which a server has refused the session's state.
+    pub refusal: Option<Rc<[u8]>>,
     /// What the server was asked to do on behalf of the client.
     pub tally: Tally,
 }
@@ -345,16 +352,6 @@ impl Conversation {
         &self.session
     }
 
-    /// The last error of the gateway's own that the client was told since this was asked.
-    pub fn take_said(&mut self) -> Option<Event> {
-        self.session.said.take()
-    }
-
-    /// The payload of the ERR with which a server has refused the session's state since this was asked.
-    pub fn take_refused(&mut self) -> Option<Rc<[u8]>> {
-        self.session.refused.take()
-    }
-
     /// See [`Session::share_account`].
     pub fn share_account(&mut self, name: Option<Arc<str>>) {
         self.session.share_account(name);
@@ -387,6 +384,8 @@ impl Conversation {
             } => self.deadline_over(is_wanted, is_held_up, io),
             Input::Drain => self.drained(io),
         };
+        io.notes.told = self.session.said.take();
+        io.notes.refusal = self.session.refused.take();
         match self.lease_end.take() {
             None => action,
             Some(end) => {
@@ -430,7 +429,7 @@ impl Conversation {
     fn wish(&self, limits: &Limits) -> Wish {
         Wish {
             prefers_last: self.prefers_last,
-            only_idle: self.kept == Kept::Entry && self.entry.only_idle,
+            only_idle: self.kept == Kept::Entry && self.entry.only_idle(),
             until: self.deadline(limits),
         }
     }

@@ -28,7 +28,7 @@ pub(super) const LIMITS: Limits = Limits {
     transaction_idle: Some(Duration::from_secs(90)),
 };
 
-fn seconds(seconds: u64) -> Now {
+pub(super) fn seconds(seconds: u64) -> Now {
     Now(seconds * 1_000_000_000)
 }
 
@@ -148,7 +148,7 @@ impl Talk {
     }
 }
 
-fn over(is_wanted: bool) -> Input<'static> {
+pub(super) fn over(is_wanted: bool) -> Input<'static> {
     Input::Deadline {
         is_wanted,
         is_held_up: false,
@@ -169,12 +169,18 @@ pub(super) fn upstream() -> Upstream {
     let baselines = Rc::<Baselines>::default();
     let mode = number_of(b"sql_mode").map(|number| (number, b"ANSI_QUOTES"[..].into()));
     baselines.logged_in(mode.into_iter().collect(), None, Answer::new(true), true);
+    let vector = Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci"));
+    upstream_of(vector, &baselines)
+}
+
+/// A connection in this state to a server of whose logins this is known.
+pub(super) fn upstream_of(vector: Rc<Vector>, baselines: &Rc<Baselines>) -> Upstream {
     Upstream::new(LoginFacts {
         thread_id: 1,
         deprecates_eof: true,
-        vector: Rc::new(Vector::at_login("utf8mb4", "utf8mb4_general_ci")),
+        vector,
         statements_max: 2,
-        baselines,
+        baselines: Rc::clone(baselines),
     })
 }
 

@@ -206,11 +206,7 @@ impl LeftBehind {
     pub(super) fn told(&mut self, event: Event, effects: &Effects) {
         let may_have_run = matches!(
             event,
-            Event::OutcomeUnknown
-                | Event::StatementDeadline
-                | Event::DeadlineUnknown
-                | Event::Drain
-                | Event::DrainUnknown
+            Event::OutcomeUnknown | Event::StatementDeadline | Event::DeadlineUnknown
         );
         if may_have_run && effects.found_rows != FoundRows::Kept {
             self.lose_found_rows();
