@@ -292,13 +292,13 @@ class Gateway(Process):
     }
 
     def __init__(self, binary, folder, shards, name="ringgate", budget=64, cores=1, extra="",
-                 cpus=None, connections_max=8000, socket_path=None):
+                 cpus=None, connections_max=8000, socket_path=None, pools=""):
         if not os.access(binary, os.X_OK):
             raise StartError(f"no gateway at {binary}: build it first (cargo build)")
         self.port, self.admin = free_port(), free_port()
         config = pathlib.Path(folder) / f"{name}.toml"
         config.write_text(gateway_config(socket_path or self.port, self.admin, shards, budget,
-                                         cores, connections_max) + extra)
+                                         cores, connections_max, pools) + extra)
         super().__init__(name, [binary, "serve", "--config", config],
                          pathlib.Path(folder) / f"{name}.log", env=self.ENVIRONMENT, cpus=cpus)
         self.wait_until(self.is_ready, limit=20)
@@ -322,16 +322,16 @@ def address(where):
     return f"127.0.0.1:{where}" if isinstance(where, int) else f"unix:{where}"
 
 
-def gateway_config(door, admin, shards, budget, cores, connections_max=8000):
+def gateway_config(door, admin, shards, budget, cores, connections_max=8000, pools=""):
     """A configuration with one placement per shard. The door and the shards are ports of loopback or
-    paths of Unix sockets."""
+    paths of Unix sockets; `pools` is more of that table."""
     lines = [
         "version = 1",
         "[cores]", f"count = {cores}",
         "[listeners.main]", 'protocol = "mysql"', f'address = "{address(door)}"',
         f"connections_max = {connections_max}",
         "[admin]", f'address = "127.0.0.1:{admin}"',
-        "[pools]", f"budget = {budget}",
+        "[pools]", f"budget = {budget}", pools,
     ]
     for index, shard in enumerate(shards):
         lines += [

@@ -4,7 +4,9 @@ All listen on loopback and forward to one MariaDB server. Those called "-unix" d
 sockets; "ringgate-unix-server" has TCP clients and reaches its server by a Unix socket.
 """
 
+import argparse
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -41,9 +43,11 @@ def start(stage, server, options):
     return [makers[name]() for name in options.systems]
 
 
-def start_haproxy(stage, server):
+def start_haproxy(stage, server, maxconn=None):
+    """With `maxconn`, so many connections to the server; clients beyond them wait."""
     port = servers.free_port()
-    process = haproxy(stage, "haproxy", f"127.0.0.1:{port}", f"127.0.0.1:{server.port}")
+    to = f"127.0.0.1:{server.port}" + (f" maxconn {maxconn}" if maxconn else "")
+    process = haproxy(stage, "haproxy", f"127.0.0.1:{port}", to)
     process.wait_until(lambda: servers.accepts(port), limit=10)
     return System("haproxy", port, process)
 
@@ -59,7 +63,7 @@ def haproxy(stage, name, bind, server):
     config = stage.folder / f"{name}.cfg"
     config.write_text(
         "global\n  nbthread 1\n  maxconn 6000\n"
-        "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"
+        "defaults\n  mode tcp\n  timeout connect 5s\n  timeout queue 1h\n  timeout client 1h\n  timeout server 1h\n"
         f"listen mysql\n  bind {bind}\n  server mariadb {server}\n")
     return stage.add(servers.Process(
         name, [servers.need("haproxy"), "-db", "-f", config], stage.folder / f"{name}.log"))
@@ -172,3 +176,57 @@ def versions():
             first_line([servers.need("haproxy"), "-v"]),
             first_line([nginx_files() / "usr/sbin/nginx", "-v"]),
             first_line([servers.need("sysbench"), "--version"])]
+
+
+def sysbench(where, rows, *arguments, prefix=()):
+    """Runs oltp_point_select over so many rows, at a port of loopback or a Unix socket; its output."""
+    at = (["--mysql-host=127.0.0.1", f"--mysql-port={where}"] if isinstance(where, int) else
+          ["--mysql-host=localhost", f"--mysql-socket={where}"])
+    command = [*prefix, servers.need("sysbench"), "oltp_point_select", "--db-driver=mysql",
+               *at, f"--mysql-user={servers.CLIENT}",
+               f"--mysql-password={servers.CLIENT_PASSWORD}", "--mysql-db=sbtest", "--tables=1",
+               f"--table-size={rows}", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise servers.StartError(f"sysbench failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
+    return result.stdout
+
+
+def percentiles(output, wanted):
+    """Latencies in ms from sysbench's histogram: each the first bucket that reaches its share."""
+    buckets = [(float(ms), int(count)) for ms, count in
+               re.findall(r"^\s*([\d.]+) \|[*\s]* (\d+)$", output, re.MULTILINE)]
+    total = sum(count for _, count in buckets)
+    if not total:
+        raise servers.StartError(f"no histogram in sysbench's output:\n{output[-2000:]}")
+    found = []
+    for percent in wanted:
+        seen = 0
+        for ms, count in buckets:
+            seen += count
+            if seen * 100 >= total * percent:
+                found.append(ms)
+                break
+    return found
+
+
+def table(head, rows):
+    """Rows of text as a Markdown table with aligned columns."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    def line(row):
+        return "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths)) + " |"
+    return "\n".join([line(head), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def write_json(path, objects):
+    lines = ",\n".join(json.dumps(item) for item in objects)
+    pathlib.Path(path).write_text(f"[\n{lines}\n]\n")
+
+
+def names(known):
+    def parse(text):
+        found = text.split(",")
+        if unknown := [name for name in found if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]}: choose from {','.join(known)}")
+        return found
+    return parse
