@@ -10,6 +10,7 @@ use std::task::Waker;
 use foldhash::fast::FixedState;
 
 use super::jobs::{Busy, JobDone, Jobs, Pending, Waiting};
+use crate::base::clock::Deadline;
 pub use crate::base::drain::Drain;
 use crate::base::ident::CoreId;
 use crate::base::prng::Prng;
@@ -31,6 +32,8 @@ pub struct Core {
     jobs: Rc<Waiting>,
     next_client: Cell<u64>,
     keeper: RefCell<Option<Waker>>,
+    /// When it looks next by itself.
+    keeper_looks: Cell<Deadline>,
 }
 
 impl Core {
@@ -48,6 +51,7 @@ impl Core {
             jobs: Waiting::new(id, jobs),
             next_client: Cell::new(1),
             keeper: RefCell::default(),
+            keeper_looks: Cell::new(Deadline::NEVER),
         })
     }
 
@@ -122,9 +126,18 @@ impl Core {
         }
     }
 
-    /// Where the keeper waits to be kicked.
-    pub fn set_keeper(&self, waker: &Waker) {
+    /// Has it look at this time at the latest.
+    pub fn look_by(&self, time: Deadline) {
+        if time < self.keeper_looks.get() {
+            self.keeper_looks.set(time);
+            self.kick();
+        }
+    }
+
+    /// The keeper waits to be kicked, and looks by itself at this time.
+    pub fn keeper_waits(&self, waker: &Waker, looks: Deadline) {
         *self.keeper.borrow_mut() = Some(waker.clone());
+        self.keeper_looks.set(looks);
     }
 
     /// Has the helper thread do what takes too long here.

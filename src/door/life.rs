@@ -179,13 +179,14 @@ async fn keep(world: Rc<World>) {
         } else {
             TICK.1
         };
-        timer.set(core.net.now().plus(pause).min(look.next));
+        let looks = core.net.now().plus(pause).min(look.next);
+        timer.set(looks);
         let mut is_kicked = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut is_kicked, true) {
                 return Poll::Ready(());
             }
-            core.set_keeper(cx.waker());
+            core.keeper_waits(cx.waker(), looks);
             timer.poll(cx)
         })
         .await;

@@ -339,6 +339,14 @@ impl<P: Protocol> Endpoint<P> {
         self.metrics.permits.set(u64::from(owned));
     }
 
+    /// Has the keeper look when time alone will change what the rules of permits say, which it does not know of
+    /// those who have come since its last look.
+    pub(super) fn look_in_time(&self, now: Now) {
+        if self.gate.borrow().totals().waiting > 0 {
+            self.site.core.look_by(self.next_look(now));
+        }
+    }
+
     /// When time alone will change what the rules of permits say.
     pub(super) fn next_look(&self, now: Now) -> Deadline {
         let pools = self.pools.borrow();

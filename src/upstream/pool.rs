@@ -196,6 +196,7 @@ impl<P: Protocol> PoolState<P> {
         };
         self.deliveries.borrow_mut().insert(owner, waiting);
         self.endpoint.settle();
+        self.endpoint.look_in_time(now);
         let pool = Rc::clone(self);
         let wait = LeaseWait {
             pool,

@@ -301,9 +301,18 @@ async fn live(
     spawn("keeper", async move {
         let mut timer = keeping.core.net.timer();
         loop {
-            keeping.look();
-            timer.set(keeping.core.net.now().plus(Duration::from_millis(5)));
-            poll_fn(|cx| timer.poll(cx)).await;
+            // Without a tick: it is told whenever there is something to look at.
+            let looks = keeping.look().next;
+            timer.set(looks);
+            let mut is_kicked = false;
+            poll_fn(|cx| {
+                if std::mem::replace(&mut is_kicked, true) {
+                    return Poll::Ready(());
+                }
+                keeping.core.keeper_waits(cx.waker(), looks);
+                timer.poll(cx)
+            })
+            .await;
         }
     })
     .detach();
@@ -389,6 +398,46 @@ fn connections_and_their_permits_go_to_the_core_that_needs_them() {
             assert_eq!(here.counts.open.load(Ordering::SeqCst), 2);
             here.step.fetch_add(1, Ordering::SeqCst);
             here.until("the other core's look", || reaches(5)).await;
+        })
+    });
+}
+
+/// The other tenant's connection is idle for so short a time that it may be taken later only. The keeper sleeps.
+#[test]
+fn who_waits_alone_gets_the_idle_connection_of_another_pool_once_it_may() {
+    on_cores(1, |here| {
+        Box::pin(async move {
+            let key = Key {
+                tenant: "other".into(),
+                ..here.pool.key.clone()
+            };
+            let other = here.endpoint.pool(&key, || Rc::new("hello\n"));
+            let first = here.lease(1).await.unwrap();
+            let Ok(Acquired::Later(mut wait)) = other.acquire(2, false, Deadline::NEVER) else {
+                unreachable!("there is none yet");
+            };
+            let second = poll_fn(|cx| wait.poll(cx)).await.unwrap();
+            second.end(Ending::Return);
+            // The keeper has seen all of that.
+            let mut timer = here.core.net.timer();
+            timer.set(here.core.net.now().plus(Duration::from_millis(20)));
+            poll_fn(|cx| timer.poll(cx)).await;
+            let begun = here.core.net.now();
+            timer.set(begun.plus(PATIENCE));
+            let third = {
+                let mut wait = match here.pool.acquire(3, false, Deadline::NEVER) {
+                    Ok(Acquired::Later(wait)) => wait,
+                    _ => unreachable!("the budget is used up"),
+                };
+                poll_fn(|cx| match timer.poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(None),
+                    Poll::Pending => wait.poll(cx).map(Some),
+                })
+                .await
+            };
+            let third = third.expect("it is taken").unwrap();
+            assert_eq!(here.counts.accepted.load(Ordering::SeqCst), 3);
+            drop((first, third));
         })
     });
 }
