@@ -74,7 +74,7 @@ fn whatever_happens_everybody_is_answered_and_everything_comes_back() {
         match round::run(&plan) {
             Ok(figures) => eprintln!("  {figures}"),
             Err(problems) => panic!(
-                "the round of seed {seed} failed:\n  {}\nrepeat it: scripts/torture --seed {seed} \
+                "the round of seed {seed} failed:\n  {}\nrepeat it: scripts/torture --part storm --seed {seed} \
                  --seconds 1 --cores {} --server {}",
                 problems.join("\n  "),
                 plan.cores,
