@@ -148,8 +148,19 @@ fn an_idle_client_and_a_drain_have_their_lines() {
     gateway.lines();
 }
 
-/// What somebody at the MySQL port is told behind the greeting.
+/// The error that somebody at the MySQL port is told behind the greeting.
 fn hears(gateway: &Gateway, says: &[u8], is_leaving: bool) -> String {
+    match &hears_bytes(gateway, says, is_leaving)[..] {
+        [_, _, _, _, 0xff, low, high, text @ ..] => {
+            let errno = u16::from_le_bytes([*low, *high]);
+            format!("{errno} {}", String::from_utf8_lossy(text))
+        }
+        _ => String::new(),
+    }
+}
+
+/// What somebody at the MySQL port is told behind the greeting.
+fn hears_bytes(gateway: &Gateway, says: &[u8], is_leaving: bool) -> Vec<u8> {
     let mut stream = TcpStream::connect(loopback(gateway.port())).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
     stream.write_all(says).expect("a write");
@@ -160,14 +171,7 @@ fn hears(gateway: &Gateway, says: &[u8], is_leaving: bool) -> String {
     // A reset behind what was said is an end like any other.
     let _ = stream.read_to_end(&mut heard);
     let header = usize::from(heard[0]) + usize::from(heard[1]) * 256;
-    let rest = heard.get(4 + header..).unwrap_or_default();
-    match rest {
-        [_, _, _, _, 0xff, low, high, text @ ..] => {
-            let errno = u16::from_le_bytes([*low, *high]);
-            format!("{errno} {}", String::from_utf8_lossy(text))
-        }
-        _ => String::new(),
-    }
+    heard.split_off(heard.len().min(4 + header))
 }
 
 #[test]
@@ -244,6 +248,33 @@ fn who_cannot_be_understood_gets_an_error_and_a_line() {
     assert!(told.starts_with("1156 "), "{told}");
     gateway.line_with(&[("event", "login denied"), ("errno", "1156")]);
     let _served = gateway.client();
+}
+
+/// A login of 790 bytes begins as a TLS record does, with 0x16 and 0x03.
+#[test]
+fn a_login_of_any_length_is_one() {
+    let server = NullServer::start(&["mysql"]);
+    let gateway = Gateway::in_shape(server.port(), &Shape::default());
+    for length in [789_u16, 790, 791] {
+        // CLIENT_PROTOCOL_41, SECURE_CONNECTION, PLUGIN_AUTH and CONNECT_ATTRS, without an answer to the
+        // greeting, and one attribute that is as long as is left.
+        let mut body = 0x0018_8200_u32.to_le_bytes().to_vec();
+        body.resize(32, 0);
+        body.extend_from_slice(b"a\0\0caching_sha2_password\0");
+        let left = length - u16::try_from(body.len()).expect("a length") - 3;
+        for (prefix, length) in [(&b""[..], left), (b"\x01k", left - 5)] {
+            body.extend_from_slice(prefix);
+            body.push(0xfc);
+            body.extend_from_slice(&length.to_le_bytes());
+        }
+        body.resize(usize::from(length), b'v');
+        let header = u32::from(length) | 1 << 24;
+        let said = [&header.to_le_bytes()[..], &body].concat();
+        let told = hears_bytes(&gateway, &said, true);
+        assert_eq!(told.get(4), Some(&0xfe), "{length}: {told:?}");
+        let asked = String::from_utf8_lossy(&told);
+        assert!(asked.contains("caching_sha2_password"), "{length}: {asked}");
+    }
 }
 
 /// Behind its password too, while the server is asked for its schema.

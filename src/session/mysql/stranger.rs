@@ -28,9 +28,10 @@ impl Heard {
     pub fn of(bytes: &[u8]) -> Self {
         match bytes {
             [] => Self::Nothing,
-            // A record of the type handshake (RFC 8446, 5.1), of a version from SSL 3.0 to TLS 1.3. A login
-            // of such a length, more than 64 KiB, has more attributes than servers take.
-            [0x16, 3, 0..=4, ..] => Self::Tls,
+            // A record of the type handshake (RFC 8446, 5.1), of a version from SSL 3.0 to TLS 1.3, with a
+            // ClientHello. Those are lengths that a login may have, 790 bytes for one; but the byte of the
+            // ClientHello would be its flags', and have PROTOCOL_41.
+            [0x16, 3, 0..=4, _, _, 1, ..] => Self::Tls,
             _ => match bytes.first_chunk() {
                 Some(first) if METHODS.contains(&first) => Self::Http,
                 _ => Self::Bytes,
@@ -63,8 +64,15 @@ mod tests {
         check(b"PRI * HTTP/2.0\r\n", Heard::Http);
         check(b"GET", Heard::Bytes);
         check(&[0x16, 3, 1, 2, 0, 1], Heard::Tls);
-        check(&[0x16, 3, 1], Heard::Tls);
+        check(&[0x16, 3, 0, 2, 0, 1], Heard::Tls);
+        check(&[0x16, 3, 1, 2, 0], Heard::Bytes);
         check(&[0x16, 3], Heard::Bytes);
+        // Logins of 790 and of 66,326 bytes, with the flags of a client that knows nearly nothing, and of one
+        // that knows much.
+        for [low, high] in [[0x01, 0x02], [0x8f, 0xa2], [0x85, 0xa6]] {
+            check(&[0x16, 3, 0, 1, low, high, 0xff, 0x01], Heard::Bytes);
+            check(&[0x16, 3, 1, 1, low, high, 0xff, 0x01], Heard::Bytes);
+        }
         check(&[0x16, 3, 9, 0], Heard::Bytes);
         check(&[32, 0, 0, 1, 0x85], Heard::Bytes);
         check(b"SSH-2.0-OpenSSH", Heard::Bytes);
