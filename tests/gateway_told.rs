@@ -174,18 +174,78 @@ fn hears_bytes(gateway: &Gateway, says: &[u8], is_leaving: bool) -> Vec<u8> {
     heard.split_off(heard.len().min(4 + header))
 }
 
+/// What one says, whether it leaves then, the number that it is told, the close reason, and what it was heard as.
+type Case<'a> = (&'a [u8], bool, &'a str, &'a str, &'a str);
+
+/// Somebody is told so, and has its line.
+fn is_told_and_logged(gateway: &Gateway, case: Case<'_>) {
+    let (says, is_leaving, errno, reason, heard) = case;
+    let before = gateway.lines().len();
+    let label = format!("reason=\"{reason}\"");
+    let closed = || {
+        let closed = gateway.metric("ringgate_connections_closed_total", &[&label]);
+        closed.round()
+    };
+    let closed_before = closed();
+    let begun = Instant::now();
+    let told = hears(gateway, says, is_leaving);
+    let is_prompt = begun.elapsed() < Duration::from_millis(2_500);
+    assert!(
+        is_prompt || errno == "1159",
+        "{heard}: {:?}",
+        begun.elapsed()
+    );
+    assert!(told.starts_with(errno), "{heard}: {told}");
+    assert_eq!(told.is_empty(), errno.is_empty(), "{heard}: {told}");
+    let mut line = None;
+    wait_for(PATIENCE, || {
+        let lines = gateway.lines().split_off(before);
+        line = lines
+            .into_iter()
+            .find(|line| line.get("event") == "login ended");
+        line.is_some()
+    });
+    let line = line.unwrap_or_else(|| panic!("{heard}:\n{}", gateway.log()));
+    let word = match errno {
+        "1043" => "bad_handshake",
+        "1159" => "login_timeout",
+        _ => "",
+    };
+    let expect = [
+        ("reason", reason),
+        ("heard", heard),
+        ("errno", errno),
+        ("told", word),
+    ];
+    assert!(line.has(&expect), "{line:?}");
+    assert!(
+        told.contains(&format!("[ringgate {word}")) || word.is_empty(),
+        "{told}"
+    );
+    // Who only looks whether somebody listens does so all the time.
+    let is_a_look = (reason, heard) == ("client_gone", "nothing");
+    let level = if is_a_look { "debug" } else { "info" };
+    assert_eq!(line.get("level"), level, "{line:?}");
+    assert!(line.get("peer").starts_with("127.0.0.1:"), "{line:?}");
+    let is_named = told.ends_with(&format!(" {}]", line.get("client")));
+    assert!(is_named || errno.is_empty(), "{told}: {line:?}");
+    let counted = || closed() >= closed_before + 1.0;
+    assert!(wait_for(PATIENCE, counted), "{label}");
+    assert_eq!(closed(), closed_before + 1.0, "{label}");
+}
+
 #[test]
 fn who_cannot_be_understood_gets_an_error_and_a_line() {
     let server = NullServer::start(&["mysql"]);
     let shape = Shape {
-        extra: "[deadlines]\nlogin = \"3s\"\n",
+        extra: "[deadlines]\nlogin = \"3s\"\n[logging]\nlevel = \"debug\"\n",
         ..Shape::default()
     };
     let gateway = Gateway::in_shape(server.port(), &shape);
     // A ClientHello of 512 bytes and one of 1,500, of which the start has come.
     let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[7; 200]].concat();
     let longer = [&[0x16, 3, 1, 5, 0xdc, 1, 0, 5, 0xd8, 3, 3][..], &[7; 200]].concat();
-    let cases: &[(&[u8], bool, &str, &str, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (
             b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
             false,
@@ -209,44 +269,18 @@ fn who_cannot_be_understood_gets_an_error_and_a_line() {
         (b"", true, "", "client_gone", "nothing"),
         (&[9, 0, 0, 1, 5], true, "", "client_gone", "bytes"),
     ];
-    for (says, is_leaving, errno, reason, heard) in cases {
-        let before = gateway.lines().len();
-        let begun = Instant::now();
-        let told = hears(&gateway, says, *is_leaving);
-        let is_prompt = begun.elapsed() < Duration::from_millis(2_500);
-        assert!(
-            is_prompt || *errno == "1159",
-            "{heard}: {:?}",
-            begun.elapsed()
-        );
-        assert!(told.starts_with(errno), "{heard}: {told}");
-        assert_eq!(told.is_empty(), errno.is_empty(), "{heard}: {told}");
-        let mut line = None;
-        wait_for(PATIENCE, || {
-            let lines = gateway.lines().split_off(before);
-            line = lines
-                .into_iter()
-                .find(|line| line.get("event") == "login ended");
-            line.is_some()
-        });
-        let line = line.unwrap_or_else(|| panic!("{heard}:\n{}", gateway.log()));
-        let shown = if errno.is_empty() { "none" } else { errno };
-        let expect = [("reason", *reason), ("heard", *heard), ("errno", shown)];
-        assert!(line.has(&expect), "{line:?}");
-        assert!(line.get("peer").starts_with("127.0.0.1:"), "{line:?}");
-        let is_named = told.ends_with(&format!(" {}]", line.get("client")));
-        assert!(is_named || errno.is_empty(), "{told}: {line:?}");
-        let label = format!("reason=\"{reason}\"");
-        let counted = || gateway.metric("ringgate_connections_closed_total", &[&label]) > 0.5;
-        assert!(wait_for(PATIENCE, counted), "{label}");
+    for case in cases {
+        is_told_and_logged(&gateway, *case);
     }
     // A packet that is one, and no login.
     let told = hears(&gateway, &[4, 0, 0, 1, 0, 0, 0, 0], false);
     assert!(told.starts_with("1043 "), "{told}");
-    gateway.line_with(&[("event", "login denied"), ("errno", "1043")]);
+    let expect = [("errno", "1043"), ("told", "bad_handshake")];
+    gateway.line_with(&[&[("event", "login denied")][..], &expect].concat());
     let told = hears(&gateway, &[4, 0, 0, 9, 0, 0, 0, 0], false);
     assert!(told.starts_with("1156 "), "{told}");
-    gateway.line_with(&[("event", "login denied"), ("errno", "1156")]);
+    let expect = [("errno", "1156"), ("told", "out_of_order")];
+    gateway.line_with(&[&[("event", "login denied")][..], &expect].concat());
     let _served = gateway.client();
 }
 
@@ -297,11 +331,12 @@ fn a_client_that_leaves_while_its_schema_is_entered_has_a_line() {
         chaos.reset_all();
         entering.join().expect("no panic").expect_err("cut");
     });
-    gateway.line_with(&[
+    let line = gateway.line_with(&[
         ("event", "login ended"),
         ("reason", "client_gone"),
         ("tenant", "a"),
     ]);
+    assert!(line.get("peer").starts_with("127.0.0.1:"), "{line:?}");
 }
 
 /// How many lines of an event there are, and how many more are said to have been left out.

@@ -4,8 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Door;
+use super::told::Newcomer;
 use super::upstream::{EndpointState, PoolState, UpstreamLogin};
 use super::world::{Replica, World};
+use crate::base::address::Address;
 use crate::base::codes::Event;
 use crate::base::ident::{PlacementId, TenantId};
 use crate::pool::Key;
@@ -98,7 +100,7 @@ impl Place {
         self,
         world: &Rc<World>,
         session: &Session,
-        connection_id: u32,
+        newcomer: &Newcomer,
     ) -> Option<Admitted> {
         let upstream = self
             .replica
@@ -140,7 +142,8 @@ impl Place {
         let key = with_schema(&key, session.vector().schema().is_some());
         let pool = endpoint.pool(&key, login);
         Some(Admitted {
-            connection_id,
+            connection_id: newcomer.id,
+            peer: newcomer.peer.clone(),
             tenant: self.tenant,
             target,
             replica: self.replica,
@@ -157,6 +160,8 @@ impl Place {
 /// client that had its own would pay for them as long as it idles.
 pub(super) struct Admitted {
     pub(super) connection_id: u32,
+    /// Where the client is.
+    pub(super) peer: Address,
     pub(super) tenant: TenantId,
     target: Target,
     pub(super) replica: Rc<Replica>,

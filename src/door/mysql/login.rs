@@ -16,7 +16,7 @@ use super::world::World;
 use crate::base::address::Address;
 use crate::base::clock::Deadline;
 use crate::base::close::CloseReason;
-use crate::base::codes::{Event, code};
+use crate::base::codes::Event;
 use crate::base::credential::Verifier;
 use crate::config::{Snapshot, User};
 use crate::core::Drain;
@@ -225,7 +225,7 @@ impl Entry {
             .map_err(|event| self.refuse(login, event, CloseReason::LoginDenied, door))?;
         let facts = self.session_facts(&place, &result, number);
         let session = Session::new(facts);
-        let admitted = place.admit(&self.world, &session, self.newcomer.id);
+        let admitted = place.admit(&self.world, &session, &self.newcomer);
         let Some(admitted) = admitted else {
             let reason = CloseReason::UpstreamConnect;
             return Err(self.refuse(login, Event::NoEndpoint, reason, door));
@@ -250,7 +250,7 @@ impl Entry {
             let mut out = Vec::new();
             login.refuse_by(event, "", &mut out);
             self.send(&mut out);
-            code(event).errno
+            event
         });
         self.newcomer.ended(end, said, self.heard, door);
         end

@@ -37,28 +37,42 @@ impl Newcomer {
     pub(super) fn denied(&self, error: &LoginError, door: &Door) {
         let kind = [("door", &*door.name), ("reason", error.reason.label())];
         let user = String::from_utf8_lossy(&error.user_name);
-        let more: [(&str, &dyn Display); 5] = [
-            ("client", &self.id),
-            ("errno", &error.errno),
-            ("user", &user),
+        let told = error.event.map(|event| code(event).reason);
+        let mut more: Vec<(&str, &dyn Display)> =
+            vec![("client", &self.id), ("errno", &error.errno)];
+        more.extend(told.iter().map(|told| ("told", told as &dyn Display)));
+        more.extend([
+            ("user", &user as &dyn Display),
             ("peer", &self.peer),
             ("why", &error.why),
-        ];
+        ]);
         log::often(Level::Info, "login denied", &kind, &more);
     }
 
-    /// Its login ends for want of packets that can be read; `errno` is what it is told, if it can be told
+    /// Its login ends for want of packets that can be read; `told` is what it is told, if it can be told
     /// anything.
-    pub(super) fn ended(&self, reason: CloseReason, errno: Option<u16>, heard: Heard, door: &Door) {
+    pub(super) fn ended(
+        &self,
+        reason: CloseReason,
+        told: Option<Event>,
+        heard: Heard,
+        door: &Door,
+    ) {
+        // As those do who look whether the port is open, every few seconds.
+        let is_a_look = reason == CloseReason::ClientGone && heard == Heard::Nothing;
+        let level = match is_a_look {
+            true => Level::Debug,
+            false => Level::Info,
+        };
         let kind = [("door", &*door.name), ("reason", reason.label())];
-        let errno = errno.map(|errno| errno.to_string());
-        let more: [(&str, &dyn Display); 4] = [
-            ("client", &self.id),
-            ("errno", &errno.as_deref().unwrap_or("none")),
-            ("peer", &self.peer),
-            ("heard", &heard.label()),
-        ];
-        log::often(Level::Info, "login ended", &kind, &more);
+        let told = told.map(|event| (code(event).errno, code(event).reason));
+        let mut more: Vec<(&str, &dyn Display)> = vec![("client", &self.id)];
+        if let Some((errno, word)) = &told {
+            more.extend([("errno", errno as &dyn Display), ("told", word)]);
+        }
+        let heard = heard.label();
+        more.extend([("peer", &self.peer as &dyn Display), ("heard", &heard)]);
+        log::often(level, "login ended", &kind, &more);
     }
 }
 
@@ -85,9 +99,10 @@ impl<F> Client<F> {
     pub(super) fn log_cut_login(&self, reason: CloseReason) {
         let admitted = &self.admitted;
         let kind = [("door", &*admitted.door.name), ("reason", reason.label())];
-        let more: [(&str, &dyn Display); 3] = [
+        let more: [(&str, &dyn Display); 4] = [
             ("client", &admitted.connection_id),
             ("tenant", &admitted.tenant_name()),
+            ("peer", &admitted.peer),
             ("heard", &Heard::Packets.label()),
         ];
         log::often(Level::Info, "login ended", &kind, &more);

@@ -10,6 +10,8 @@ use crate::base::codes::{Event, code};
 pub struct LoginError {
     /// The error number sent.
     pub errno: u16,
+    /// What the gateway's own words in it are of; `None` where they are as servers say them.
+    pub event: Option<Event>,
     /// For metrics and logs.
     pub reason: CloseReason,
     /// The user's name as sent; empty if it never got so far.
@@ -38,16 +40,20 @@ impl Login {
     /// The end of the login by `failure`, with the packet that tells the client.
     pub(super) fn error(&mut self, failure: Failure, user: &[u8]) -> LoginError {
         let mut packet = Vec::new();
+        let mut event = None;
+        let mut told = |told| {
+            event = Some(told);
+            code(told).errno
+        };
         let (errno, reason, why) = match failure {
             Failure::BadHandshake(why) => {
                 self.refuse_by(Event::BadHandshake, why, &mut packet);
-                let errno = code(Event::BadHandshake).errno;
-                (errno, CloseReason::ClientProtocol, why)
+                (told(Event::BadHandshake), CloseReason::ClientProtocol, why)
             }
             Failure::OutOfOrder => {
                 self.refuse_by(Event::OutOfOrder, "", &mut packet);
-                let errno = code(Event::OutOfOrder).errno;
-                (errno, CloseReason::ClientProtocol, "a wrong sequence id")
+                let why = "a wrong sequence id";
+                (told(Event::OutOfOrder), CloseReason::ClientProtocol, why)
             }
             Failure::OldClient => {
                 let text = "Client does not support authentication protocol requested by server; \
@@ -74,6 +80,7 @@ impl Login {
         };
         LoginError {
             errno,
+            event,
             reason,
             user_name: user.to_vec(),
             why,
