@@ -172,3 +172,34 @@ fn tenants_that_share_an_account_are_warned_of_and_accepted() {
         assert!(ringgate(&["check", file]).stderr.is_empty());
     });
 }
+
+/// Each at the placement where the hash has it, and nowhere else.
+#[test]
+fn hashed_tenants_are_warned_of_where_they_are() {
+    let second = "[placements.b]\nendpoints = [{ address = \"db2:3306\" }]\n\
+        upstream = { user = \"gw\", password = { env = \"RG_CHECK_PW\" } }\n";
+    let tenants: Vec<String> = (1..=6).map(|n| format!("t{n}")).collect();
+    let sections = tenants.iter().map(|name| format!("[tenants.{name}]\n"));
+    let hash = "[hash]\nplacements = [\"a\", \"b\"]\n";
+    let text = format!("{GOOD}{second}{hash}{}", sections.collect::<String>());
+    let warned = |text: &str| {
+        let mut warned = String::new();
+        with_file(text, |file| {
+            warned = String::from_utf8(ringgate(&["check", file]).stderr).unwrap();
+        });
+        warned
+    };
+    let both = warned(&text);
+    assert_eq!(both.matches("warning: ").count(), 2, "{both}");
+    assert!(!both.contains("placements"), "{both}");
+    for name in &tenants {
+        assert_eq!(both.matches(&format!("`{name}`")).count(), 1, "{both}");
+    }
+    // What that has at the second alone shares nothing.
+    let at_b = both.lines().find(|line| line.contains("at placement `b`"));
+    let alone = tenants
+        .iter()
+        .find(|name| at_b.unwrap().contains(&format!("`{name}`")));
+    let alone = format!("{GOOD}{second}{hash}[tenants.{}]\n", alone.unwrap());
+    assert_eq!(warned(&alone), "");
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, Advice, ConfigErrors, Snapshot};
+use crate::upstream::route_table;
 
 /// Reports on the file: a summary, with warnings that refuse nothing, and 0; or every problem and 78.
 pub(super) fn run(file: &Path, show: bool) -> ExitCode {
@@ -25,8 +26,10 @@ pub(super) fn run(file: &Path, show: bool) -> ExitCode {
 }
 
 fn warnings(snapshot: &Snapshot) -> String {
-    let advice = snapshot.advice().into_iter();
+    let table = route_table(snapshot);
+    let advice = snapshot.advice(|tenant| table.placement_of(tenant));
     advice
+        .into_iter()
         .map(|Advice { message, help }| format!("warning: {message}\n  help: {help}\n"))
         .collect()
 }

@@ -23,22 +23,24 @@ type Account<'a> = (String, &'a str);
 type Users<'a> = (BTreeSet<&'a str>, BTreeSet<&'a str>);
 
 impl Snapshot {
-    /// Where several tenants log in on a server with one account.
-    pub fn advice(&self) -> Vec<Advice> {
+    /// Where several tenants log in on a server with one account; `placement_of` says where a tenant's data
+    /// is.
+    pub fn advice(&self, placement_of: impl Fn(TenantId) -> Option<PlacementId>) -> Vec<Advice> {
         let mut accounts: BTreeMap<Account<'_>, Users<'_>> = BTreeMap::new();
         for (tenant, index) in self.tenants.iter().zip(0_u32..) {
-            for placement in self.reachable(TenantId(index)) {
-                let upstream = self.upstream(TenantId(index), placement);
-                let place = self.placement(placement);
-                let Some((upstream, place)) = upstream.zip(place) else {
-                    continue;
-                };
-                for endpoint in place.endpoints.iter().filter_map(|id| self.endpoint(*id)) {
-                    let account = (endpoint.address(), &*upstream.user);
-                    let (tenants, places) = accounts.entry(account).or_default();
-                    tenants.insert(&tenant.name);
-                    places.insert(&place.name);
-                }
+            let id = TenantId(index);
+            let found = placement_of(id).and_then(|placement| {
+                let upstream = self.upstream(id, placement)?;
+                Some((upstream, self.placement(placement)?))
+            });
+            let Some((upstream, place)) = found else {
+                continue;
+            };
+            for endpoint in place.endpoints.iter().filter_map(|id| self.endpoint(*id)) {
+                let account = (endpoint.address(), &*upstream.user);
+                let (tenants, places) = accounts.entry(account).or_default();
+                tenants.insert(&tenant.name);
+                places.insert(&place.name);
             }
         }
         let mut advice: Vec<Advice> = Vec::new();
@@ -50,16 +52,6 @@ impl Snapshot {
             }
         }
         advice
-    }
-
-    /// The placements that a tenant's data may be at.
-    fn reachable(&self, tenant: TenantId) -> Vec<PlacementId> {
-        let named = self.tenant(tenant).and_then(|tenant| tenant.placement);
-        match (named, &self.hash) {
-            (Some(named), _) => vec![named],
-            (None, Some(hash)) => hash.placements.clone(),
-            (None, None) => Vec::new(),
-        }
     }
 }
 
@@ -93,6 +85,8 @@ fn listed(noun: &str, names: &BTreeSet<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::ident::TenantId;
+
     const HEAD: &str = r#"
 version = 1
 [listeners.main]
@@ -108,7 +102,15 @@ upstream = { user = "gw", password = { env = "X" } }
     fn messages(rest: &str) -> Vec<String> {
         let text = format!("{HEAD}{rest}");
         let snapshot = crate::config::parse("x.toml", &text, &|_| Some("s".into()));
-        let advice = snapshot.unwrap().advice();
+        let snapshot = snapshot.unwrap();
+        // As a hash might: the first half of those that name no placement at one, the rest at the other.
+        let hashed = |TenantId(index)| {
+            let index = usize::try_from(index).ok()?;
+            let half = snapshot.tenants.len() / 2;
+            let placements = &snapshot.hash.as_ref()?.placements;
+            placements.get(usize::from(index >= half)).copied()
+        };
+        let advice = snapshot.advice(|id| snapshot.tenant(id)?.placement.or_else(|| hashed(id)));
         assert!(advice.iter().all(|advice| advice.help.contains("upstream")));
         advice.into_iter().map(|advice| advice.message).collect()
     }
@@ -133,7 +135,7 @@ upstream = { user = "gw", password = { env = "X" } }
     }
 
     #[test]
-    fn placements_on_one_server_and_the_hash_share_too() {
+    fn placements_on_one_server_share_too_and_hashed_tenants_where_they_are() {
         let on_one = "[placements.r]\nendpoints = [{ address = \"db3:3306\" }]\n\
             upstream = { user = \"gw\", password = { env = \"X\" } }\n\
             [tenants.a]\nplacement = \"r\"\n[tenants.b]\nplacement = \"q\"\n";
@@ -143,11 +145,22 @@ upstream = { user = "gw", password = { env = "X" } }
             "{shared:?}"
         );
         let mut hashed = "[hash]\nplacements = [\"p\", \"q\"]\n".to_owned();
-        for n in 1..=8 {
+        for n in 1..=2 {
             hashed.push_str(&format!("[tenants.t{n}]\n"));
+        }
+        assert_eq!(messages(&hashed), [""; 0], "one at each");
+        for n in 3..=9 {
+            hashed.push_str(&format!("[tenants.t{n}]\n"));
+        }
+        for n in 1..=4 {
+            hashed.push_str(&format!("[tenants.u{n}]\n"));
         }
         let shared = messages(&hashed);
         assert_eq!(shared.len(), 2, "{shared:?}");
-        assert!(shared[0].contains("`t5` and 3 more log in"), "{shared:?}");
+        assert!(shared[0].contains("`t5` and 1 more log in"), "{shared:?}");
+        assert!(
+            shared[1].contains("`t7`, `t8`, `t9`, `u1`, `u2` and 2 more log in"),
+            "{shared:?}"
+        );
     }
 }

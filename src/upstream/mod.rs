@@ -27,5 +27,5 @@ pub use lease::{Connection, Ending, Leased};
 pub use lend::{Lent, PeerMessage, Refused};
 pub use pool::{Acquired, LeaseWait, PoolState};
 pub use protocol::{Broken, Protocol};
-pub use routing::{Routing, Target};
+pub use routing::{Routing, Target, route_table};
 pub use site::{Addresses, Upstreams};

@@ -19,6 +19,23 @@ pub struct Target {
     pub wanted: Wanted,
 }
 
+/// Where a configuration has each tenant's data.
+pub fn route_table(snapshot: &Snapshot) -> RouteTable {
+    let mut builder = RouteTable::builder();
+    for placement in &snapshot.placements {
+        let ids = placement.endpoints.iter();
+        let candidates = ids.filter_map(|id| candidate(snapshot, *id)).collect();
+        builder = builder.placement(&placement.name, candidates);
+    }
+    if let Some(hash) = &snapshot.hash {
+        builder = builder.hash(hash.seed, &hash.placements);
+    }
+    for tenant in &snapshot.tenants {
+        builder = builder.tenant(&tenant.name, tenant.placement);
+    }
+    builder.build()
+}
+
 /// Tenant → placement → endpoint.
 pub struct Routing<P: Protocol> {
     table: RouteTable,
@@ -28,20 +45,8 @@ pub struct Routing<P: Protocol> {
 
 impl<P: Protocol> Routing<P> {
     pub(super) fn new(snapshot: &Snapshot, endpoints: Vec<Rc<Endpoint<P>>>) -> Self {
-        let mut builder = RouteTable::builder();
-        for placement in &snapshot.placements {
-            let ids = placement.endpoints.iter();
-            let candidates = ids.filter_map(|id| candidate(snapshot, *id)).collect();
-            builder = builder.placement(&placement.name, candidates);
-        }
-        if let Some(hash) = &snapshot.hash {
-            builder = builder.hash(hash.seed, &hash.placements);
-        }
-        for tenant in &snapshot.tenants {
-            builder = builder.tenant(&tenant.name, tenant.placement);
-        }
         Self {
-            table: builder.build(),
+            table: route_table(snapshot),
             endpoints,
         }
     }
