@@ -102,8 +102,12 @@ impl Gate {
         self.bounded > 0
     }
 
-    /// How many more connections the tenant of this pool may have.
+    /// How many more connections the tenant of this pool may have. It is asked for each lease, so where
+    /// nobody has a bound nothing is looked up.
     pub fn room(&self, id: PoolId) -> u32 {
+        if !self.is_bounded() {
+            return u32::MAX;
+        }
         self.bound_of(id).map_or(u32::MAX, Bound::room)
     }
 
@@ -156,11 +160,11 @@ impl Gate {
     /// As [`Gate::room`], once a connection of `from` is no longer in use.
     pub(super) fn room_after(&self, to: PoolId, from: PoolId) -> u32 {
         let room = self.room(to);
-        let is_over = self.bound_of(to).is_some_and(Bound::is_over);
-        match self.are_kin(to, from) && !is_over {
-            true => room.saturating_add(1),
-            false => room,
+        if room == u32::MAX {
+            return room;
         }
+        let is_over = self.bound_of(to).is_some_and(Bound::is_over);
+        room.saturating_add(u32::from(self.are_kin(to, from) && !is_over))
     }
 
     pub(super) fn has_bound(&self, id: PoolId) -> bool {
@@ -322,6 +326,21 @@ mod tests {
         assert_eq!(scene.gate.room(again), 3);
         drop(closing);
         assert_eq!(scene.gate.room(again), 4);
+    }
+
+    #[test]
+    fn a_tenant_is_forgotten_once_its_last_connection_is_closed_whoever_else_comes() {
+        let mut scene = Scene::new(Some(4));
+        scene.set(0, 0, 0, 0);
+        let closing = scene.gate.count(&"a".into());
+        scene.gate.leave(scene.ids[0]);
+        scene.gate.leave(scene.ids[1]);
+        scene.gate.forget_unused();
+        assert!(scene.gate.is_bounded(), "it may come back meanwhile");
+        drop(closing);
+        scene.gate.forget_unused();
+        assert!(!scene.gate.is_bounded());
+        assert_eq!(scene.gate.tenants.iter().flatten().count(), 1);
     }
 
     #[test]

@@ -171,7 +171,6 @@ impl Gate {
             known.is_some_and(|known| known.name == *tenant)
         });
         known.unwrap_or_else(|| {
-            self.forget_unused();
             let tenant = Tenant {
                 name: Arc::clone(tenant),
                 share: Share::default(),
@@ -182,8 +181,10 @@ impl Gate {
         })
     }
 
-    /// Forgets tenants that have neither a pool nor a connection that is still to be closed.
-    fn forget_unused(&mut self) {
+    /// Forgets tenants that have neither a pool nor a connection that is still to be closed. Call it after
+    /// [`Gate::leave`], and again from time to time: a tenant's last connection may be closed after its
+    /// pools are gone.
+    pub fn forget_unused(&mut self) {
         for place in &mut self.tenants {
             let is_used = |tenant: &mut Tenant| tenant.pools > 0 || tenant.bound.is_in_use();
             if !place.as_mut().is_some_and(is_used) {
@@ -199,14 +200,9 @@ impl Gate {
         let Some(Member { tenant, .. }) = member else {
             return;
         };
-        if let Some(place) = self.tenants.get_mut(tenant)
-            && let Some(tenant) = place
-        {
+        let tenant = self.tenants.get_mut(tenant).and_then(Option::as_mut);
+        if let Some(tenant) = tenant {
             tenant.pools = tenant.pools.saturating_sub(1);
-            if tenant.pools == 0 && !tenant.bound.is_in_use() {
-                self.bounded -= usize::from(tenant.bound.max.is_some());
-                *place = None;
-            }
         }
     }
 
@@ -452,9 +448,6 @@ impl Gate {
 
     /// How many connections this pool's tenant may have more, once that of `returned` is free.
     fn room_for(&self, id: PoolId, returned: Option<PoolId>) -> u32 {
-        if !self.is_bounded() {
-            return u32::MAX;
-        }
         returned.map_or_else(|| self.room(id), |from| self.room_after(id, from))
     }
 
@@ -755,6 +748,7 @@ mod tests {
         let mut scene = Scene::new(&["a", "a", "b"]);
         scene.gate.leave(scene.ids[0]);
         scene.gate.leave(scene.ids[1]);
+        scene.gate.forget_unused();
         assert_eq!(scene.gate.tenants.iter().flatten().count(), 1);
         assert_eq!(scene.gate.join(&"c".into(), || None).index(), 0);
         assert_eq!(scene.gate.totals(), Counts::default());

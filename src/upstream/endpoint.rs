@@ -220,9 +220,11 @@ impl<P: Protocol> Endpoint<P> {
         let is_unused = |pool: &Rc<PoolState<P>>| {
             Rc::strong_count(pool) == 1 && pool.counts() == Counts::default()
         };
+        let mut gate = self.gate.borrow_mut();
         for pool in self.pools.borrow_mut().remove_where(is_unused) {
-            self.gate.borrow_mut().leave(pool.id);
+            gate.leave(pool.id);
         }
+        gate.forget_unused();
     }
 
     /// Writes the state of the pools into the metrics; how many sessions wait.
