@@ -38,8 +38,6 @@ pub enum LeaseEnd {
     /// The connection is at a command boundary, its reply read to the last packet, no transaction
     /// open and its session state known. Anything else must be `Discard`.
     Return,
-    /// As `Return`, into the idle list though some wait here ([`super::Gate::leaves_place`]).
-    Rest,
     /// The connection is closed and its permit released.
     Discard(CloseReason),
 }

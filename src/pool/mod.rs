@@ -93,8 +93,9 @@ impl<C> Pool<C> {
         }
     }
 
-    /// Whether connections that come go to the idle list though some wait: their tenant has more than it
-    /// may ([`Gate::is_over_bound`]).
+    /// Whether connections that come go to the idle list though some wait here, until this is called again:
+    /// their tenant has more than it may ([`Gate::is_over_bound`]), or another of its pools is to have the
+    /// place of the one that comes ([`Gate::leaves_place`]).
     pub fn hold_back(&mut self, is_held_back: bool) {
         self.is_held_back = is_held_back;
     }
@@ -124,11 +125,10 @@ impl<C> Pool<C> {
         lease.retire_by(self.limits.age_max);
         match end {
             LeaseEnd::Discard(reason) => Ended::Close(lease.connection, reason),
-            LeaseEnd::Return | LeaseEnd::Rest if lease.retires_at.is_over(now) => {
+            LeaseEnd::Return if lease.retires_at.is_over(now) => {
                 Ended::Close(lease.connection, CloseReason::PoolAge)
             }
             LeaseEnd::Return => self.place(lease, now),
-            LeaseEnd::Rest => Ended::Idle(self.idle.put(lease, now)),
         }
     }
 

@@ -176,11 +176,13 @@ fn end<P: Protocol>(pool: &Rc<PoolState<P>>, mut lease: PooledLease<P>, ending: 
             // Only a session that left something on the connection wants this very one back.
             let is_wanted = P::holds_for(&lease.connection.session, owner);
             let mark = if is_wanted { owner } else { 0 };
-            let end = match pool.leaves_place(now) {
-                true => LeaseEnd::Rest,
-                false => LeaseEnd::Return,
-            };
-            let ended = pool.change(|pool| pool.end(lease, mark, end, now));
+            let leaves_place = pool.leaves_place(now);
+            let ended = pool.change(|pool| {
+                if leaves_place {
+                    pool.hold_back(true);
+                }
+                pool.end(lease, mark, LeaseEnd::Return, now)
+            });
             pool.place(ended);
         }
         Ending::Move(other) => {
