@@ -85,11 +85,6 @@ impl Backoff {
         self.is_down && self.is_waiting(now)
     }
 
-    /// When the next attempt may start; `None` when nothing failed.
-    pub fn retry_at(&self) -> Option<Deadline> {
-        (self.failures > 0).then_some(self.until)
-    }
-
     /// Failures in a row, those of one volley counted once.
     pub fn failures(&self) -> u32 {
         self.failures
@@ -110,7 +105,7 @@ mod tests {
             let mut now = Now(0);
             for full in [100, 200, 400, 800, 1000, 1000, 1000] {
                 backoff.on_failure(Sign::Down, now, &mut prng);
-                let wait = backoff.retry_at().unwrap().0 - now.0;
+                let wait = backoff.until.0 - now.0;
                 assert!(
                     (full / 2 * MS..=full * MS).contains(&wait),
                     "seed {seed}: {wait}"
@@ -121,7 +116,7 @@ mod tests {
                 assert!(!backoff.may_try(now, 1), "and only one");
             }
             backoff.on_success();
-            assert!(backoff.may_try(now, 7) && backoff.retry_at().is_none());
+            assert!(backoff.may_try(now, 7) && backoff.failures() == 0);
         }
     }
 
@@ -137,7 +132,7 @@ mod tests {
             backoff.on_failure(Sign::Down, Now(n * 10_000 * MS), &mut prng);
             assert!(backoff.is_waiting(Now(n * 10_000 * MS)));
         }
-        let wait = backoff.retry_at().unwrap().0 - 199 * 10_000 * MS;
+        let wait = backoff.until.0 - 199 * 10_000 * MS;
         assert!(wait <= 5_000 * MS);
     }
     #[test]

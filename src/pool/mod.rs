@@ -108,8 +108,8 @@ impl<C> Pool<C> {
     }
 
     /// An idle connection for the session `owner` (never 0): the one it used last, else the one
-    /// used last by anybody. `None` when none is idle: enqueue, then look at
-    /// [`Pool::connects_wanted`].
+    /// used last by anybody. `None` when none is idle: enqueue, and open one if a waiter is
+    /// [uncovered](Pool::uncovered).
     pub fn take(&mut self, owner: u64) -> Option<Lease<C>> {
         let lease = self.idle.take(owner)?;
         self.leased += 1;
@@ -209,12 +209,6 @@ impl<C> Pool<C> {
     /// Takes the longest waiter out if its deadline is over.
     pub fn pop_overdue(&mut self, now: Now) -> Option<Waiter> {
         self.waiters.pop_overdue(now)
-    }
-
-    /// How many connects to start now, with `spare` permits unused on this core: one for each
-    /// [uncovered](Pool::uncovered) waiter.
-    pub fn connects_wanted(&self, spare: u32) -> u32 {
-        self.uncovered().min(spare)
     }
 
     /// Waiters that no connect under way will serve, nor an idle connection, which waits here for their
@@ -344,11 +338,9 @@ mod tests {
         pool.enqueue(7, Now(0), Deadline::NEVER).unwrap();
         pool.enqueue(8, Now(1), Deadline::NEVER).unwrap();
         assert_eq!(pool.enqueue(9, Now(2), Deadline::NEVER), Err(Full));
-        for (spare, wanted) in [(0, 0), (1, 1), (5, 2)] {
-            assert_eq!(pool.connects_wanted(spare), wanted, "{spare} spare");
-        }
+        assert_eq!(pool.uncovered(), 2);
         pool.connect_started();
-        assert_eq!(pool.connects_wanted(5), 1, "one waiter is covered");
+        assert_eq!(pool.uncovered(), 1, "one waiter is covered");
         let Ended::HandedOver { to, lease } = pool.connected(1, Now(3), &mut Prng::new(1)) else {
             panic!("somebody waits");
         };
@@ -401,10 +393,10 @@ mod tests {
             Now(2),
         );
         assert_eq!(ended, Ended::Close(1, CloseReason::UpstreamLost));
-        assert_eq!(pool.connects_wanted(1), 1);
+        assert_eq!(pool.uncovered(), 1);
         assert_eq!(pool.pop_overdue(Now(49)), None);
         assert_eq!(pool.pop_overdue(Now(50)).map(|w| w.id), Some(waiter));
-        assert_eq!(pool.connects_wanted(1), 0);
+        assert_eq!(pool.uncovered(), 0);
     }
 
     #[test]

@@ -285,8 +285,8 @@ impl Permits {
     }
 
     /// Applies the rules. Call it whenever a connection went idle or closed, a waiter came or
-    /// left, a message arrived, or [`Permits::next_look`] came; open the connections
-    /// that [`super::Pool::connects_wanted`] names afterwards.
+    /// left, a message arrived, or [`Permits::next_look`] came; open connections for those
+    /// who are due them ([`super::Gate::due`]) afterwards.
     ///
     /// `true` when room is to be made for this core's own waiters: call it again once that is under way, as
     /// one connection is taken at a time.
