@@ -8,9 +8,10 @@
 //!
 //! The pools of one account share a reaper, which kills one after the other. It takes an idle connection
 //! of any of them, or opens one with a spare permit, or takes the next one that is returned, before all who
-//! wait. Should none come, because everything is busy or dead alike, a connection is opened in the place of
-//! one that is to be killed, if no other was on any core: the server counts one connection more than the
-//! budget then.
+//! wait. The first two are one connection more in use for its tenant, and need room for that like any other.
+//! Should none come, because everything is busy or dead alike, the KILL has the place of one that is to be
+//! killed, if no other has on any core: the server counts one connection more than the budget then, or than
+//! the tenant's bound.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -193,11 +194,14 @@ impl<P: Protocol> Running<P> {
 
     /// A connection to say KILL on; `None` if there may be none that needs it any more.
     async fn obtain(&self) -> Result<Option<Hand<P>>, String> {
-        if let Some(leased) = self.take_idle() {
-            return Ok(Some(Hand::Leased(leased)));
-        }
-        if let Some(permit) = Permit::take(&self.pool.endpoint, &self.pool.key.tenant) {
-            return self.open(Rc::clone(&self.pool), permit).await.map(Some);
+        // Nobody else is to lack a connection because this tenant has more than its bound.
+        if self.pool.endpoint.gate.borrow().room(self.pool.id) > 0 {
+            if let Some(leased) = self.take_idle() {
+                return Ok(Some(Hand::Leased(leased)));
+            }
+            if let Some(permit) = Permit::take(&self.pool.endpoint, &self.pool.key.tenant) {
+                return self.open(Rc::clone(&self.pool), permit).await.map(Some);
+            }
         }
         let mut wish = None;
         if let Some(leased) = self.wait_for_return(&mut wish).await {
@@ -205,22 +209,35 @@ impl<P: Protocol> Running<P> {
         }
         let taken = self.take_place();
         drop(wish);
-        match taken {
-            Some((pool, permit)) => self.open(pool, permit).await.map(Some),
-            None => Ok(None),
+        let Some((pool, permit)) = taken else {
+            return Ok(None);
+        };
+        // There was no room for it, and is now, as the permit of one that is to be killed goes.
+        if let Some(leased) = self.take_idle() {
+            drop(permit);
+            return Ok(Some(Hand::Leased(leased)));
         }
+        self.open(pool, permit).await.map(Some)
     }
 
     /// An idle connection of the account.
     fn take_idle(&self) -> Option<Leased<P>> {
-        let kin: Vec<_> = {
-            let pools = self.pool.endpoint.pools.borrow();
-            let kin = pools
-                .all()
-                .filter(|pool| pool.key.has_account_of(&self.pool.key));
-            kin.cloned().collect()
-        };
+        let kin = self.kin();
         kin.iter().find_map(|pool| pool.take_idle(0, false))
+    }
+
+    /// The pools of the account.
+    fn kin(&self) -> Vec<Rc<PoolState<P>>> {
+        let pools = self.pool.endpoint.pools.borrow();
+        let key = &self.pool.key;
+        let kin = pools.all().filter(|pool| pool.key.has_account_of(key));
+        kin.cloned().collect()
+    }
+
+    /// Whether a connection of the account is in use, or will be, that may be returned.
+    fn may_get_returned(&self) -> bool {
+        let mut counts = self.kin().into_iter().map(|pool| pool.counts());
+        counts.any(|counts| counts.leased > 0 || counts.connecting > 0)
     }
 
     /// The permit of one that is to be killed, with the pool that is to have what is opened with it.
@@ -262,8 +279,8 @@ impl<P: Protocol> Running<P> {
         let net = &endpoint.site.core.net;
         let mut timer = net.timer();
         timer.set(net.now().plus(RETURN_WAIT));
-        // With a budget of one nothing can be returned.
-        let mut has_waited = endpoint.budget.get() < 2;
+        // With a budget of one, or a bound, nothing can be returned.
+        let mut has_waited = !self.may_get_returned();
         reaper.wants.set(true);
         let leased = poll_fn(|cx| {
             if let Some(leased) = reaper.given.take() {
