@@ -86,7 +86,7 @@ fn is_ended(client: &mut Client, what: &str) {
 
 #[test]
 fn a_removed_users_clients_are_told_between_transactions_and_ended_after_their_time() {
-    let deadline = "removed_user = \"2s\"";
+    let deadline = "removed_user = \"5s\"";
     let node = Node::start(deadline);
     let (mut idle, mut idle_in) = (node.client(&["SELECT 1"]), node.client(&["BEGIN"]));
     let mut working = node.client(&["BEGIN", "INSERT INTO t VALUES (1)"]);
@@ -97,11 +97,9 @@ fn a_removed_users_clients_are_told_between_transactions_and_ended_after_their_t
     let begun = Instant::now();
     node.reload(deadline, "");
     is_ended(&mut idle, "an idle one");
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
+    // Not at the end of its time.
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(2_500), "{took:?}");
     asking.read_query().expect("what runs is answered");
     is_ended(&mut asking, "one that has its answer");
     working
@@ -112,7 +110,7 @@ fn a_removed_users_clients_are_told_between_transactions_and_ended_after_their_t
     assert_eq!(node.rows(), "2");
     is_ended(&mut idle_in, "an idle transaction");
     let took = begun.elapsed();
-    assert!((1_900..3_500).contains(&took.as_millis()), "{took:?}");
+    assert!((5_000..8_750).contains(&took.as_millis()), "{took:?}");
     other.query("SELECT 1").expect("another user's");
     let count = || {
         let labels = ["reason=\"user_removed\""];
@@ -126,7 +124,7 @@ fn a_removed_users_clients_are_told_between_transactions_and_ended_after_their_t
 
 #[test]
 fn a_statement_of_a_removed_user_is_ended_after_the_time_on_the_server_too() {
-    let deadline = "removed_user = \"700ms\"";
+    let deadline = "removed_user = \"2s\"";
     let node = Node::start(deadline);
     let (mut reading, mut writing) = (node.client(&[]), node.client(&[]));
     reading.send_query("SELECT SLEEP(30)").expect("a write");
@@ -143,13 +141,13 @@ fn a_statement_of_a_removed_user_is_ended_after_the_time_on_the_server_too() {
     let told = writing.read_query().expect_err("cut off");
     assert_eq!(reason(&told), (1158, "removed_unknown".to_owned()));
     let took = begun.elapsed();
-    assert!((690..3_000).contains(&took.as_millis()), "{took:?}");
+    assert!((2_000..8_000).contains(&took.as_millis()), "{took:?}");
     let is_over = || {
         let running = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%SLEEP(3%' \
                        AND ID <> CONNECTION_ID()";
         node.server.sql(running).trim() == "0"
     };
-    assert!(wait_for(Duration::from_secs(5), is_over), "it runs on");
+    assert!(wait_for(Duration::from_secs(10), is_over), "it runs on");
     // One that waits for a connection.
     node.reload(deadline, U);
     let mut holders: Vec<Client> = (0..4).map(|_| node.gateway.client()).collect();
@@ -168,13 +166,13 @@ fn a_statement_of_a_removed_user_is_ended_after_the_time_on_the_server_too() {
 
 #[test]
 fn a_user_that_comes_back_in_time_stays_and_one_that_is_moved_does_not() {
-    let deadline = "removed_user = \"1500ms\"";
+    let deadline = "removed_user = \"4s\"";
     let node = Node::start(deadline);
     let mut client = node.client(&["BEGIN", "INSERT INTO t VALUES (1)"]);
     node.reload(deadline, "");
     client.query("SELECT 1").expect("its transaction goes on");
     node.reload(deadline, U);
-    std::thread::sleep(Duration::from_millis(1_800));
+    std::thread::sleep(Duration::from_millis(4_300));
     client.query("COMMIT").expect("it is back");
     client.query("SELECT 1").expect("it is back");
     // Another password is for logins that come.
