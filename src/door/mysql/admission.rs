@@ -4,10 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Door;
-use super::told::Newcomer;
 use super::upstream::{EndpointState, PoolState, UpstreamLogin};
 use super::world::{Replica, World};
-use crate::base::address::Address;
 use crate::base::codes::Event;
 use crate::base::ident::{PlacementId, TenantId};
 use crate::pool::Key;
@@ -100,7 +98,7 @@ impl Place {
         self,
         world: &Rc<World>,
         session: &Session,
-        newcomer: &Newcomer,
+        connection_id: u32,
     ) -> Option<Admitted> {
         let upstream = self
             .replica
@@ -142,8 +140,7 @@ impl Place {
         let key = with_schema(&key, session.vector().schema().is_some());
         let pool = endpoint.pool(&key, login);
         Some(Admitted {
-            connection_id: newcomer.id,
-            peer: newcomer.peer.clone(),
+            connection_id,
             tenant: self.tenant,
             target,
             replica: self.replica,
@@ -160,8 +157,6 @@ impl Place {
 /// client that had its own would pay for them as long as it idles.
 pub(super) struct Admitted {
     pub(super) connection_id: u32,
-    /// Where the client is.
-    pub(super) peer: Address,
     pub(super) tenant: TenantId,
     target: Target,
     pub(super) replica: Rc<Replica>,

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::client::{Client, End};
 use super::front::{Front, StreamFront};
 use super::known_login::Asking;
+use crate::base::address::Address;
 use crate::base::clock::{Deadline, Now};
 use crate::base::close::CloseReason;
 use crate::base::codes::Event;
@@ -28,15 +29,16 @@ use crate::wire::mysql::response::decode_err;
 const KNOWN_FOR: Duration = Duration::from_secs(5);
 
 impl Client<StreamFront> {
-    /// Ends the login: with OK, or with an ERR where the schema that it names cannot be entered.
+    /// Ends the login of a client at `peer`: with OK, or with an ERR where the schema that it names cannot be entered.
     pub(super) async fn finish_login(
         &mut self,
         login: &mut Login,
         names_schema: bool,
+        peer: &Address,
     ) -> Result<(), End> {
         let mut out = Vec::new();
         let entered = self.settle_with_server(names_schema).await;
-        let entered = entered.inspect_err(|end| self.log_cut_login(*end))?;
+        let entered = entered.inspect_err(|end| self.log_cut_login(*end, peer))?;
         let end = match entered {
             Entered::Yes => {
                 let status = self.conversation.session().visible_status();

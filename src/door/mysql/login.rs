@@ -115,8 +115,11 @@ pub(super) async fn enter(
         names_schema,
     } = entry.log_in(&door, number).await?;
     registered.seat = Some(seat);
+    let peer = entry.newcomer.peer.clone();
     let mut client = entry.into_client(session, admitted, registered);
-    client.finish_login(&mut login, names_schema).await?;
+    client.finish_login(&mut login, names_schema, &peer).await?;
+    // A client pays for what it has as long as it idles.
+    drop(peer);
     #[cfg(debug_assertions)]
     panic_if_asked(&client.admitted);
     door.metrics.logins.inc();
@@ -225,7 +228,7 @@ impl Entry {
             .map_err(|event| self.refuse(login, event, CloseReason::LoginDenied, door))?;
         let facts = self.session_facts(&place, &result, number);
         let session = Session::new(facts);
-        let admitted = place.admit(&self.world, &session, &self.newcomer);
+        let admitted = place.admit(&self.world, &session, self.newcomer.id);
         let Some(admitted) = admitted else {
             let reason = CloseReason::UpstreamConnect;
             return Err(self.refuse(login, Event::NoEndpoint, reason, door));

@@ -96,13 +96,13 @@ impl<F> Client<F> {
     }
 
     /// Its login ends while its schema is being entered: it has left.
-    pub(super) fn log_cut_login(&self, reason: CloseReason) {
+    pub(super) fn log_cut_login(&self, reason: CloseReason, peer: &Address) {
         let admitted = &self.admitted;
         let kind = [("door", &*admitted.door.name), ("reason", reason.label())];
         let more: [(&str, &dyn Display); 4] = [
             ("client", &admitted.connection_id),
             ("tenant", &admitted.tenant_name()),
-            ("peer", &admitted.peer),
+            ("peer", peer),
             ("heard", &Heard::Packets.label()),
         ];
         log::often(Level::Info, "login ended", &kind, &more);
