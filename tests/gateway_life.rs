@@ -99,6 +99,42 @@ fn a_drain_ends_with_its_grace_for_a_client_that_pipelines_and_reads_nothing() {
     assert!(!log.contains("cores_left"), "{log}");
 }
 
+/// Its next command is always there, and it reads every answer.
+#[test]
+fn a_drain_ends_with_its_grace_for_a_client_that_never_pauses() {
+    let (_server, mut gateway) = pair("[node]\ndrain_grace = \"1s\"\n");
+    let mut client = gateway.client();
+    let stream = client.stream();
+    let (mut writes, mut reads) = (
+        stream.try_clone().expect("a socket"),
+        stream.try_clone().expect("a socket"),
+    );
+    let ends = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let pings = [1, 0, 0, 0, 14].repeat(10_000);
+            while std::io::Write::write_all(&mut writes, &pings).is_ok() {}
+        });
+        let read = scope.spawn(move || {
+            let mut last = Vec::new();
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(count @ 1..) = std::io::Read::read(&mut reads, &mut buffer) {
+                last.extend_from_slice(&buffer[..count]);
+                last.drain(..last.len().saturating_sub(200));
+            }
+            last
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        gateway.signal("TERM");
+        let status = gateway.wait_for_exit(Duration::from_secs(10));
+        assert_eq!(status.code(), Some(0));
+        read.join().expect("a reader")
+    });
+    let log = gateway.log();
+    assert!(!log.contains("cores_left"), "{log}");
+    let told = String::from_utf8_lossy(&ends);
+    assert!(told.contains("[ringgate drain "), "{told:?}");
+}
+
 #[test]
 fn a_drain_ends_with_its_grace() {
     let (server, mut gateway) = pair("[node]\ndrain_grace = \"1s\"\n");

@@ -56,6 +56,13 @@ impl<F: Front> Client<F> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        // Ahead of all else: who always has something to do is not to miss it.
+        self.follow_limits();
+        let drain = self.drain_due();
+        if drain != self.drain {
+            self.drain = drain;
+            return Poll::Ready(Happened::Drain);
+        }
         if std::mem::take(&mut self.goes_on) {
             return Poll::Ready(Happened::Go);
         }
@@ -143,12 +150,6 @@ impl<F: Front> Client<F> {
             // Woken as a client of the world, by its number.
             session.await_settled();
         }
-        self.follow_limits();
-        let drain = self.drain_due();
-        if drain != self.drain {
-            self.drain = drain;
-            return Some(Happened::Drain);
-        }
         None
     }
 
@@ -196,7 +197,6 @@ impl<F: Front> Client<F> {
 
     /// Steps until the conversation waits, and does what it says.
     fn drive(&mut self, happened: Happened) -> Turned {
-        self.follow_limits();
         let mut reply = None;
         let mut input = match happened {
             Happened::Go => Input::Go,
