@@ -167,7 +167,7 @@ impl Conversation {
         let rest = io.unread.get(io.used..).unwrap_or_default();
         if rest.is_empty() && self.intake.is_streaming() {
             return match io.drain {
-                Drain::Now => self.gone(Farewell::of(io).reason, false, io),
+                Drain::Now => self.cut_short(io),
                 _ => Action::Wait,
             };
         }

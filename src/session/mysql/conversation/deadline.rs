@@ -174,13 +174,19 @@ impl Conversation {
         Action::Wait
     }
 
-    /// The client does not go on with a command that it has begun.
+    /// The client does not go on with a command that it has begun, or not in the time that its transaction may be
+    /// idle.
     fn stalled(&mut self, io: &mut Io<'_>) -> Action {
+        let is_stalled = self.since.plus(io.limits.write_stall).is_over(io.now);
+        let (event, reason) = match self.begun(io.limits).is_over(io.now) && !is_stalled {
+            true => (Event::TransactionIdle, CloseReason::TransactionIdle),
+            false => (Event::CommandStalled, CloseReason::ClientStalled),
+        };
         if !matches!(self.stage, Stage::Skipping(Skipped::Answered(_))) {
             let sequence = self.intake.last_sequence().wrapping_add(1);
-            self.tell(Event::CommandStalled, sequence, io);
+            self.tell(event, sequence, io);
         }
-        self.gone(CloseReason::ClientStalled, false, io)
+        self.gone(reason, false, io)
     }
 
     /// The drain has gone on.

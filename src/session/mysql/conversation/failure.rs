@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use super::command::number;
+use super::deadline::Farewell;
 use super::{Action, Conversation, Io, Kept, Skipped, Stage};
 use crate::base::close::CloseReason;
 use crate::base::codes::{self, Event};
@@ -128,6 +129,19 @@ impl Conversation {
             reason,
             is_cut: false,
         }
+    }
+
+    /// The client is sent away in the middle of a command that is read over: it is told now why that has failed, or
+    /// why it must go.
+    pub(super) fn cut_short(&mut self, io: &mut Io<'_>) -> Action {
+        let Farewell { event, reason, .. } = Farewell::of(io);
+        let event = match &self.stage {
+            Stage::Skipping(Skipped::Failed(failure)) => failure.event,
+            _ => event,
+        };
+        let sequence = self.intake.last_sequence().wrapping_add(1);
+        self.tell(event, sequence, io);
+        self.gone(reason, false, io)
     }
 
     /// The client's connection is over, whatever it waited for.

@@ -518,18 +518,57 @@ fn a_drain_takes_clients_between_commands_and_its_end_takes_all() {
     );
     talk.drain = Drain::Now;
     assert!(closes(&talk.go(Input::Drain), CloseReason::Drain, false));
-    for talk in [half_of_a_long_command(), Talk::new()] {
-        let mut talk = talk;
-        if talk.held.is_none() {
+    // Who waits for a connection, sends a command, or one that has failed already.
+    for (at, expect) in [(0, "drain"), (1, "drain"), (2, "command_slow")] {
+        let mut talk = match at {
+            0 => Talk::new(),
+            _ => half_of_a_long_command(),
+        };
+        if at == 0 {
             talk.unread = query("SELECT 1");
             talk.go(Input::Go);
+        } else if at == 2 {
+            talk.now = seconds(1);
+            talk.go(over(true));
+            assert!(talk.held.is_none() && talk.said().is_empty());
         }
         talk.drain = Drain::Now;
         let action = talk.go(Input::Drain);
-        let is_over = closes(&action, CloseReason::Drain, false);
-        let skips = talk.conversation.stage() == "skipping";
-        assert!(is_over || skips, "{action:?}");
+        assert!(closes(&action, CloseReason::Drain, false), "{action:?}");
+        assert_eq!(talk.said(), [expect]);
+        assert!(talk.held.is_none());
     }
+}
+
+/// A transaction ends by its own time also where a command has begun to come.
+#[test]
+fn half_a_command_does_not_prolong_a_transaction_that_is_idle() {
+    let long = query(&format!("INSERT INTO t VALUES ('{}')", "x".repeat(131_072)));
+    for part in [&long[..2], &query("SELECT 1")[..7], &long[..70_000]] {
+        let mut talk = Talk::new();
+        talk.ask("BEGIN");
+        talk.reply(ok(status::AUTOCOMMIT | status::IN_TRANS));
+        assert!(talk.held.is_some());
+        talk.now = seconds(50);
+        talk.unread = part.to_vec();
+        talk.go(Input::Go);
+        talk.unread.clear();
+        talk.now = until_over(&talk);
+        let mut action = talk.go(over(false));
+        while matches!(action, Action::Wait) {
+            talk.now = until_over(&talk);
+            action = talk.go(over(false));
+        }
+        assert_eq!(talk.now, seconds(90), "{} bytes", part.len());
+        let expect = CloseReason::TransactionIdle;
+        assert!(closes(&action, expect, false), "{action:?}");
+        assert_eq!(talk.said(), ["transaction_idle"]);
+        assert!(talk.held.is_none());
+    }
+}
+
+fn until_over(talk: &Talk) -> Now {
+    Now(talk.conversation.deadline(&LIMITS).0)
 }
 
 #[test]
