@@ -179,3 +179,36 @@ fn what_a_server_gave_is_forgotten_when_a_reload_brings_another_one() {
     let mode = client.query_one("SELECT @@sql_mode").expect("a row");
     assert_eq!(mode.text(0, 0).as_deref(), Some("ANSI_QUOTES"));
 }
+
+/// The connection that was asked is as it was: the next one has it.
+#[test]
+fn who_names_a_schema_that_there_is_not_costs_no_connection() {
+    let (server, gateway) = pair("");
+    let login = |schema: &str| Login {
+        schema: schema.to_owned(),
+        ..gateway.login()
+    };
+    let mut client = Client::connect(&login("test")).expect("a login");
+    client.query("SELECT 1/0").expect("a warning");
+    for schema in ["nosuch", "other"].iter().cycle().take(20) {
+        let error = Client::connect(&login(schema))
+            .err()
+            .expect("no such schema");
+        assert_eq!(error.errno(), 1049, "{error}");
+        let schema = client.query_one("SELECT DATABASE()").expect("a row");
+        assert_eq!(schema.text(0, 0).as_deref(), Some("test"));
+        let warnings = client.query_one("SHOW WARNINGS").expect("a list");
+        assert!(warnings.rows.is_empty(), "{warnings:?}");
+    }
+    let of = |name: &str| gateway.metric(name, &[]);
+    let figures = [
+        of("ringgate_upstream_connects_total"),
+        of("ringgate_upstream_kills_total"),
+    ];
+    assert!(figures[0] < 2.5 && figures[1] < 0.5, "{figures:?}");
+    // It was made meanwhile.
+    server.sql("CREATE DATABASE other");
+    let mut client = Client::connect(&login("other")).expect("a login");
+    let schema = client.query_one("SELECT DATABASE()").expect("a row");
+    assert_eq!(schema.text(0, 0).as_deref(), Some("other"));
+}

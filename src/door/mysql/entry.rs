@@ -22,7 +22,6 @@ use crate::base::drain::Drain;
 use crate::session::mysql::beginning::Lack;
 use crate::session::mysql::conversation::{Entered, Entry, PATIENCE, Schema};
 use crate::session::mysql::login::Login;
-use crate::wire::mysql::frame::HEADER_LEN;
 use crate::wire::mysql::response::decode_err;
 
 /// How long a login's schema is taken for good after its server has accepted it.
@@ -45,9 +44,9 @@ impl Client<StreamFront> {
                 login.finish_ok(status, &mut out);
                 None
             }
-            Entered::Refused(packet) => {
-                self.log_refused_state(packet.get(HEADER_LEN..).unwrap_or_default());
-                forward(login, &packet, &mut out);
+            Entered::Refused(refusal) => {
+                self.log_refused_state(&refusal);
+                forward(login, &refusal, &mut out);
                 Some(CloseReason::LoginDenied)
             }
             Entered::Unknown(event) => {
@@ -158,8 +157,7 @@ impl<F: Front> Client<F> {
 }
 
 /// Refuses the login in the server's own words.
-fn forward(login: &mut Login, packet: &[u8], out: &mut Vec<u8>) {
-    let payload = packet.get(HEADER_LEN..).unwrap_or_default();
+fn forward(login: &mut Login, payload: &[u8], out: &mut Vec<u8>) {
     match decode_err(payload) {
         Ok(err) => {
             let sqlstate = err.sqlstate.unwrap_or(*b"HY000");

@@ -393,6 +393,9 @@ impl Session {
         out: &mut Output,
     ) -> Result<(), Fault> {
         let raw = raw_of(upstream, bytes, piece).to_vec();
+        if self.is_refused_entry(upstream, errno, &raw) {
+            return Ok(());
+        }
         let gone = self.lose_schema(upstream, errno, &raw);
         let is_sent = self.op.is_sent;
         let is_execute = self.op.command == com::STMT_EXECUTE;

@@ -108,9 +108,8 @@ impl Session {
         asks
     }
 
-    /// Begins with what the connection's server gives, and `with_schema` brings the connection into the session's
-    /// state: the replies, if anything was written, end with [`Progress::Ready`](super::exchange::Progress::Ready)
-    /// or [`Fault::Refused`].
+    /// Begins with what the connection's server gives, and `with_schema` asks for the session's schema: the replies, if
+    /// anything was written, end with [`Progress::Ready`](super::exchange::Progress::Ready).
     pub(super) fn begin_on(
         &mut self,
         upstream: &mut Upstream,
@@ -124,16 +123,34 @@ impl Session {
         }
     }
 
-    fn enter_schema(&self, upstream: &mut Upstream, out: &mut Vec<u8>) {
-        if let Some(schema) = self.vector.schema()
-            && upstream.vector.schema() == Some(schema)
-        {
-            // It was there when the connection came into it; it may have been dropped since.
+    /// Asks whether the server lets the session into its schema, also where the connection is in it: it may have been
+    /// dropped since. [`Self::has_entered`] tells once it is answered.
+    fn enter_schema(&mut self, upstream: &mut Upstream, out: &mut Vec<u8>) {
+        if let Some(schema) = self.vector.schema() {
+            self.op.is_entry = true;
             packet(out, 0, |out| encode_text_command(out, com::INIT_DB, schema));
             upstream.expected.push(Expected::Moved);
+            upstream.left.note_between();
         }
-        // Nothing waits for this but the login itself.
-        let _ = self.move_state(upstream, out);
+    }
+
+    /// The connection is in the session's schema, if that was asked for.
+    ///
+    /// # Errors
+    /// The server does not let it in: the payload of its ERR.
+    pub(super) fn has_entered(&mut self, upstream: &mut Upstream) -> Result<(), Rc<[u8]>> {
+        if !std::mem::take(&mut self.op.is_entry) {
+            return Ok(());
+        }
+        match (self.op.refusal.take(), self.vector.schema()) {
+            (Some(refusal), _) => Err(refusal),
+            (None, None) => Ok(()),
+            (None, Some(schema)) => {
+                upstream.knows_schema(schema);
+                upstream.vector = Rc::new(upstream.vector.with_schema(schema));
+                Ok(())
+            }
+        }
     }
 
     /// Asks for the globals ahead of the session's first statement, if it could not begin before and they may have

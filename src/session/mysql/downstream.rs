@@ -94,6 +94,8 @@ pub(super) struct Op {
     pub(super) collation: Collation,
     /// The server was asked for the connection's collation ahead of it.
     pub(super) has_asked_for_collation: bool,
+    /// None of the client's: the server is asked whether it lets the session into its schema.
+    pub(super) is_entry: bool,
     /// The server is asked for the session's schema, on a connection that may be in another one.
     pub(super) asks_for_schema: Option<Asked>,
     /// The server's refusal of the session's schema, an ERR packet's payload: the command runs on a

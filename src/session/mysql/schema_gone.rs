@@ -143,6 +143,22 @@ impl Session {
         }
     }
 
+    /// Whether this is the server's answer to a login: that it does not let the session into its schema. The
+    /// connection stays where it was.
+    pub(super) fn is_refused_entry(
+        &mut self,
+        upstream: &mut Upstream,
+        errno: u16,
+        raw: &[u8],
+    ) -> bool {
+        let is_it = self.op.is_entry && matches!(errno, ER_BAD_DB | ER_DB_ACCESS_DENIED);
+        if is_it {
+            self.op.refusal = raw.get(HEADER_LEN..).map(Rc::from);
+            upstream.left.note_conditions();
+        }
+        is_it
+    }
+
     /// The server refuses to bring the connection into the session's state with the error `errno`, in
     /// the packet `raw`.
     pub(super) fn lose_schema(&mut self, upstream: &mut Upstream, errno: u16, raw: &[u8]) -> Gone {

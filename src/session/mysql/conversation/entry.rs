@@ -12,6 +12,7 @@ use crate::base::drain::Drain;
 use crate::session::mysql::beginning::{Lack, Newest};
 use crate::session::mysql::cleanse::{ANSWER_LIMIT, Unclean};
 use crate::session::mysql::exchange::{Fault, Progress};
+use crate::wire::mysql::frame::HEADER_LEN;
 
 /// Upstream connections tried: an idle one may turn out to be dead.
 const ATTEMPTS: u8 = 2;
@@ -81,8 +82,8 @@ impl Entry {
 pub enum Entered {
     /// All is settled.
     Yes,
-    /// The server's own ERR, header included.
-    Refused(Vec<u8>),
+    /// The payload of the server's own ERR.
+    Refused(Rc<[u8]>),
     /// The server could not be asked.
     Unknown(Event),
     /// The connections that were tried were lost.
@@ -234,12 +235,23 @@ impl Conversation {
         match progress {
             Ok(Progress::More) => Action::Wait,
             Ok(Progress::Ready | Progress::Done) if self.is_asking => self.begin_on_lease(io),
-            Ok(Progress::Ready | Progress::Done) => self.entered(Entered::Yes, io),
+            Ok(Progress::Ready | Progress::Done) => {
+                let Some(held) = io.held.as_deref_mut() else {
+                    return self.entry_lost(io);
+                };
+                match self.session.has_entered(held) {
+                    Ok(()) => self.entered(Entered::Yes, io),
+                    Err(refusal) => {
+                        io.notes.doubts_schema = true;
+                        self.entered(Entered::Refused(refusal), io)
+                    }
+                }
+            }
             Err(Fault::Refused) => {
-                let packet = io.down.own().to_vec();
+                let refusal = io.down.own().get(HEADER_LEN..).unwrap_or_default().into();
                 io.down.clear();
-                io.notes.doubts_schema = true;
-                self.entered(Entered::Refused(packet), io)
+                self.discard(CloseReason::StateLost, io);
+                self.entered(Entered::Refused(refusal), io)
             }
             Err(_) => self.entry_lost(io),
         }
@@ -267,8 +279,11 @@ impl Conversation {
             self.session.begin_with_known(good);
         }
         match entered {
-            Entered::Yes if is_held => self.lease_end = Some(LeaseEnd::Return),
-            Entered::Yes => {}
+            // Who is not let into its schema leaves the connection as it was.
+            Entered::Yes | Entered::Refused(_) if is_held => {
+                self.lease_end = Some(LeaseEnd::Return);
+            }
+            Entered::Yes | Entered::Refused(_) => {}
             _ => self.discard(CloseReason::StateLost, io),
         }
         if self.entry.is_reset {

@@ -234,9 +234,11 @@ impl Conversation {
 
     /// The leased connection is to be closed, and with it goes all that lived on it.
     pub(super) fn discard(&mut self, reason: CloseReason, io: &Io<'_>) {
-        if io.held.is_some() {
+        if let Some(held) = io.held.as_deref() {
+            // Nothing runs where all is answered, or a part of a command has come.
             self.lease_end = Some(match self.stage {
                 Stage::Streaming => LeaseEnd::Abandon(reason),
+                _ if held.is_idle() => LeaseEnd::Abandon(reason),
                 _ => LeaseEnd::Discard(reason),
             });
         }

@@ -18,7 +18,7 @@ fn a_login_learns_what_its_server_says_of_its_schema() {
     packet(&mut unknown, 1, |out| encode_err(out, &err));
     for (reply, expect) in [
         (ok(status::AUTOCOMMIT), Entered::Yes),
-        (unknown.clone(), Entered::Refused(unknown)),
+        (unknown.clone(), Entered::Refused(unknown[4..].into())),
     ] {
         let mut talk = Talk::in_schema(b"nosuch");
         talk.conversation.enter_server(
