@@ -135,6 +135,28 @@ fn clients_beyond_the_capacity_are_told_in_time_and_the_rest_is_served() {
     check(&gateway, &seen, 50 * seconds, deadline);
 }
 
+/// Those who are served have time left to run: what is started is not killed.
+#[test]
+fn where_the_deadline_of_statements_ends_the_waits_the_capacity_is_served_too() {
+    let server = MariaDb::with_test_schema("");
+    let shape = Shape {
+        budget: 4,
+        extra: "[deadlines]\npool_wait = \"3s\"\nstatement = \"600ms\"\n",
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(server.port(), &shape);
+    let logins = vec![gateway.login(); 60];
+    let seen = crowd(&logins, |client, _| {
+        insist(Duration::from_secs(6), 3168, || {
+            client.query("SELECT SLEEP(0.05)").map(|_| ())
+        })
+    });
+    // Of 480 that the budget could run.
+    check(&gateway, &seen, 300, Duration::from_millis(600));
+    let kills = gateway.metric("ringgate_upstream_kills_total", &[]);
+    assert!(kills < 0.5, "{kills} statements were started and killed");
+}
+
 #[test]
 fn prepared_statements_of_two_tenants_and_two_cores_overload_as_well() {
     let server = MariaDb::with_test_schema("");

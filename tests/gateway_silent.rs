@@ -260,8 +260,9 @@ fn a_statement_waits_no_longer_for_a_connection_than_it_may_take() {
     let begun = Instant::now();
     let error = waiter.query("SELECT 1").expect_err("no connection");
     let took = begun.elapsed();
-    assert_eq!(error.errno(), 3024, "{error}");
-    let limits = Duration::from_millis(490)..Duration::from_millis(500) + SLACK;
+    // A quarter of the time is for running.
+    assert_eq!(error.errno(), 3168, "{error}");
+    let limits = Duration::from_millis(370)..Duration::from_millis(375) + SLACK;
     assert!(limits.contains(&took), "{took:?}");
     // Half of the time is used up by waiting: what is left is the statement's.
     let begun = Instant::now();
@@ -271,5 +272,6 @@ fn a_statement_waits_no_longer_for_a_connection_than_it_may_take() {
     let error = waiter.read_query().expect_err("too long in sum");
     let took = begun.elapsed();
     assert_eq!(error.errno(), 3024, "{error}");
+    let limits = Duration::from_millis(490)..Duration::from_millis(500) + SLACK;
     assert!(limits.contains(&took), "{took:?}");
 }

@@ -28,9 +28,7 @@ use crate::wire::mysql::cursor::{Reader, packet};
 use crate::wire::mysql::flags::{caps, com, status};
 use crate::wire::mysql::frame::HEADER_LEN;
 use crate::wire::mysql::reply::Expect;
-use crate::wire::mysql::response::{
-    ErrPacket, OkPacket, encode_end_of_rows, encode_err, encode_ok,
-};
+use crate::wire::mysql::response::{ErrPacket, OkPacket, encode_err, encode_ok};
 
 /// The longest PREPARE, header included, whose text is kept so that any connection can be given it:
 /// 65,535 parameters and as much again. A longer one keeps the connection that it was prepared on.
@@ -412,31 +410,8 @@ impl Session {
 
     /// A prepared statement may ask for the ROW_COUNT() that a command without a text sets, and after some errors
     /// only the server knows whether it is in a transaction.
-    fn only_the_server_knows(&self) -> bool {
+    pub(super) fn only_the_server_knows(&self) -> bool {
         self.pins.has(PinReason::StatementState) || self.status_is_stale
-    }
-
-    /// COM_SET_OPTION. The connection of the next text of several statements is told.
-    fn accept_set_option(&mut self, option: u16, out: &mut Output) -> Next {
-        let takes_several = match option {
-            0 => true,
-            1 => false,
-            _ => return self.refuse(Event::UnknownCommand, "", out),
-        };
-        if takes_several != self.has(caps::MULTI_STATEMENTS) {
-            self.capabilities ^= caps::MULTI_STATEMENTS;
-        }
-        if self.only_the_server_knows() {
-            return Next::Lease { prefer_last: true };
-        }
-        self.left.note_row_count(-1);
-        let end = OkPacket {
-            status: self.visible_status(),
-            ..OkPacket::default()
-        };
-        let capabilities = self.capabilities;
-        out.write(|own| packet(own, 1, |own| encode_end_of_rows(own, capabilities, &end)));
-        Next::Answered
     }
 
     fn accept_query(&mut self, sql: &[u8], is_whole: bool, out: &mut Output) -> Next {

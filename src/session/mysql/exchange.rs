@@ -247,32 +247,6 @@ impl Session {
         moved
     }
 
-    /// Has the connection take several statements in a text, if the client has asked for that and this may be such a
-    /// text, and one if it has not. Whether the text must not be run should that be refused.
-    fn move_option(
-        &mut self,
-        upstream: &mut Upstream,
-        command: &[u8],
-        is_whole: bool,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        let takes_several = self.has(caps::MULTI_STATEMENTS);
-        if takes_several == upstream.takes_several || self.op.command != com::QUERY {
-            return false;
-        }
-        let sql = payload_of(command).get(1..).unwrap_or_default();
-        // No character set that a client may have has it in another character.
-        let sql = sql.trim_ascii_end();
-        let sql = sql.strip_suffix(b";").unwrap_or(sql);
-        if is_whole && !sql.contains(&b';') {
-            return false;
-        }
-        upstream.change_option(takes_several, out);
-        // A text with several that is not taken as such does nothing; one with such a byte in a literal runs.
-        self.op.may_run_unmoved = takes_several && !self.runs_nothing(command);
-        !takes_several
-    }
-
     /// Whether the command may be in the same write as the changes of state ahead of it, any of which
     /// the server may refuse: it goes on with the next command all the same.
     fn may_go_behind(&self, moved: Moved, command: &[u8], is_whole: bool) -> bool {

@@ -29,6 +29,7 @@ pub mod read_out;
 mod regrown;
 mod schema_gone;
 mod screening;
+mod several;
 pub mod state;
 mod statement_commands;
 pub mod statements;

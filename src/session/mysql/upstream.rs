@@ -308,17 +308,6 @@ impl Upstream {
         }
     }
 
-    /// Writes what has the connection take several statements in a text, or not.
-    pub(super) fn change_option(&mut self, takes_several: bool, out: &mut Vec<u8>) {
-        let option = u8::from(!takes_several);
-        packet(out, 0, |out| {
-            out.extend_from_slice(&[com::SET_OPTION, option, 0]);
-        });
-        self.expected.push(Expected::Moved);
-        self.left.note_between();
-        self.takes_several = takes_several;
-    }
-
     /// The server does not let this connection into the schema any more.
     pub(super) fn forget_schema(&mut self, schema: &[u8]) {
         let hash = xxhash_rust::xxh3::xxh3_64(schema);

@@ -62,10 +62,8 @@ impl Conversation {
                 let idle = idle.map_or(Deadline::NEVER, |idle| self.since.plus(idle));
                 idle.min(self.begun(limits))
             }
-            Stage::Leasing { .. } | Stage::Settling => {
-                let waited = self.waited(limits).min(self.grace());
-                waited.min(self.statement)
-            }
+            Stage::Leasing { .. } => self.waited(limits).min(self.grace()).min(self.too_late()),
+            Stage::Settling => self.waited(limits).min(self.grace()).min(self.statement),
             Stage::Ahead if self.kept == Kept::Entry => self.waited(limits),
             Stage::Ahead if self.kept == Kept::Undo => self.undo_limit(),
             Stage::Ahead | Stage::Replying => self.statement.min(self.grace()),
@@ -80,6 +78,14 @@ impl Conversation {
         let patience = self.entry.patience().filter(|_| is_entry);
         let limit = self.since.plus(limits.pool_wait);
         patience.map_or(limit, |patience| patience.min(limit))
+    }
+
+    /// When three quarters of the time are over that was left for the statement as it began to wait for a connection.
+    /// Of more than can be served those are who wait longest, and would have no time to run: they would be started,
+    /// and killed, and nobody would be answered.
+    fn too_late(&self) -> Deadline {
+        let left = self.statement.left(self.since);
+        left.map_or(Deadline::NEVER, |left| self.since.plus(left * 3 / 4))
     }
 
     /// Until when the session must go on with what it has begun. Parts of a command are not enough.
