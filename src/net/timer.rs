@@ -13,6 +13,8 @@ use crate::base::clock::Deadline;
 pub struct Timer {
     net: Net,
     key: Key,
+    /// As it was set last: the wheel need not be asked.
+    deadline: Deadline,
 }
 
 impl Timer {
@@ -29,12 +31,17 @@ impl Timer {
             slot.entry = entry;
         }
         drop(state);
-        Self { net, key }
+        Self {
+            net,
+            key,
+            deadline: Deadline::NEVER,
+        }
     }
 
     /// Sets or moves the deadline.
     #[inline]
     pub fn set(&mut self, deadline: Deadline) {
+        self.deadline = deadline;
         let mut state = self.net.state();
         let State {
             timers, wheel, hub, ..
@@ -54,11 +61,9 @@ impl Timer {
         self.set(Deadline::NEVER);
     }
 
-    /// The deadline, or `NEVER`.
+    /// The deadline as it was set, passed or not; `NEVER` for none.
     pub fn deadline(&self) -> Deadline {
-        let state = self.net.state();
-        let entry = state.timers.get(self.key).map(|slot| slot.entry);
-        entry.map_or(Deadline::NEVER, |entry| state.wheel.deadline(entry))
+        self.deadline
     }
 
     /// Ready once the deadline has passed, until it is set or cleared.

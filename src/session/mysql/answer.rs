@@ -544,6 +544,7 @@ pub(super) fn raw_of<'a>(upstream: &'a Upstream, bytes: &'a [u8], piece: Piece) 
     }
 }
 
+#[inline]
 pub(super) fn pass(upstream: &Upstream, piece: Piece, out: &mut Output) {
     match piece {
         Piece::Input { at, end } => out.input(at..end),

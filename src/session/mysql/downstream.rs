@@ -505,6 +505,7 @@ impl Session {
     }
 
     /// The reply that the command in progress expects of the server; `None` if it has none.
+    #[inline]
     pub(super) fn expected_reply(&self) -> Option<Expected> {
         Some(Expected::Main(match self.op.command {
             com::STMT_PREPARE => Expect::Prepare,

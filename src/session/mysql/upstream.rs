@@ -220,6 +220,7 @@ impl Upstream {
 
     /// Readies the walker for the oldest awaited reply, unless it is in the middle of it. `reader` is that
     /// of the reply to the client's command.
+    #[inline]
     pub(super) fn start_walking(&mut self, reader: Reader) {
         if self.is_walking {
             return;

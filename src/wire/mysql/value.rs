@@ -261,6 +261,7 @@ pub fn skip_value(reader: &mut Reader<'_>, column_type: u8) -> Result<(), WireEr
 /// How many bytes one value of `column_type` takes that begins where `bytes` do, by what it says of
 /// its own length; there may be fewer. `None` if the type is unknown or the length is cut short.
 /// Dates and times may have any length, as servers see it.
+#[inline]
 pub fn value_len(column_type: u8, bytes: &[u8]) -> Option<usize> {
     Some(match layout(column_type).ok()? {
         Layout::Nothing => 0,
@@ -280,6 +281,7 @@ pub fn value_len(column_type: u8, bytes: &[u8]) -> Option<usize> {
 /// How many bytes servers read of such a value, which of a date or a time with a length of its own making
 /// are more than it has: `set_param_datetime` and `set_param_time` of both families look whether it is
 /// longer than 4 or 7 and than 7 or 8 bytes, and read 7, 11 or 12.
+#[inline]
 pub fn value_reach(column_type: u8, bytes: &[u8]) -> Option<usize> {
     let len = value_len(column_type, bytes)?;
     let reach = match (layout(column_type).ok()?, len.saturating_sub(1)) {

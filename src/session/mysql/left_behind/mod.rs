@@ -413,6 +413,7 @@ impl LeftBehind {
     }
 
     /// What a statement without conditions of its own has made of a list that this connection has not.
+    #[inline]
     fn keep_conditions(&mut self, fate: Fate, there: &Leftovers) {
         let Some(mine) = self.conditions.as_ref().filter(|mine| !there.has(mine)) else {
             return;
