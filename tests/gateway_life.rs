@@ -238,6 +238,9 @@ fn a_reload_touches_no_connection() {
         "served to its end"
     );
     assert_eq!(value(&mut client, "SELECT @kept"), "kept");
+    // No name has come to mean another address.
+    let log = gateway.log();
+    assert!(!log.contains("addresses_changed"), "{log}");
 }
 
 #[test]

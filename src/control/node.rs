@@ -167,7 +167,9 @@ impl Node {
             return;
         }
         let addresses = Arc::new(addresses);
-        log!(Info, "addresses_changed", generation = addresses.generation);
+        if self.resolved.borrow().by_endpoint != addresses.by_endpoint {
+            log!(Info, "addresses_changed", generation = addresses.generation);
+        }
         self.resolved.send_replace(Arc::clone(&addresses));
         self.broadcast(|| CoreMessage::Addresses(Arc::clone(&addresses)))
             .await;
