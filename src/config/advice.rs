@@ -23,10 +23,11 @@ type Account<'a> = (String, &'a str);
 type Users<'a> = (BTreeSet<&'a str>, BTreeSet<&'a str>);
 
 impl Snapshot {
-    /// Where several tenants log in on a server with one account; `placement_of` says where a tenant's data
-    /// is.
+    /// Where several tenants log in on a server with one account, and where a tenant's bound on connections bounds
+    /// nothing; `placement_of` says where a tenant's data is.
     pub fn advice(&self, placement_of: impl Fn(TenantId) -> Option<PlacementId>) -> Vec<Advice> {
         let mut accounts: BTreeMap<Account<'_>, Users<'_>> = BTreeMap::new();
+        let mut advice: Vec<Advice> = Vec::new();
         for (tenant, index) in self.tenants.iter().zip(0_u32..) {
             let id = TenantId(index);
             let found = placement_of(id).and_then(|placement| {
@@ -36,14 +37,19 @@ impl Snapshot {
             let Some((upstream, place)) = found else {
                 continue;
             };
-            for endpoint in place.endpoints.iter().filter_map(|id| self.endpoint(*id)) {
+            let endpoints = || place.endpoints.iter().filter_map(|id| self.endpoint(*id));
+            let budget = endpoints().map(|endpoint| endpoint.budget).max();
+            let bound = tenant.connections_upstream_max;
+            if let Some((max, budget)) = bound.zip(budget).filter(|(max, budget)| max >= budget) {
+                advice.push(idle_bound(&tenant.name, max, budget));
+            }
+            for endpoint in endpoints() {
                 let account = (endpoint.address(), &*upstream.user);
                 let (tenants, places) = accounts.entry(account).or_default();
                 tenants.insert(&tenant.name);
                 places.insert(&place.name);
             }
         }
-        let mut advice: Vec<Advice> = Vec::new();
         for ((_, user), (tenants, places)) in &accounts {
             let shared = shared_account(user, tenants, places);
             // A placement's servers have the same users.
@@ -52,6 +58,18 @@ impl Snapshot {
             }
         }
         advice
+    }
+}
+
+fn idle_bound(tenant: &str, max: u32, budget: u32) -> Advice {
+    Advice {
+        message: format!(
+            "`connections_upstream_max = {max}` of tenant `{tenant}` bounds nothing: its endpoints have no more than \
+             {budget} connections each"
+        ),
+        help: format!(
+            "make it less than {budget}, so that other tenants are served whatever this one holds, or leave it out"
+        ),
     }
 }
 
@@ -85,6 +103,7 @@ fn listed(noun: &str, names: &BTreeSet<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::Advice;
     use crate::base::ident::TenantId;
 
     const HEAD: &str = r#"
@@ -111,7 +130,11 @@ upstream = { user = "gw", password = { env = "X" } }
             placements.get(usize::from(index >= half)).copied()
         };
         let advice = snapshot.advice(|id| snapshot.tenant(id)?.placement.or_else(|| hashed(id)));
-        assert!(advice.iter().all(|advice| advice.help.contains("upstream")));
+        let says = |advice: &Advice| {
+            let right = ["`upstream = { user", "make it less than"];
+            right.iter().any(|right| advice.help.contains(right))
+        };
+        assert!(advice.iter().all(says), "{advice:?}");
         advice.into_iter().map(|advice| advice.message).collect()
     }
 
@@ -132,6 +155,21 @@ upstream = { user = "gw", password = { env = "X" } }
         assert_eq!(messages(&own), [""; 0], "with an account of its own");
         let same = own.replace("\"b\", p", "\"gw\", p");
         assert_eq!(messages(&same).len(), 1, "of its own, and the same one");
+    }
+
+    #[test]
+    fn a_bound_that_the_budget_never_lets_a_tenant_reach_is_named() {
+        let tenant = |max: &str| {
+            format!(
+                "[pools]\nbudget = 8\n[tenants.a]\nplacement = \"p\"\nconnections_upstream_max = {max}\n"
+            )
+        };
+        for (max, expect) in [("7", 0), ("8", 1), ("9", 1)] {
+            let found = messages(&tenant(max));
+            assert_eq!(found.len(), expect, "{max}: {found:?}");
+            let bounds = |message: &String| message.contains(&format!("= {max}` of tenant `a`"));
+            assert!(found.iter().all(bounds), "{found:?}");
+        }
     }
 
     #[test]
