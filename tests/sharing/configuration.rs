@@ -67,7 +67,8 @@ const SINGLE: &[(&str, &[&str])] = &[
     ("deadlines.linger", &["'1s'", "'2s'"]),
     ("logging.level", &["'warn'", "'info'", "'debug'"]),
     ("pools.waiters_max", &["1000", "4096"]),
-    ("pools.idle_max", &["'1s'", "'10m'"]),
+    // No longer than the shortest age_max.
+    ("pools.idle_max", &["'1s'", "'2s'"]),
     ("pools.age_max", &["'2s'", "'1h'"]),
     ("pools.statements_max", &["4", "256"]),
     ("pools.statements_per_client_max", &["64", "4096"]),
@@ -239,6 +240,7 @@ impl Configuration {
         first.put("cores", "count", &place.cores.to_string());
         first.put("pools", "budget", &place.budget.to_string());
         first.put("deadlines", "pool_wait", "'1s'");
+        first.put("pools", "idle_max", "'2s'");
         // These cannot be taken away again.
         first.put("node", "server_version", "'10.11.6-MariaDB'");
         first.put("listeners.main", "receive_buffer", "'256KiB'");
@@ -331,4 +333,41 @@ fn every_setting_that_a_reload_changes_is_drawn() {
         assert!(is_drawn || is_left_out, "{setting} is not drawn");
     }
     assert!(count > 60, "{count} settings in the documentation");
+}
+
+/// A reload that is refused would change nothing: any two values may stand beside each other.
+#[test]
+fn every_two_values_may_be_drawn_for_one_configuration() {
+    let place = Place {
+        tenants: 2,
+        budget: 9,
+        cores: 2,
+        accounts: Accounts::Changing,
+    };
+    let singles = SINGLE.iter().flat_map(|(setting, values)| {
+        let changed = |value: &&str| Changed::all(setting, (*value).to_owned());
+        values.iter().map(changed).collect::<Vec<_>>()
+    });
+    let mut prng = Prng::new(7);
+    let drawn = (0..8).flat_map(|_| DRAWN.iter()).collect::<Vec<_>>();
+    let drawn = drawn.into_iter().map(|(_, draw)| draw(&mut prng, &place));
+    let all: Vec<Changed> = singles.chain(drawn).collect();
+    let ports = Ports {
+        mysql: 13_306,
+        admin: 19_306,
+    };
+    let servers = [1_u16, 2].map(|port| Addresses {
+        tcp: port,
+        unix: PathBuf::from(format!("/tmp/{port}.sock")),
+    });
+    for (at, one) in all.iter().enumerate() {
+        for other in &all[at..] {
+            let mut configuration = Configuration::first(&place);
+            configuration.change(one);
+            configuration.change(other);
+            let text = configuration.text(ports, &servers);
+            let parsed = ringgate::config::parse("x.toml", &text, &|_| Some("secret".to_owned()));
+            assert!(parsed.is_ok(), "{one:?}, {other:?}: {:?}", parsed.err());
+        }
+    }
 }
