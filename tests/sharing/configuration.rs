@@ -26,6 +26,14 @@ pub struct Place {
     pub accounts: Accounts,
 }
 
+impl Place {
+    /// One that has a connection for each tenant on each core.
+    fn any_budget(&self, prng: &mut Prng) -> u32 {
+        let least = self.tenants * self.cores;
+        least + small(prng, self.budget - least + 1)
+    }
+}
+
 /// The addresses of a server: to the node these are two, each with a budget of its own.
 pub struct Addresses {
     pub tcp: u16,
@@ -96,11 +104,11 @@ type Draw = fn(&mut Prng, &Place) -> Changed;
 /// The others, each with what draws it.
 const DRAWN: &[(&str, Draw)] = &[
     ("pools.budget", |prng, place| {
-        let budget = place.cores + small(prng, place.budget - place.cores + 1);
+        let budget = place.any_budget(prng);
         Changed::all("pools.budget", budget.to_string())
     }),
     ("placements.*.budget", |prng, place| {
-        let budget = place.cores + small(prng, place.budget - place.cores + 1);
+        let budget = place.any_budget(prng);
         let none = prng.below(2) == 0;
         let value = if none {
             String::new()

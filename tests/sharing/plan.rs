@@ -8,8 +8,9 @@ use ringgate::base::prng::Prng;
 use crate::configuration::{Changed, Configuration, Place};
 use crate::support::Kind;
 
-/// How long a round's storm lasts.
-pub const STORM: Duration = Duration::from_secs(4);
+/// How long a round's storm lasts: some turns of each tenant, which may take half a second where there are fewer
+/// connections than tenants, so that it matters little whose turn is the last.
+pub const STORM: Duration = Duration::from_secs(8);
 
 /// How the accounts are had that tenants log in with upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +50,9 @@ impl Plan {
         let cores = cores.map_or(drawn_cores, |cores| {
             u32::try_from(cores).expect("few cores")
         });
-        // Each core has a connection of each of two servers at least.
-        let budget = 2 * cores + small(&mut prng, 8);
         let tenants = 2 + small(&mut prng, 3);
+        // A connection for each tenant on each core: of fewer each has its turn, but not as many statements.
+        let budget = tenants * cores + small(&mut prng, 8);
         // Three times what the budget can run, or more.
         let clients = (3 * budget).div_ceil(tenants * cores) + small(&mut prng, 4);
         let accounts = match prng.below(3) {
@@ -69,7 +70,7 @@ impl Plan {
         let count = 8 + prng.below(12);
         let mut reloads: Vec<(Duration, Vec<Changed>)> = (0..count)
             .map(|_| {
-                let at = Duration::from_millis(100 + prng.below(3_700));
+                let at = Duration::from_millis(100 + prng.below(7_700));
                 let changes = 1 + prng.below(8);
                 let changes = (0..changes).map(|_| Changed::draw(&mut prng, &place));
                 (at, changes.collect())
