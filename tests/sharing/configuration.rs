@@ -153,7 +153,6 @@ const DRAWN: &[(&str, Draw)] = &[
 
 /// Settings that a reload changes and no round does: who may log in, and how a secret is had. Tests of single
 /// reloads have them.
-#[cfg(test)]
 const LEFT_OUT: &[&str] = &[
     "placements.*.upstream.passwordless",
     "placements.*.upstream.password.file",

@@ -7,6 +7,7 @@ use ringgate::base::prng::Prng;
 
 use crate::configuration::{Changed, Configuration, Place};
 use crate::support::Kind;
+use crate::support::rounds::{Drawn, Round};
 
 /// How long a round's storm lasts: some turns of each tenant, which may take half a second where there are fewer
 /// connections than tenants, so that it matters little whose turn is the last.
@@ -43,8 +44,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The round of `seed`.
-    pub fn draw(seed: u64, cores: Option<u64>, kind: Kind) -> Self {
+    /// The round of a seed.
+    pub fn draw(Drawn { seed, cores, kind }: Drawn) -> Self {
         let mut prng = Prng::new(seed);
         let drawn_cores = 1 + small(&mut prng, 2);
         let cores = cores.map_or(drawn_cores, |cores| {
@@ -93,6 +94,18 @@ impl Plan {
 
 fn small(prng: &mut Prng, bound: u64) -> u32 {
     u32::try_from(prng.below(bound)).expect("a small bound")
+}
+
+impl Round for Plan {
+    const PART: &'static str = "sharing";
+
+    fn cores(&self) -> u64 {
+        self.cores.into()
+    }
+
+    fn run(&self) -> Result<String, Vec<String>> {
+        crate::round::run(self)
+    }
 }
 
 impl fmt::Display for Plan {

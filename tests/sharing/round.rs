@@ -8,6 +8,7 @@ use ringgate::base::prng::Prng;
 use crate::clients::{Seat, Storm};
 use crate::configuration::{Addresses, Configuration, SHARED_ACCOUNTS, own_account};
 use crate::plan::{Plan, STORM};
+use crate::support::rounds::AT_REST;
 use crate::support::{Client, ClientError, Gateway, Kind, MariaDb, Options, PASSWORD, wait_for};
 
 /// How long what is left of a storm may take to go.
@@ -245,15 +246,7 @@ fn not_back(plan: &Plan, gateway: &Gateway) -> Vec<String> {
             wrong.push(format!("{name}: {found}, not {expect}"));
         }
     };
-    for name in [
-        "ringgate_connections_open",
-        "ringgate_sessions_pinned",
-        "ringgate_upstream_connections_leased",
-        "ringgate_upstream_connections_connecting",
-        "ringgate_leases_waiting",
-        "ringgate_receive_buffers_in_use",
-        "ringgate_panics_total",
-    ] {
+    for name in AT_REST.iter().chain(&["ringgate_panics_total"]) {
         expect(name, &[], 0.0);
     }
     let budget = f64::from(plan.budget);

@@ -20,6 +20,7 @@ mod mysql;
 pub mod null;
 pub mod packet;
 pub mod port;
+pub mod rounds;
 pub mod server;
 pub mod sockets;
 pub mod terminal;

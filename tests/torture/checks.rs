@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::clients::Storm;
 use crate::plan::{Kind, Plan};
 use crate::support::gateway::metric_sum;
+use crate::support::rounds::AT_REST;
 use crate::support::{ACCOUNT, Client, ClientError, Gateway, MariaDb, wait_for};
 
 /// How long what is left of a storm may take to go: grace, linger, closing, and a server's start.
@@ -134,15 +135,7 @@ fn not_back(
             wrong.push(format!("{name}: {found}, not {least} to {most}"));
         }
     };
-    for name in [
-        "ringgate_connections_open",
-        "ringgate_sessions_pinned",
-        "ringgate_upstream_connections_leased",
-        "ringgate_upstream_connections_connecting",
-        "ringgate_leases_waiting",
-        "ringgate_receive_buffers_in_use",
-        "ringgate_scrape_unanswered_cores",
-    ] {
+    for name in AT_REST.iter().chain(&["ringgate_scrape_unanswered_cores"]) {
         expect(name, value(&text, name), 0.0, 0.0);
     }
     let permits = value(&text, "ringgate_upstream_permits");

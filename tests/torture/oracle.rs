@@ -39,7 +39,7 @@ fn nothing_is_wrong_on(server: &Server) {
         tally: Tally::default(),
         lag: AtomicU64::new(0),
     };
-    let seed = crate::number("TORTURE_SEED").unwrap_or_else(crate::seed_of_now);
+    let seed = crate::support::rounds::first_seed();
     let ledgers: Vec<_> = std::thread::scope(|scope| {
         let (storm, home) = (&storm, &home);
         scope.spawn(|| crate::clients::watch_the_machine(storm));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringgate::base::prng::Prng;
 
 use crate::faults::{Fault, Panic};
+use crate::support::rounds::{Drawn, Round};
 use crate::support::{ACCOUNT, Kind as Server, Ports};
 
 /// How long a round's storm lasts.
@@ -78,8 +79,8 @@ const KINDS: [Kind; 7] = [
 ];
 
 impl Plan {
-    /// The round of `seed`.
-    pub fn draw(seed: u64, cores: Option<u64>, kind: Server) -> Self {
+    /// The round of a seed.
+    pub fn draw(Drawn { seed, cores, kind }: Drawn) -> Self {
         let mut prng = Prng::new(seed);
         // Drawn whether it is used or not, so that the rest stays the same.
         let drawn_cores = 1 + prng.below(2);
@@ -236,6 +237,18 @@ fn small(prng: &mut Prng, bound: u64) -> u32 {
 
 fn index(prng: &mut Prng, bound: u64) -> usize {
     usize::try_from(prng.below(bound)).expect("a small bound")
+}
+
+impl Round for Plan {
+    const PART: &'static str = "storm";
+
+    fn cores(&self) -> u64 {
+        self.cores
+    }
+
+    fn run(&self) -> Result<String, Vec<String>> {
+        crate::round::run(self)
+    }
 }
 
 impl fmt::Display for Plan {

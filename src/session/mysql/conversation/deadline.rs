@@ -218,3 +218,6 @@ impl Conversation {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
