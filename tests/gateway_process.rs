@@ -387,13 +387,13 @@ fn what_a_restart_is_needed_for_is_refused_by_name_and_changes_nothing() {
             wait_for(PATIENCE, || refused() > f64::from(at) + 0.5),
             "{to} is taken"
         );
-        let log = gateway.log();
-        let last = log.lines().rfind(|line| line.contains("reload_refused"));
         let expect = format!("a restart is needed to change {name}");
-        assert!(
-            last.is_some_and(|line| line.contains(&expect)),
-            "{to}: {last:?}"
-        );
+        let is_told = wait_for(PATIENCE, || {
+            let log = gateway.log();
+            let last = log.lines().rfind(|line| line.contains("reload_refused"));
+            last.is_some_and(|line| line.contains(&expect))
+        });
+        assert!(is_told, "{to}: {}", gateway.log());
     }
     assert_eq!(cases.len(), 16);
     let generation = gateway.metric("ringgate_configuration_generation", &[]);

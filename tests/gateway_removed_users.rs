@@ -119,7 +119,7 @@ fn a_removed_users_clients_are_told_between_transactions_and_ended_after_their_t
             .round()
     };
     assert!(wait_for(PATIENCE, || count() == 4.0), "{}", count());
-    assert!(node.gateway.log().contains("reason=user_removed"));
+    assert!(node.gateway.has_logged("reason=user_removed"));
 }
 
 #[test]

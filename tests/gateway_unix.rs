@@ -94,7 +94,7 @@ fn statements_travel_by_unix_sockets_on_both_sides() {
         server.sql("SELECT DISTINCT HOST FROM information_schema.PROCESSLIST WHERE USER = 'rg'");
     assert_eq!(hosts.trim(), "localhost");
     let from = format!("from=unix:{}", server.socket().display());
-    assert!(wait_for(PATIENCE, || gateway.log().contains(&from)));
+    assert!(gateway.has_logged(&from));
     // Both cores had clients: they get them in turn.
     for core in ["0", "1"] {
         let label = format!("core=\"{core}\"");
@@ -118,8 +118,7 @@ fn the_shell_connects_by_the_socket() {
         words.contains("1045") && words.contains("'a'@'localhost'"),
         "{words}"
     );
-    let logged = || gateway.log().contains("login denied");
-    assert!(wait_for(PATIENCE, logged), "{}", gateway.log());
+    assert!(gateway.has_logged("login denied"), "{}", gateway.log());
 }
 
 #[test]

@@ -179,7 +179,7 @@ impl Node {
     async fn reload(&mut self) {
         if let Err(why) = self.try_reload().await {
             log!(Error, "reload_refused", why = why);
-            // Whoever has seen the number finds the reason.
+            // Whoever has seen the number finds the reason, as soon as the line is written.
             self.status.reloads_refused.fetch_add(1, Ordering::Relaxed);
         }
     }

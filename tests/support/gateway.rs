@@ -130,7 +130,12 @@ impl Gateway {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// The same, each line read strictly; panics at one that cannot be.
+    /// Whether it comes to have this in its log: lines are written a little after what they tell of is counted.
+    pub fn has_logged(&self, text: &str) -> bool {
+        wait_for(START_LIMIT, || self.log().contains(text))
+    }
+
+    /// What it has written, each line read strictly; panics at one that cannot be.
     pub fn lines(&self) -> Vec<LogLine> {
         let log = self.log();
         // The last line may be being written.
