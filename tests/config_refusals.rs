@@ -244,6 +244,11 @@ fn relations_that_cannot_hold_are_refused() {
         Code::Contradiction,
         2,
     );
+    check_added(
+        "[deadlines]\npool_wait_target = \"1600ms\"\n",
+        Code::Contradiction,
+        2,
+    );
     check_added("[pools]\nidle_max = \"2h\"\n", Code::Contradiction, 2);
     check_added("[buffers]\nunread_max = \"8KiB\"\n", Code::Contradiction, 2);
     check_added(

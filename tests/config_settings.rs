@@ -78,6 +78,7 @@ const ROWS: &[Row] = &[
     ("deadlines.connect", "gateway_deadlines::a_connect_takes_so_long_and_no_longer", Coming, "gateway_deadlines::a_connect_takes_so_long_and_no_longer"),
     ("deadlines.connect_total", "upstream/tests::all_addresses_together_take_no_longer_than_the_whole_connect_may", Coming, "upstream/tests::all_addresses_together_take_no_longer_than_the_whole_connect_may"),
     ("deadlines.pool_wait", "gateway_faults::an_exhausted_budget_is_waited_for_and_then_told", All, "gateway_deadlines::a_wait_for_a_connection_takes_so_long_and_no_longer"),
+    ("deadlines.pool_wait_target", "gateway_deadlines::a_wait_in_a_queue_that_stands_takes_twice_its_target_and_no_longer", All, "gateway_deadlines::a_wait_in_a_queue_that_stands_takes_twice_its_target_and_no_longer"),
     ("deadlines.upstream_login", "gateway_deadlines::a_login_at_a_server_takes_so_long_and_no_longer", Coming, "gateway_deadlines::a_login_at_a_server_takes_so_long_and_no_longer"),
     ("deadlines.statement", STATEMENT, All, STATEMENT),
     ("deadlines.write_stall", "gateway_slow_peers::a_client_that_does_not_read_is_ended_whether_an_exchange_runs_or_not", All, "gateway_deadlines::a_client_that_takes_nothing_is_kept_for_so_long"),

@@ -217,6 +217,36 @@ fn a_wait_for_a_connection_takes_so_long_and_no_longer() {
 }
 
 #[test]
+fn a_wait_in_a_queue_that_stands_takes_twice_its_target_and_no_longer() {
+    let server = MariaDb::with_test_schema("");
+    let wait = |target: &str| {
+        format!("connect = \"200ms\"\npool_wait = \"20s\"\npool_wait_target = \"{target}\"")
+    };
+    let node = Node::start(server.port(), &wait("200ms"));
+    let mut holder = node.gateway.client();
+    holder.query("BEGIN").expect("a transaction");
+    holder.query("SELECT 1 FROM DUAL").expect("a row");
+    let mut client = node.gateway.client();
+    fails_after(&mut client, "SELECT 1", "pool_overload", 400);
+    node.reload(&wait("600ms"));
+    fails_after(&mut client, "SELECT 1", "pool_overload", 1_200);
+    let turned_away = "ringgate_leases_turned_away_total";
+    assert!((node.gateway.metric(turned_away, &[]) - 2.0).abs() < 0.5);
+    // Without a target it goes on, until a reload gives one.
+    node.reload(&wait("0s"));
+    client.send_query("SELECT 1").expect("a write");
+    let waits = || node.gateway.metric("ringgate_leases_waiting", &[]) > 0.5;
+    assert!(wait_for(PATIENCE, waits), "nobody waits");
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(waits(), "it waits as long as `pool_wait` says");
+    node.reload(&wait("50ms"));
+    let error = client.read_query().expect_err("no connection comes");
+    assert!(error.to_string().contains("pool_overload"), "{error}");
+    holder.query("COMMIT").expect("the end of the transaction");
+    assert!(client.query("SELECT 1").is_ok());
+}
+
+#[test]
 fn a_statement_takes_as_long_as_its_tenant_may_before_all_others() {
     let server = MariaDb::with_test_schema("");
     let mut node = Node::start(server.port(), "statement = \"300ms\"");

@@ -193,3 +193,53 @@ fn a_quiet_tenant_is_served_beside_one_that_takes_all_it_can() {
         assert!(waits[10] < Duration::from_millis(100), "{waits:?}");
     });
 }
+
+#[test]
+fn who_asks_for_more_than_is_served_is_turned_away_and_a_quiet_tenant_is_not() {
+    let server = MariaDb::with_test_schema("");
+    let extra =
+        format!("[deadlines]\npool_wait = \"60s\"\npool_wait_target = \"300ms\"\n{NEIGHBOUR}");
+    let shape = Shape {
+        budget: 2,
+        extra: &extra,
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(server.port(), &shape);
+    let (served, turned_away) = (AtomicU32::new(0), AtomicU32::new(0));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // Who is last of 100 would wait for a second at least.
+        for _ in 0..100 {
+            scope.spawn(|| {
+                let mut client = Client::connect(&tenant(&gateway, 0)).expect("a client");
+                while !is_over.load(Ordering::Relaxed) {
+                    match client.query("SELECT SLEEP(0.02)") {
+                        Ok(_) => served.fetch_add(1, Ordering::Relaxed),
+                        Err(error) => {
+                            assert!(
+                                error.to_string().contains("[ringgate pool_overload "),
+                                "{error}"
+                            );
+                            std::thread::sleep(Duration::from_millis(20));
+                            turned_away.fetch_add(1, Ordering::Relaxed)
+                        }
+                    };
+                }
+            });
+        }
+        let mut quiet = Client::connect(&tenant(&gateway, 1)).expect("a client");
+        let begun = Instant::now();
+        let mut answers = Vec::new();
+        while begun.elapsed() < COUNTED {
+            answers.push(quiet.query("SELECT SLEEP(0.02)").map(|_| ()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.is_err()).collect();
+        assert!(refused.is_empty(), "{refused:?}");
+        assert!(answers.len() > 20, "{} answers", answers.len());
+    });
+    let counts = [served, turned_away].map(AtomicU32::into_inner);
+    assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
+    let name = "ringgate_leases_turned_away_total";
+    assert_eq!(gateway.metric(name, &[]).round(), f64::from(counts[1]));
+}

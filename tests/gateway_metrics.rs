@@ -48,6 +48,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "ringgate_upstream_connections_lent_total",
     ),
     (
+        "ringgate_leases_turned_away_total",
+        "tests/gateway_deadlines.rs",
+        "ringgate_leases_turned_away_total",
+    ),
+    (
         "ringgate_upstream_kill_failures_total",
         "tests/gateway_kill.rs",
         "ringgate_upstream_kill_failures_total",

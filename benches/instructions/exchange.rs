@@ -103,6 +103,7 @@ fn world(command: Vec<u8>, reply: Vec<u8>) -> World {
 fn world_of(capabilities: u32, command: Vec<u8>, reply: Vec<u8>) -> World {
     let limits = PoolLimits {
         waiters_max: 100,
+        wait_target: None,
         idle_max: Duration::from_secs(60),
         age_max: Duration::from_secs(3600),
     };

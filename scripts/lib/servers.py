@@ -316,6 +316,11 @@ class Gateway(Process):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5) as got:
             return got.read().decode()
 
+    def metric(self, name):
+        """The sum of a metric's series."""
+        lines = (line.rsplit(" ", 1) for line in self.metrics().splitlines() if not line.startswith("#"))
+        return sum(float(value) for series, value in lines if series.split("{")[0] == name)
+
 
 def address(where):
     """A port of loopback or the path of a Unix socket, as the configuration writes it."""

@@ -90,6 +90,8 @@ events! {
     Unmovable = 1295 b"HY000" "unmovable" keep "The prepared statement cannot be carried over to another connection; prepare it again";
     /// No upstream connection came free before the deadline.
     PoolWait = 3168 b"HY000" "pool_wait" keep "No upstream connection became free in time";
+    /// The queue stands, and the statement has waited for longer than is right.
+    PoolOverload = 3168 b"HY000" "pool_overload" keep "More statements wait for an upstream connection than are served";
     /// A long command came too slowly for the connection that it had, for which others waited.
     CommandSlow = 3168 b"HY000" "command_slow" keep "The command came too slowly while others waited for a connection";
     /// The waiting queue is full.
@@ -160,6 +162,7 @@ mod tests {
             (Event::LastStatementLost, 1235, b"42000", true),
             (Event::Unmovable, 1295, b"HY000", true),
             (Event::PoolWait, 3168, b"HY000", true),
+            (Event::PoolOverload, 3168, b"HY000", true),
             (Event::CommandSlow, 3168, b"HY000", true),
             (Event::PoolFull, 3168, b"HY000", true),
             (Event::NoEndpoint, 3168, b"HY000", true),

@@ -194,6 +194,11 @@ pub(super) fn read_deadlines(root: &mut Section<'_>) -> Deadlines {
         connect: section.duration("connect", secs(1), wait.clone()),
         connect_total: section.duration("connect_total", secs(3), wait.clone()),
         pool_wait: section.duration("pool_wait", secs(3), wait.clone()),
+        pool_wait_target: none_or(section.duration(
+            "pool_wait_target",
+            Duration::ZERO,
+            Duration::ZERO..=HOUR,
+        )),
         upstream_login: section.duration("upstream_login", secs(3), wait.clone()),
         statement: none_or(section.duration("statement", Duration::ZERO, Duration::ZERO..=YEAR)),
         write_stall: section.duration("write_stall", secs(60), MS..=YEAR),
@@ -206,9 +211,9 @@ pub(super) fn read_deadlines(root: &mut Section<'_>) -> Deadlines {
         removed_user: none_or(section.duration("removed_user", secs(30), Duration::ZERO..=YEAR)),
         linger: section.duration("linger", secs(2), MS..=HOUR),
     };
-    let not_longer = |short: &'static str, long: &'static str, holds: bool| {
+    let not_longer = |short: &'static str, times: &str, long: &'static str, holds: bool| {
         if !holds {
-            let message = format!("`deadlines.{short}` is longer than `deadlines.{long}`");
+            let message = format!("{times}`deadlines.{short}` is longer than `deadlines.{long}`");
             let problem = Problem::at(
                 Code::Contradiction,
                 &section.span_of(short),
@@ -222,13 +227,23 @@ pub(super) fn read_deadlines(root: &mut Section<'_>) -> Deadlines {
     };
     not_longer(
         "connect",
+        "",
         "connect_total",
         deadlines.connect <= deadlines.connect_total,
     );
     not_longer(
         "connect",
+        "",
         "pool_wait",
         deadlines.connect <= deadlines.pool_wait,
+    );
+    // Twice the target is what a wait may take where the queue stands.
+    let target = deadlines.pool_wait_target.unwrap_or_default();
+    not_longer(
+        "pool_wait_target",
+        "twice ",
+        "pool_wait",
+        target.saturating_mul(2) <= deadlines.pool_wait,
     );
     section.finish();
     deadlines

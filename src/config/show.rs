@@ -151,6 +151,7 @@ fn show_deadlines(f: &mut Formatter<'_>, deadlines: &Deadlines) -> fmt::Result {
         ("connect", deadlines.connect),
         ("connect_total", deadlines.connect_total),
         ("pool_wait", deadlines.pool_wait),
+        ("pool_wait_target", or_zero(deadlines.pool_wait_target)),
         ("upstream_login", deadlines.upstream_login),
         ("statement", or_zero(deadlines.statement)),
         ("write_stall", deadlines.write_stall),

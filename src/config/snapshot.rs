@@ -206,6 +206,8 @@ pub struct Deadlines {
     pub connect_total: Duration,
     /// Waiting for an upstream connection.
     pub pool_wait: Duration,
+    /// Such a wait where more come than are served.
+    pub pool_wait_target: Option<Duration>,
     /// The gateway's own login at an upstream.
     pub upstream_login: Duration,
     /// One statement, unless the tenant says otherwise.

@@ -411,6 +411,7 @@ mod tests {
         use crate::pool::{Ended, LeaseEnd, Pool, PoolLimits};
         let mut pool = Pool::new(PoolLimits {
             waiters_max: 9,
+            wait_target: None,
             idle_max: Duration::from_secs(1),
             age_max: Duration::from_secs(9),
         });

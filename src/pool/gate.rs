@@ -242,6 +242,11 @@ impl Gate {
         self.totals
     }
 
+    /// The pools in which somebody waits, in no order.
+    pub fn waiting(&self) -> &[PoolId] {
+        &self.waiting
+    }
+
     /// Whether nobody waits but in this pool: a connection that comes back there is nobody else's.
     pub fn waits_alone(&self, id: PoolId) -> bool {
         self.waiting.iter().all(|waiting| *waiting == id)

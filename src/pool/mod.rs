@@ -8,6 +8,7 @@
 mod backoff;
 mod bound;
 mod chain;
+mod codel;
 mod demand;
 mod effect;
 mod gate;
@@ -45,6 +46,8 @@ use waiters::Waiters;
 pub struct PoolLimits {
     /// Sessions that may wait at once.
     pub waiters_max: u32,
+    /// How long each may wait where their queue stands; `None`: as long as it likes.
+    pub wait_target: Option<Duration>,
     /// How long a connection may be idle.
     pub idle_max: Duration,
     /// How old a connection may become; each one's own limit is up to a tenth shorter, so that
@@ -83,10 +86,12 @@ pub struct Pool<C> {
 impl<C> Pool<C> {
     /// An empty pool.
     pub fn new(limits: PoolLimits) -> Self {
+        let mut waiters = Waiters::new(limits.waiters_max);
+        waiters.set_target(limits.wait_target);
         Self {
             limits,
             idle: Idle::default(),
-            waiters: Waiters::new(limits.waiters_max),
+            waiters,
             connecting: 0,
             leased: 0,
             is_held_back: false,
@@ -104,6 +109,7 @@ impl<C> Pool<C> {
     pub fn set_limits(&mut self, limits: PoolLimits) {
         self.limits = limits;
         self.waiters.set_max(limits.waiters_max);
+        self.waiters.set_target(limits.wait_target);
         self.idle.retire_by(limits.age_max);
     }
 
@@ -175,7 +181,7 @@ impl<C> Pool<C> {
 
     fn place(&mut self, lease: Lease<C>, now: Now) -> Ended<C> {
         if !self.is_held_back
-            && let Some(to) = self.waiters.pop_oldest()
+            && let Some(to) = self.waiters.pop_oldest(now)
         {
             self.leased += 1;
             return Ended::HandedOver { to, lease };
@@ -192,8 +198,8 @@ impl<C> Pool<C> {
     }
 
     /// Frees the place of a session that left; `false` when it was served before.
-    pub fn cancel(&mut self, id: WaiterId) -> bool {
-        self.waiters.cancel(id)
+    pub fn cancel(&mut self, id: WaiterId, now: Now) -> bool {
+        self.waiters.cancel(id, now)
     }
 
     /// The session that waits longest.
@@ -202,13 +208,19 @@ impl<C> Pool<C> {
     }
 
     /// Takes the longest waiter out, to fail it.
-    pub fn pop_waiter(&mut self) -> Option<Waiter> {
-        self.waiters.pop_oldest()
+    pub fn pop_waiter(&mut self, now: Now) -> Option<Waiter> {
+        self.waiters.pop_oldest(now)
     }
 
-    /// Takes the longest waiter out if its deadline is over.
-    pub fn pop_overdue(&mut self, now: Now) -> Option<Waiter> {
-        self.waiters.pop_overdue(now)
+    /// Takes the longest waiter out if the queue stands and it waits for longer than is right. Call it until
+    /// `None` before a connection is given to anybody who waits, and at [`Pool::turns_away`].
+    pub fn pop_turned_away(&mut self, now: Now) -> Option<Waiter> {
+        self.waiters.pop_turned_away(now)
+    }
+
+    /// When [`Pool::pop_turned_away`] will next find somebody by time alone.
+    pub fn turns_away(&self) -> Deadline {
+        self.waiters.turns_away()
     }
 
     /// Waiters that no connect under way will serve, nor an idle connection, which waits here for their
@@ -318,6 +330,7 @@ mod tests {
 
     const LIMITS: PoolLimits = PoolLimits {
         waiters_max: 2,
+        wait_target: None,
         idle_max: Duration::from_nanos(100),
         age_max: Duration::from_nanos(1000),
     };
@@ -394,8 +407,7 @@ mod tests {
         );
         assert_eq!(ended, Ended::Close(1, CloseReason::UpstreamLost));
         assert_eq!(pool.uncovered(), 1);
-        assert_eq!(pool.pop_overdue(Now(49)), None);
-        assert_eq!(pool.pop_overdue(Now(50)).map(|w| w.id), Some(waiter));
+        assert_eq!(pool.pop_waiter(Now(50)).map(|w| w.id), Some(waiter));
         assert_eq!(pool.uncovered(), 0);
     }
 

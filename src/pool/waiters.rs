@@ -1,6 +1,9 @@
 //! Sessions that wait for a connection: a bounded first-in-first-out queue with O(1) removal.
 
+use std::time::Duration;
+
 use super::chain::{Chain, Place};
+use super::codel::Codel;
 use crate::base::clock::{Deadline, Now};
 
 /// A place in the queue. Stale once the waiter was served or left; a stale id is harmless.
@@ -31,6 +34,7 @@ pub struct Waiters {
     /// Owner, beginning and deadline of each.
     queue: Chain<(u64, Now, Deadline)>,
     max: u32,
+    codel: Codel,
 }
 
 impl Waiters {
@@ -39,12 +43,18 @@ impl Waiters {
         Self {
             queue: Chain::default(),
             max,
+            codel: Codel::default(),
         }
     }
 
     /// Another bound from now on; who waits goes on waiting.
     pub fn set_max(&mut self, max: u32) {
         self.max = max;
+    }
+
+    /// Waits above this target are turned away from now on where the queue stands.
+    pub fn set_target(&mut self, target: Option<Duration>) {
+        self.codel.set_target(target);
     }
 
     /// How many wait.
@@ -64,8 +74,16 @@ impl Waiters {
     }
 
     /// Removes a waiter that gave up; `false` when it was served or removed before.
-    pub fn cancel(&mut self, id: WaiterId) -> bool {
-        self.queue.remove(id.0).is_some()
+    pub fn cancel(&mut self, id: WaiterId, now: Now) -> bool {
+        let was_first = self.queue.oldest() == Some(id.0);
+        let Some((_, since, _)) = self.queue.remove(id.0) else {
+            return false;
+        };
+        if was_first {
+            let next = self.oldest().map(|next| next.since);
+            self.codel.has_left(since, next, now);
+        }
+        true
     }
 
     /// The waiter that waits longest.
@@ -81,17 +99,23 @@ impl Waiters {
     }
 
     /// Removes the waiter that waits longest.
-    pub fn pop_oldest(&mut self) -> Option<Waiter> {
+    pub fn pop_oldest(&mut self, now: Now) -> Option<Waiter> {
         let waiter = self.oldest()?;
-        self.queue.remove(waiter.id.0)?;
-        Some(waiter)
+        self.cancel(waiter.id, now).then_some(waiter)
     }
 
-    /// Removes the longest waiter if its deadline is over. With one wait limit for all, calling
-    /// this until `None` finds every overdue waiter.
-    pub fn pop_overdue(&mut self, now: Now) -> Option<Waiter> {
-        let is_over = self.oldest()?.deadline.is_over(now);
-        if is_over { self.pop_oldest() } else { None }
+    /// Removes the longest waiter if it is to be turned away, as the queue stands. `None` when no more are.
+    pub fn pop_turned_away(&mut self, now: Now) -> Option<Waiter> {
+        let is_over = self.turns_away().is_over(now);
+        if is_over { self.pop_oldest(now) } else { None }
+    }
+
+    /// When the longest waiter is to be turned away.
+    pub fn turns_away(&self) -> Deadline {
+        let oldest = self.oldest();
+        oldest.map_or(Deadline::NEVER, |oldest| {
+            self.codel.turns_away(oldest.since)
+        })
     }
 }
 
@@ -107,15 +131,38 @@ mod tests {
         let first = waiters.enqueue(1, Now(0), Deadline(9)).unwrap();
         waiters.enqueue(2, Now(1), Deadline(10)).unwrap();
         assert_eq!(waiters.enqueue(3, Now(2), Deadline(11)), Err(Full));
-        assert!(waiters.cancel(first));
-        assert!(!waiters.cancel(first), "an id is good once");
+        assert!(waiters.cancel(first, Now(2)));
+        assert!(!waiters.cancel(first, Now(2)), "an id is good once");
         let third = waiters.enqueue(3, Now(2), Deadline(11)).unwrap();
         assert_ne!(first, third, "a reused slot gets an id of its own");
-        assert_eq!(waiters.pop_overdue(Now(9)), None);
-        assert_eq!(waiters.pop_overdue(Now(10)).map(|w| w.owner), Some(2));
-        assert_eq!(waiters.pop_oldest().map(|w| w.owner), Some(3));
-        assert!(waiters.len() == 0 && waiters.pop_oldest().is_none());
-        assert!(!waiters.cancel(third));
+        assert_eq!(waiters.pop_oldest(Now(3)).map(|w| w.owner), Some(2));
+        assert_eq!(waiters.pop_oldest(Now(3)).map(|w| w.owner), Some(3));
+        assert!(waiters.len() == 0 && waiters.pop_oldest(Now(3)).is_none());
+        assert!(!waiters.cancel(third, Now(3)));
+    }
+
+    #[test]
+    fn who_waits_too_long_in_a_queue_that_stands_is_turned_away_and_the_others_wait_on() {
+        const MS: u64 = 1_000_000;
+        let mut waiters = Waiters::new(9);
+        let ids = [0, 10, 140].map(|ms| {
+            let waiter = waiters.enqueue(ms + 1, Now(ms * MS), Deadline::NEVER);
+            waiter.unwrap()
+        });
+        assert_eq!(waiters.turns_away(), Deadline::NEVER);
+        waiters.set_target(Some(Duration::from_millis(50)));
+        assert_eq!(waiters.turns_away(), Deadline(150 * MS));
+        assert_eq!(waiters.pop_turned_away(Now(150 * MS - 1)), None);
+        // One that leaves from the middle changes nothing.
+        let later = waiters.enqueue(142, Now(141 * MS), Deadline::NEVER);
+        assert!(waiters.cancel(later.unwrap(), Now(142 * MS)));
+        let mut away = || waiters.pop_turned_away(Now(150 * MS)).map(|w| w.id);
+        assert_eq!([away(), away(), away()], [Some(ids[0]), Some(ids[1]), None]);
+        assert_eq!(
+            waiters.turns_away(),
+            Deadline(290 * MS),
+            "a target and an interval for who is left"
+        );
     }
 
     #[test]
@@ -132,13 +179,14 @@ mod tests {
                     },
                     2 | 3 => {
                         let expect = model.pop_front().map(|(_, owner)| owner);
-                        assert_eq!(waiters.pop_oldest().map(|w| w.owner), expect, "seed {seed}");
+                        let popped = waiters.pop_oldest(Now(step));
+                        assert_eq!(popped.map(|w| w.owner), expect, "seed {seed}");
                     }
                     _ if !model.is_empty() => {
                         let bound = u64::try_from(model.len()).unwrap();
                         let at = usize::try_from(prng.below(bound)).unwrap();
                         let (id, _) = model.remove(at).unwrap();
-                        assert!(waiters.cancel(id), "seed {seed}");
+                        assert!(waiters.cancel(id, Now(step)), "seed {seed}");
                     }
                     _ => {}
                 }

@@ -11,12 +11,11 @@ use super::pools::Pools;
 use super::protocol::Protocol;
 use super::site::Upstreams;
 use crate::base::address::Address;
-use crate::base::clock::Now;
+use crate::base::clock::{Deadline, Now};
 use crate::base::ident::EndpointName;
 use crate::net::SocketOptions;
 use crate::pool::{
-    Backoff, Counts, Demand, Effect, Facts, Gate, Key, NodePlace, Patience, Permits, Pool,
-    PoolLimits,
+    Backoff, Counts, Demand, Effect, Facts, Gate, Key, NodePlace, Patience, Permits, PoolLimits,
 };
 use crate::telemetry::metrics::EndpointSeries;
 
@@ -134,6 +133,7 @@ impl<P: Protocol> Endpoint<P> {
             return;
         }
         let now = self.site.core.net.now();
+        self.turn_away(now);
         let is_resting = self.backoff.borrow().is_waiting(now);
         loop {
             let makes_room = {
@@ -150,6 +150,29 @@ impl<P: Protocol> Endpoint<P> {
         // The rules may have given some away.
         self.show_permits();
         self.serve_waiting(now);
+    }
+
+    /// Ends the waits that are too long where queues stand.
+    fn turn_away(&self, now: Now) {
+        if self.limits.get().wait_target.is_none() {
+            return;
+        }
+        let waiting = self.gate.borrow().waiting().to_vec();
+        let pools = self.pools.borrow();
+        for pool in waiting.into_iter().filter_map(|id| pools.get(id)) {
+            pool.turn_away(now);
+        }
+    }
+
+    /// When the next wait becomes too long.
+    pub(super) fn turns_away(&self) -> Deadline {
+        if self.limits.get().wait_target.is_none() {
+            return Deadline::NEVER;
+        }
+        let (gate, pools) = (self.gate.borrow(), self.pools.borrow());
+        let waiting = gate.waiting().iter().filter_map(|id| pools.get(*id));
+        let next = waiting.map(|pool| pool.turns_away()).min();
+        next.unwrap_or(Deadline::NEVER)
     }
 
     /// What this core's pools need now.
@@ -256,7 +279,7 @@ impl<P: Protocol> Endpoint<P> {
             let Some(event) = pool.is_hopeless(now) else {
                 continue;
             };
-            while let Some(waiter) = pool.change(Pool::pop_waiter) {
+            while let Some(waiter) = pool.change(|pool| pool.pop_waiter(now)) {
                 pool.deliver(waiter.owner, Err(event));
             }
         }

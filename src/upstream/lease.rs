@@ -168,6 +168,7 @@ fn end<P: Protocol>(pool: &Rc<PoolState<P>>, mut lease: PooledLease<P>, ending: 
             pool.reaper.give(leased);
         }
         Ending::Return => {
+            pool.turn_away(now);
             let given = pool.on_return(now);
             if given != OnReturn::Keep {
                 let lease = pool.change(|pool| pool.give_up(lease, owner));

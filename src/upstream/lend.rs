@@ -351,7 +351,8 @@ impl<P: Protocol> Endpoint<P> {
     pub(super) fn next_look(&self, now: Now) -> Deadline {
         let pools = self.pools.borrow();
         let demand = self.demand(&pools, self.backoff.borrow().is_waiting(now), now);
-        self.permits.borrow().next_look(now, &demand)
+        let next = self.permits.borrow().next_look(now, &demand);
+        next.min(self.turns_away())
     }
 
     /// Closes an idle connection of who has most; its permit goes where it was promised, or to the pool that

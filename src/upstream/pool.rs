@@ -244,6 +244,22 @@ impl<P: Protocol> PoolState<P> {
         self.place(ended);
     }
 
+    /// Ends the waits that are too long where the queue stands.
+    pub(super) fn turn_away(&self, now: Now) {
+        while self.turns_away().is_over(now) {
+            let Some(waiter) = self.change(|pool| pool.pop_turned_away(now)) else {
+                return;
+            };
+            self.endpoint.metrics.leases_turned_away.inc();
+            self.deliver(waiter.owner, Err(Event::PoolOverload));
+        }
+    }
+
+    /// When the next wait becomes too long.
+    pub(super) fn turns_away(&self) -> Deadline {
+        self.pool.borrow().turns_away()
+    }
+
     /// What is to become of a returned connection: another core or pool may be due it.
     pub(super) fn on_return(&self, now: Now) -> OnReturn {
         let endpoint = &self.endpoint;
@@ -316,7 +332,8 @@ impl<P: Protocol> PoolState<P> {
         if let Some(waiter) = waiter
             && let Some(leased) = self.take_idle(waiter.owner, false)
         {
-            self.change(|pool| pool.cancel(waiter.id));
+            let now = self.now();
+            self.change(|pool| pool.cancel(waiter.id, now));
             self.deliver(waiter.owner, Ok(leased));
         }
         true
@@ -391,7 +408,8 @@ impl<P: Protocol> LeaseWait<P> {
 
 impl<P: Protocol> Drop for LeaseWait<P> {
     fn drop(&mut self) {
-        self.pool.change(|pool| pool.cancel(self.waiter));
+        let now = self.pool.now();
+        self.pool.change(|pool| pool.cancel(self.waiter, now));
         let waiting = self.pool.deliveries.borrow_mut().remove(&self.owner);
         if let Some(Waiting {
             delivery: Some(Ok(leased)),

@@ -156,6 +156,7 @@ impl<P: Protocol> Upstreams<P> {
         let pools = &snapshot.pools;
         let limits = PoolLimits {
             waiters_max: pools.waiters_max,
+            wait_target: snapshot.deadlines.pool_wait_target,
             idle_max: pools.idle_max,
             age_max: pools.age_max,
         };

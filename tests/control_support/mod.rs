@@ -101,6 +101,7 @@ fn deadlines() -> Deadlines {
         connect: second,
         connect_total: second,
         pool_wait: second,
+        pool_wait_target: None,
         upstream_login: second,
         statement: None,
         write_stall: second,

@@ -66,6 +66,8 @@ const SINGLE: &[(&str, &[&str])] = &[
     ("deadlines.connect", &["'500ms'", "'1s'"]),
     ("deadlines.connect_total", &["'1s'", "'3s'"]),
     ("deadlines.pool_wait", &["'2s'", "'5s'"]),
+    // Twice this is no longer than the shortest pool_wait.
+    ("deadlines.pool_wait_target", &["'0s'", "'500ms'"]),
     ("deadlines.upstream_login", &["'2s'", "'3s'"]),
     ("deadlines.statement", &["'0s'", "'3s'"]),
     ("deadlines.write_stall", &["'2s'", "'60s'"]),

@@ -135,6 +135,7 @@ impl Sim {
         let mut prng = Prng::new(seed);
         let limits = PoolLimits {
             waiters_max: 10_000,
+            wait_target: None,
             idle_max: Duration::from_secs(600),
             age_max: Duration::from_secs(3600),
         };

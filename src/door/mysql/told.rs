@@ -156,6 +156,7 @@ fn level(event: Event) -> Level {
         | Event::Unmovable
         | Event::PoolWait
         | Event::PoolFull
+        | Event::PoolOverload
         | Event::NoEndpoint
         | Event::AccountRefused
         | Event::OutcomeUnknown

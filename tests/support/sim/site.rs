@@ -26,6 +26,7 @@ use super::variables::default_collation;
 const STATEMENTS_MAX: usize = 3;
 const LIMITS: PoolLimits = PoolLimits {
     waiters_max: 100,
+    wait_target: None,
     idle_max: std::time::Duration::from_secs(3600),
     age_max: std::time::Duration::from_secs(3600),
 };
@@ -175,7 +176,7 @@ impl Site {
 
     /// Leaves the queue, with the link that was given meanwhile.
     pub fn leave(&mut self, waiting: Waiting, client: u64) {
-        self.pools[waiting.pool].cancel(waiting.id);
+        self.pools[waiting.pool].cancel(waiting.id, self.now);
         if let Some(leased) = self.delivered.remove(&client) {
             self.give_back(leased, client);
         }
