@@ -14,9 +14,10 @@ class ServerError(Exception):
 
 
 class Connection:
-    """One logged-in connection, to a port of loopback or the path of a Unix socket."""
+    """One logged-in connection, to a port of loopback or the path of a Unix socket; `more` are further
+    capabilities that its client says it has."""
 
-    def __init__(self, where, user, password, timeout=30, source="127.0.0.1"):
+    def __init__(self, where, user, password, timeout=30, source="127.0.0.1", more=0, collation=45):
         if isinstance(where, int):
             self.socket = socket.create_connection(("127.0.0.1", where), timeout, (source, 0))
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -25,7 +26,7 @@ class Connection:
             self.socket.settimeout(timeout)
             self.socket.connect(str(where))
         self.buffer = b""
-        self._login(user, password)
+        self._login(user, password, CAPABILITIES | more, collation)
 
     def close(self):
         """Closes without a word, as a client that is killed does."""
@@ -82,14 +83,14 @@ class Connection:
     def _send(self, sequence, payload):
         self.socket.sendall(len(payload).to_bytes(3, "little") + bytes([sequence]) + payload)
 
-    def _login(self, user, password):
+    def _login(self, user, password, capabilities, collation):
         sequence, greeting = self._receive()
         if greeting[:1] == b"\xff":
             raise ServerError(greeting[3:].decode(errors="replace"))
         rest = greeting[greeting.index(b"\0", 1) + 1:]
         nonce = rest[4:12] + rest[31:43]
         answer = native_answer(password, nonce)
-        self._send(sequence + 1, struct.pack("<IIB23x", CAPABILITIES, 1 << 24, 45) + user.encode()
+        self._send(sequence + 1, struct.pack("<IIB23x", capabilities, 1 << 24, collation) + user.encode()
                    + b"\0" + bytes([len(answer)]) + answer + b"mysql_native_password\0")
         sequence, reply = self._receive()
         if reply[:1] == b"\xfe":
