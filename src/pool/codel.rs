@@ -15,43 +15,68 @@ use crate::base::clock::{Deadline, Now};
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is known of the waits of a queue that is served from its front.
+///
+/// Waits are counted while the queue is being served and is longer than what comes for it: whoever waits for
+/// his pool's turn at the gate, or for a connection that is being opened, waits for nothing that a shorter queue
+/// would mend. Instants of that clock are called `Now` here as well.
 #[derive(Debug, Default)]
 pub(super) struct Codel {
     /// A wait that is none too long; `None`: every wait is right.
     target: Option<Duration>,
     /// Since when waits are above the target. `None`: since who waits longest has waited for the target.
     above: Option<Deadline>,
+    /// What the clock read at `at`, and whether it has run since then.
+    clock: Now,
+    at: Now,
+    runs: bool,
 }
 
 impl Codel {
     /// Another target from now on.
     pub(super) fn set_target(&mut self, target: Option<Duration>) {
         if self.target != target {
-            *self = Self {
-                target,
-                above: None,
-            };
+            (self.target, self.above) = (target, None);
+            self.runs &= target.is_some();
         }
     }
 
-    /// Who waited longest, since `left`, has left: since when the next one waits, if anybody does.
+    /// Whether the queue is being served, and too slowly for its length, from now on.
+    pub(super) fn run(&mut self, runs: bool, now: Now) {
+        let runs = runs && self.target.is_some();
+        if runs != self.runs {
+            (self.clock, self.at, self.runs) = (self.read(now), now, runs);
+        }
+    }
+
+    /// What the clock reads.
+    pub(super) fn read(&self, now: Now) -> Now {
+        match self.runs {
+            true => Now(self.clock.plus(now.since(self.at)).0),
+            false => self.clock,
+        }
+    }
+
+    /// Who waited longest, since the clock read `left`, has left: what it read as the next one came, if there is
+    /// one.
     pub(super) fn has_left(&mut self, left: Now, next: Option<Now>, now: Now) {
         let Some(target) = self.target else {
             return;
         };
+        let clock = self.read(now);
         let above = self.above.unwrap_or(left.plus(target));
-        let is_above = next.is_some_and(|next| next.plus(target).is_over(now));
+        let is_above = next.is_some_and(|next| next.plus(target).is_over(clock));
         self.above = is_above.then_some(above);
     }
 
-    /// When who waits longest, since `since`, is to be turned away if nothing changes until then.
+    /// When who waits longest, since the clock read `since`, is to be turned away if nothing changes until then.
     pub(super) fn turns_away(&self, since: Now) -> Deadline {
-        let Some(target) = self.target else {
+        let Some(target) = self.target.filter(|_| self.runs) else {
             return Deadline::NEVER;
         };
         let above = self.above.unwrap_or(since.plus(target));
         let stands = Now(above.0).plus(INTERVAL);
-        stands.max(since.plus(target.saturating_mul(2)))
+        let due = stands.max(since.plus(target.saturating_mul(2)));
+        self.at.plus(due.left(self.clock).unwrap_or(Duration::MAX))
     }
 }
 
@@ -67,6 +92,7 @@ mod tests {
     fn codel() -> Codel {
         let mut codel = Codel::default();
         codel.set_target(Some(TARGET));
+        codel.run(true, Now(0));
         codel
     }
 
@@ -149,9 +175,11 @@ mod tests {
     #[test]
     fn nobody_is_turned_away_without_a_target_and_one_that_changes_counts_from_then_on() {
         let mut codel = Codel::default();
+        codel.run(true, Now(0));
         codel.has_left(Now(0), Some(Now(1)), Now(9_000 * MS));
         assert_eq!(codel.turns_away(Now(1)), Deadline::NEVER);
         codel.set_target(Some(TARGET));
+        codel.run(true, Now(0));
         assert_eq!(
             codel.turns_away(Now(1)),
             Deadline(150 * MS + 1),
@@ -167,6 +195,39 @@ mod tests {
         assert_eq!(codel.turns_away(Now(100 * MS)), Deadline(1_100 * MS));
         codel.set_target(None);
         assert_eq!(codel.turns_away(Now(100 * MS)), Deadline::NEVER);
+    }
+
+    #[test]
+    fn what_is_waited_for_others_does_not_count() {
+        let mut codel = codel();
+        // Not served from 100 ms to 900 ms.
+        codel.run(false, Now(100 * MS));
+        assert_eq!(codel.turns_away(Now(0)), Deadline::NEVER);
+        assert_eq!(
+            codel.read(Now(500 * MS)),
+            Now(100 * MS),
+            "who comes then has not waited"
+        );
+        codel.run(true, Now(900 * MS));
+        assert_eq!(
+            codel.turns_away(Now(0)),
+            Deadline(950 * MS),
+            "50 ms are left"
+        );
+        assert_eq!(codel.turns_away(Now(100 * MS)), Deadline(1_050 * MS));
+        codel.run(true, Now(920 * MS));
+        assert_eq!(
+            codel.turns_away(Now(0)),
+            Deadline(950 * MS),
+            "nothing has changed"
+        );
+        codel.set_target(None);
+        codel.set_target(Some(TARGET));
+        assert_eq!(
+            codel.turns_away(Now(0)),
+            Deadline::NEVER,
+            "until somebody says that it runs"
+        );
     }
 
     /// Since when waits are above the target, by looking back at who waited longest from when: `(from, since)`.

@@ -212,6 +212,15 @@ impl<C> Pool<C> {
         self.waiters.pop_oldest(now)
     }
 
+    /// Has the queue's clock run while a connection is in use here and more wait than connections come for. Call
+    /// it after whatever changes the pool.
+    pub fn follow(&mut self, now: Now) {
+        if self.limits.wait_target.is_some() {
+            let runs = self.leased > 0 && self.uncovered() > 0;
+            self.waiters.run(runs, now);
+        }
+    }
+
     /// Takes the longest waiter out if the queue stands and it waits for longer than is right. Call it until
     /// `None` before a connection is given to anybody who waits, and at [`Pool::turns_away`].
     pub fn pop_turned_away(&mut self, now: Now) -> Option<Waiter> {
@@ -371,6 +380,38 @@ mod tests {
             ..Counts::default()
         };
         assert_eq!(pool.counts(), counts);
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_or_for_a_connect_is_not_turned_away() {
+        const MS: u64 = 1_000_000;
+        let mut pool = Pool::new(PoolLimits {
+            waiters_max: 9,
+            wait_target: Some(Duration::from_millis(50)),
+            ..LIMITS
+        });
+        let mut prng = Prng::new(1);
+        // Nothing is in use: it is another one's turn.
+        pool.enqueue(7, Now(0), Deadline::NEVER).unwrap();
+        pool.follow(Now(0));
+        assert_eq!(pool.turns_away(), Deadline::NEVER);
+        // A connection comes for each.
+        pool.connect_started();
+        pool.follow(Now(400 * MS));
+        let first = pool.connected(1, Now(500 * MS), &mut prng);
+        assert!(matches!(first, Ended::HandedOver { .. }));
+        pool.enqueue(8, Now(500 * MS), Deadline::NEVER).unwrap();
+        pool.connect_started();
+        pool.follow(Now(500 * MS));
+        assert_eq!(pool.turns_away(), Deadline::NEVER);
+        // One more than come: now it is the queue that is too long.
+        pool.enqueue(9, Now(700 * MS), Deadline::NEVER).unwrap();
+        pool.follow(Now(700 * MS));
+        assert_eq!(pool.turns_away(), Deadline(850 * MS));
+        let away = pool.pop_turned_away(Now(850 * MS));
+        assert_eq!(away.map(|waiter| waiter.owner), Some(8));
+        pool.follow(Now(850 * MS));
+        assert_eq!(pool.turns_away(), Deadline::NEVER);
     }
 
     #[test]

@@ -28,11 +28,14 @@ pub struct Waiter {
     pub deadline: Deadline,
 }
 
+/// Owner, beginning and deadline.
+type Waiting = (u64, Now, Deadline);
+
 /// The queue: a session that leaves frees its place at once.
 #[derive(Debug)]
 pub struct Waiters {
-    /// Owner, beginning and deadline of each.
-    queue: Chain<(u64, Now, Deadline)>,
+    /// Each with what CoDel's clock read as it came.
+    queue: Chain<(Waiting, Now)>,
     max: u32,
     codel: Codel,
 }
@@ -62,6 +65,11 @@ impl Waiters {
         self.queue.len()
     }
 
+    /// Whether somebody of the queue is being served, and more wait than connections come for, from now on.
+    pub fn run(&mut self, runs: bool, now: Now) {
+        self.codel.run(runs, now);
+    }
+
     /// Queues the session `owner` behind all others.
     ///
     /// # Errors
@@ -70,32 +78,39 @@ impl Waiters {
         if self.len() >= self.max {
             return Err(Full);
         }
-        Ok(WaiterId(self.queue.push((owner, now, deadline))))
+        let waiting = ((owner, now, deadline), self.codel.read(now));
+        Ok(WaiterId(self.queue.push(waiting)))
     }
 
     /// Removes a waiter that gave up; `false` when it was served or removed before.
     pub fn cancel(&mut self, id: WaiterId, now: Now) -> bool {
         let was_first = self.queue.oldest() == Some(id.0);
-        let Some((_, since, _)) = self.queue.remove(id.0) else {
+        let Some((_, came)) = self.queue.remove(id.0) else {
             return false;
         };
         if was_first {
-            let next = self.oldest().map(|next| next.since);
-            self.codel.has_left(since, next, now);
+            let next = self.first().map(|(_, came)| came);
+            self.codel.has_left(came, next, now);
         }
         true
     }
 
     /// The waiter that waits longest.
     pub fn oldest(&self) -> Option<Waiter> {
+        self.first().map(|(oldest, _)| oldest)
+    }
+
+    /// The same, with what CoDel's clock read as it came.
+    fn first(&self) -> Option<(Waiter, Now)> {
         let place = self.queue.oldest()?;
-        let &(owner, since, deadline) = self.queue.get(place)?;
-        Some(Waiter {
+        let &((owner, since, deadline), came) = self.queue.get(place)?;
+        let waiter = Waiter {
             id: WaiterId(place),
             owner,
             since,
             deadline,
-        })
+        };
+        Some((waiter, came))
     }
 
     /// Removes the waiter that waits longest.
@@ -112,10 +127,8 @@ impl Waiters {
 
     /// When the longest waiter is to be turned away.
     pub fn turns_away(&self) -> Deadline {
-        let oldest = self.oldest();
-        oldest.map_or(Deadline::NEVER, |oldest| {
-            self.codel.turns_away(oldest.since)
-        })
+        let first = self.first();
+        first.map_or(Deadline::NEVER, |(_, came)| self.codel.turns_away(came))
     }
 }
 
@@ -145,12 +158,12 @@ mod tests {
     fn who_waits_too_long_in_a_queue_that_stands_is_turned_away_and_the_others_wait_on() {
         const MS: u64 = 1_000_000;
         let mut waiters = Waiters::new(9);
+        waiters.set_target(Some(Duration::from_millis(50)));
+        waiters.run(true, Now(0));
         let ids = [0, 10, 140].map(|ms| {
             let waiter = waiters.enqueue(ms + 1, Now(ms * MS), Deadline::NEVER);
             waiter.unwrap()
         });
-        assert_eq!(waiters.turns_away(), Deadline::NEVER);
-        waiters.set_target(Some(Duration::from_millis(50)));
         assert_eq!(waiters.turns_away(), Deadline(150 * MS));
         assert_eq!(waiters.pop_turned_away(Now(150 * MS - 1)), None);
         // One that leaves from the middle changes nothing.

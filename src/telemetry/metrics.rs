@@ -171,7 +171,7 @@ groups! {
         leases: Counter = "ringgate_leases_total",
         /// Sessions turned away because too many wait already.
         leases_refused: Counter = "ringgate_leases_refused_total",
-        /// Waits for an upstream connection that were ended as their queue stood (`deadlines.pool_wait_target`).
+        /// Sessions that were told `pool_overload`, as their queue stood (`deadlines.pool_wait_target`).
         leases_turned_away: Counter = "ringgate_leases_turned_away_total",
         /// Time a session waited for an upstream connection.
         lease_wait: Durations = "ringgate_lease_wait_seconds",

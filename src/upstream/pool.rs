@@ -113,9 +113,11 @@ impl<P: Protocol> PoolState<P> {
         let mut pool = self.pool.borrow_mut();
         pool.hold_back(self.endpoint.gate.borrow().is_over_bound(self.id));
         let changed = change(&mut pool);
+        let now = self.now();
+        pool.follow(now);
         let counts = pool.counts();
         let mut gate = self.endpoint.gate.borrow_mut();
-        gate.changed(self.id, counts, self.now());
+        gate.changed(self.id, counts, now);
         changed
     }
 
@@ -250,7 +252,6 @@ impl<P: Protocol> PoolState<P> {
             let Some(waiter) = self.change(|pool| pool.pop_turned_away(now)) else {
                 return;
             };
-            self.endpoint.metrics.leases_turned_away.inc();
             self.deliver(waiter.owner, Err(Event::PoolOverload));
         }
     }
@@ -398,9 +399,12 @@ impl<P: Protocol> LeaseWait<P> {
         };
         deliveries.remove(&self.owner);
         drop(deliveries);
-        if delivery.is_ok() {
-            let waited = self.pool.now().since(self.since);
-            self.pool.endpoint.metrics.lease_wait.record(waited);
+        let metrics = &self.pool.endpoint.metrics;
+        match &delivery {
+            Ok(_) => metrics.lease_wait.record(self.pool.now().since(self.since)),
+            // Counted here, as a client may have left meanwhile.
+            Err(Event::PoolOverload) => metrics.leases_turned_away.inc(),
+            Err(_) => {}
         }
         Poll::Ready(delivery)
     }
