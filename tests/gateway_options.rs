@@ -123,6 +123,60 @@ fn both_see(pair: &mut [Client; 2], sql: &str, shown: &str) {
     assert_eq!(through, direct, "{shown} {sql}");
 }
 
+/// A server decides before it runs a procedure whether its client could take what it gives: a connection that takes
+/// several results is no good for a client that does not know them.
+#[test]
+fn a_procedure_is_called_as_its_client_may() {
+    const MULTI_RESULTS: u32 = 1 << 17;
+    const PS_MULTI_RESULTS: u32 = 1 << 18;
+    let procedures = "CREATE OR REPLACE TABLE test.t (a INT);\n\
+        CREATE PROCEDURE test.gives() SELECT 1;\nCREATE PROCEDURE test.writes() INSERT INTO t VALUES (1);\n\
+        CREATE PROCEDURE test.tells(OUT o INT) SET o = 7;";
+    let server = MariaDb::with_test_schema(procedures);
+    let shape = Shape {
+        // A session that has called something keeps its connection.
+        budget: 4,
+        ..Shape::default()
+    };
+    let gateway = Gateway::in_shape(server.port(), &shape);
+    let known = [
+        0,
+        MULTI_RESULTS,
+        PS_MULTI_RESULTS,
+        MULTI_RESULTS | PS_MULTI_RESULTS,
+    ];
+    let mut pairs = known.map(|less| {
+        [gateway.login(), direct(server.port())]
+            .map(|login| Client::connect_without(&login, less).expect("a login"))
+    });
+    for _ in 0..2 {
+        for (pair, less) in pairs.iter_mut().zip(known) {
+            for sql in [
+                "CALL gives()",
+                "CALL writes()",
+                "SELECT COUNT(*) > 0 FROM t",
+            ] {
+                both_see(pair, sql, &format!("without {less:#x}"));
+            }
+            let told = pair.each_mut().map(|client| {
+                let statement = client.prepare("CALL tells(?)").expect("prepared");
+                let answer = client
+                    .execute(statement, &[b"1"])
+                    .map_err(|error| error.errno());
+                client.close_statement(statement).expect("closed");
+                answer.map(|answer| values(&[answer]))
+            });
+            let [through, direct] = told;
+            assert_eq!(through, direct, "without {less:#x}");
+        }
+    }
+    // What was told directly is what was to be told apart.
+    let mut without =
+        Client::connect_without(&direct(server.port()), MULTI_RESULTS).expect("a login");
+    let error = without.query("CALL gives()").expect_err("no rows for it");
+    assert_eq!(error.errno(), 1312, "{error}");
+}
+
 /// What a session agreed on goes with it: those who agreed on this and that share connections.
 #[test]
 fn what_is_agreed_on_moves_with_its_session() {

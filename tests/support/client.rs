@@ -115,6 +115,16 @@ impl Answer {
     }
 }
 
+/// What every client asks for unless told otherwise.
+const USUAL: u32 = LONG_PASSWORD
+    | PROTOCOL_41
+    | TRANSACTIONS
+    | SECURE_CONNECTION
+    | MULTI_RESULTS
+    | PS_MULTI_RESULTS
+    | PLUGIN_AUTH
+    | FOUND_ROWS_FLAG;
+
 /// How to log in.
 #[derive(Clone, Debug)]
 pub struct Login {
@@ -159,20 +169,27 @@ impl Client {
     pub fn connect_with(login: &Login, capabilities: u32) -> Result<Self, ClientError> {
         let stream = TcpStream::connect(loopback(login.port))?;
         stream.set_nodelay(true)?;
-        Self::over(stream, login, capabilities, COLLATION)
+        Self::over(stream, login, USUAL | capabilities, COLLATION)
+    }
+
+    /// Like [`Client::connect`], without these of the usual capabilities.
+    pub fn connect_without(login: &Login, capabilities: u32) -> Result<Self, ClientError> {
+        let stream = TcpStream::connect(loopback(login.port))?;
+        stream.set_nodelay(true)?;
+        Self::over(stream, login, USUAL & !capabilities, COLLATION)
     }
 
     /// Like [`Client::connect`], naming another collation than utf8mb4's own.
     pub fn connect_in(login: &Login, collation: u8) -> Result<Self, ClientError> {
         let stream = TcpStream::connect(loopback(login.port))?;
-        Self::over(stream, login, 0, collation)
+        Self::over(stream, login, USUAL, collation)
     }
 
     /// Like [`Client::connect`], by the Unix socket at `path`.
     pub fn connect_unix(path: &Path, login: &Login) -> Result<Self, ClientError> {
         // Reading and writing are the same for the type of either.
         let stream = OwnedFd::from(UnixStream::connect(path)?);
-        Self::over(stream.into(), login, 0, COLLATION)
+        Self::over(stream.into(), login, USUAL, COLLATION)
     }
 
     fn over(
@@ -203,14 +220,6 @@ impl Client {
         let mut nonce = at.take(8)?.to_vec();
         at.take(1 + 2 + 1 + 2 + 2 + 1 + 10)?;
         nonce.extend_from_slice(at.take(12)?);
-        self.capabilities |= LONG_PASSWORD
-            | PROTOCOL_41
-            | TRANSACTIONS
-            | SECURE_CONNECTION
-            | MULTI_RESULTS
-            | PS_MULTI_RESULTS
-            | PLUGIN_AUTH
-            | FOUND_ROWS_FLAG;
         if login.deprecate_eof {
             self.capabilities |= DEPRECATE_EOF;
         }
