@@ -442,6 +442,43 @@ fn who_waits_alone_gets_the_idle_connection_of_another_pool_once_it_may() {
     });
 }
 
+/// Pools of clients of many kinds, as they come and go.
+#[test]
+fn pools_that_are_empty_and_that_nobody_can_come_back_to_go() {
+    on_cores(1, |here| {
+        Box::pin(async move {
+            let of_kind = |capabilities| {
+                let key = Key {
+                    capabilities,
+                    ..here.pool.key.clone()
+                };
+                here.endpoint.pool(&key, || Rc::new("hello\n"))
+            };
+            let count = || here.endpoint.pools.borrow().all().count();
+            for kind in 1..=512 {
+                drop(of_kind(kind));
+            }
+            let used = of_kind(7);
+            let Ok(Acquired::Later(mut wait)) = used.acquire(1, false, Deadline::NEVER) else {
+                unreachable!("there is none yet");
+            };
+            let leased = poll_fn(|cx| wait.poll(cx)).await.unwrap();
+            drop((wait, used));
+            here.endpoint.sweep();
+            assert_eq!(count(), 2, "this one and the one with a connection");
+            leased.end(Ending::Return);
+            here.endpoint.sweep();
+            assert_eq!(count(), 2, "an idle one is one");
+            let closed = of_kind(7).take_idle(2, false).unwrap();
+            closed.end(Ending::Close(CloseReason::PoolIdle));
+            here.until("its permit's return", || here.permits().1 == 0)
+                .await;
+            here.endpoint.sweep();
+            assert_eq!(count(), 1);
+        })
+    });
+}
+
 /// A listener whose queue is full: a connect there is neither taken nor refused.
 fn full_queue() -> (SocketAddr, Vec<Socket>) {
     let tcp = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
