@@ -163,6 +163,19 @@ fn sessions_with_and_without_a_schema_share_a_budget_alike() {
     served.check("with and without a schema");
 }
 
+/// Their connections are apart, as a server counts an UPDATE's rows by what a login said.
+#[test]
+fn clients_with_other_capabilities_share_a_budget_alike() {
+    const FOUND_ROWS: u32 = 1 << 1;
+    let server = MariaDb::with_test_schema("");
+    let gateway = node(&server, 8, 1);
+    let served = contend(&gateway, 20, |kind| {
+        let less = [0, FOUND_ROWS][kind];
+        Client::connect_without(&gateway.login(), less).expect("a login")
+    });
+    served.check("with and without CLIENT_FOUND_ROWS");
+}
+
 /// A tenant that asks now and then beside one that is always there.
 #[test]
 fn a_quiet_tenant_is_served_beside_one_that_takes_all_it_can() {
