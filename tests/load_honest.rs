@@ -202,6 +202,58 @@ fn a_rate_that_the_connections_cannot_carry_is_no_valid_run() {
     );
 }
 
+/// One connection that can ask five times a second.
+fn slow() -> FakeHttp {
+    FakeHttp::start(Faults {
+        delay: Duration::from_millis(200),
+        ..Faults::default()
+    })
+}
+
+#[test]
+fn what_is_answered_after_the_window_is_in_no_rate() {
+    let fake = slow();
+    let directory = tempfile::tempdir().unwrap();
+    let more = "duration = \"1s\"\ntimeout = \"30s\"";
+    let text = scenario(&fake, "kind = \"constant\"\nrate = 40", more, 1);
+    let (result, output) = load(directory.path(), &text);
+    let group = group(&result);
+    assert_eq!(
+        (group.planned, group.completed),
+        (40, 40),
+        "all are answered in the end"
+    );
+    assert!(result.steps[0].achieved_rate() <= 5.0, "{group:?}");
+    assert!(group.completed_in_step >= Some(1), "{group:?}");
+    assert_eq!(group.backlog, 40 - group.completed_in_step.unwrap());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = format!("backlog at the end: {} operations", group.backlog);
+    assert!(text.contains(&told), "{text}");
+}
+
+#[test]
+fn a_step_begins_with_nothing_of_the_one_before() {
+    let fake = slow();
+    let directory = tempfile::tempdir().unwrap();
+    let text = scenario(
+        &fake,
+        "kind = \"steps\"\nrates = [20, 2]",
+        "duration = \"2s\"",
+        1,
+    )
+    .replace("warmup = \"0s\"", "warmup = \"600ms\"");
+    let (result, _) = load(directory.path(), &text);
+    let [first, second] = &result.steps[..] else {
+        panic!("{:?}", result.steps)
+    };
+    assert!(first.overloaded && !second.overloaded);
+    assert!(first.groups[0].backlog >= 20, "{:?}", first.groups[0]);
+    let second = &second.groups[0];
+    assert_eq!((second.planned, second.completed), (4, 4), "{second:?}");
+    assert!(second.response.max_ns < 450 * MS, "{second:?}");
+    assert!(second.backlog <= 1, "{second:?}");
+}
+
 #[test]
 fn a_server_that_is_not_there_is_named() {
     let closed = {

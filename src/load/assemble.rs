@@ -82,6 +82,8 @@ fn of(group: &Group, record: &Record) -> GroupResult {
         planned: record.planned,
         sent: record.sent,
         completed: record.completed,
+        completed_in_step: Some(record.in_window),
+        backlog: record.backlog(),
         wrong: record.wrong,
         errors,
         received_bytes: record.received,

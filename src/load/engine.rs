@@ -199,6 +199,9 @@ async fn meter(engine: Rc<Engine>) {
     for stretch in &engine.plan {
         alarm.set(engine.instant(stretch.began));
         poll_fn(|cx| alarm.poll(cx)).await;
+        if !stretch.counts {
+            engine.withdraw_backlog();
+        }
         engine.count_cpu(stretch.counts);
     }
     let end = engine.plan.last().map_or(0, Stretch::end);
@@ -358,6 +361,20 @@ impl Engine {
         }
     }
 
+    /// Takes back the arrivals that no connection was free for when their step ended, so that the next one begins
+    /// with none of them. What they have waited is the least that they would have.
+    pub(super) fn withdraw_backlog(&self) {
+        let now = self.elapsed(clock());
+        for (group, state) in self.groups.iter().enumerate() {
+            for arrival in state.backlog.take() {
+                let waited = now.saturating_sub(arrival.at);
+                self.record(arrival.stretch, group, |record| {
+                    record.response.record(waited)
+                });
+            }
+        }
+    }
+
     /// Counts arrivals that never found a connection: their callers have waited in vain, for the
     /// timeout at least.
     pub(super) fn give_up_backlog(&self) {
@@ -374,6 +391,17 @@ impl Engine {
                     record.response.record(waited);
                 });
             }
+        }
+    }
+
+    /// An operation of `group` that was due in `stretch` was over at `ended`, answered without an error or not.
+    pub(super) fn is_over_in(&self, stretch: usize, group: usize, ended: Now, is_right: bool) {
+        let end = self.plan.get(stretch).map_or(0, Stretch::end);
+        if self.elapsed(ended) <= end {
+            self.record(stretch, group, |record| {
+                record.over_in_window += 1;
+                record.in_window += u64::from(is_right);
+            });
         }
     }
 

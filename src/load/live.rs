@@ -55,7 +55,7 @@ pub fn summary(result: &RunResult) -> String {
                 "{:<16} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}",
                 group.name,
                 offered,
-                count(group.completed as f64 / step.seconds),
+                count(group.rate(step.seconds)),
                 duration(group.response.p50_ns),
                 duration(group.response.p99_ns),
                 duration(group.response.p999_ns),
@@ -64,6 +64,14 @@ pub fn summary(result: &RunResult) -> String {
                 failed,
             );
             out.push_str(&classes(group));
+            // Fewer are asked right now.
+            if group.backlog > u64::from(group.connections) {
+                let _ = writeln!(
+                    out,
+                    "                 backlog at the end: {} operations were due and not answered",
+                    group.backlog
+                );
+            }
         }
     }
     if let Some(process) = &result.process {

@@ -51,13 +51,13 @@ async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
             return;
         }
         if stretch != arrival.stretch {
-            // What one step could not carry is not for the next one to carry.
+            // What one step could not carry is not for the next one to carry, and may have been handed out late.
             let is_new_step = engine
                 .plan
                 .get(arrival.stretch)
                 .is_some_and(|new| !new.counts);
             if is_new_step {
-                engine.give_up_backlog();
+                engine.withdraw_backlog();
             }
             stretch = arrival.stretch;
         }

@@ -71,8 +71,12 @@ pub struct Record {
     pub planned: u64,
     /// Operations sent.
     pub sent: u64,
-    /// Operations answered without an error.
+    /// Operations answered without an error, whenever that was.
     pub completed: u64,
+    /// Those answered before the stretch's end: what a rate is counted from.
+    pub in_window: u64,
+    /// Operations that were over, however they ended, before the stretch's end.
+    pub over_in_window: u64,
     /// Answers that were not what was expected.
     pub wrong: u64,
     /// Failures, in the order of [`Failure::ALL`].
@@ -101,6 +105,11 @@ impl Record {
         }
     }
 
+    /// Operations that were due and not over at the stretch's end.
+    pub fn backlog(&self) -> u64 {
+        self.planned.saturating_sub(self.over_in_window)
+    }
+
     /// Failures of all classes.
     pub fn failed(&self) -> u64 {
         self.failures.iter().sum()
@@ -111,6 +120,8 @@ impl Record {
         self.planned += other.planned;
         self.sent += other.sent;
         self.completed += other.completed;
+        self.in_window += other.in_window;
+        self.over_in_window += other.over_in_window;
         self.wrong += other.wrong;
         for (mine, theirs) in self.failures.iter_mut().zip(other.failures) {
             *mine += theirs;
@@ -132,6 +143,7 @@ impl Record {
             }
         };
         (self.planned, self.sent, self.completed) = (0, 0, 0);
+        (self.in_window, self.over_in_window) = (0, 0);
         (self.wrong, self.received) = (0, 0);
         self.failures = Default::default();
         for latencies in [

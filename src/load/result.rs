@@ -112,8 +112,14 @@ pub struct GroupResult {
     pub planned: u64,
     /// Operations sent.
     pub sent: u64,
-    /// Operations answered without an error.
+    /// Operations answered without an error, also those whose answer came after the step's end.
     pub completed: u64,
+    /// Those answered before the step's end, from which its rate is counted; absent in results of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_in_step: Option<u64>,
+    /// Operations that were due and neither answered nor failed at the step's end.
+    #[serde(default)]
+    pub backlog: u64,
     /// Answers that were not what the scenario expects.
     pub wrong: u64,
     /// Failures by class: `dial`, `login`, `refused`, `server`, `reset`, `protocol`, `timeout`.
@@ -215,14 +221,23 @@ impl RunResult {
 }
 
 impl Step {
-    /// Operations per second that completed.
+    /// Operations per second that completed within the step.
     pub fn achieved_rate(&self) -> f64 {
-        let completed: u64 = self.groups.iter().map(|group| group.completed).sum();
-        if self.seconds > 0.0 {
-            // A count beyond 2^53 loses digits that nobody reads.
-            completed as f64 / self.seconds
-        } else {
-            0.0
+        self.groups
+            .iter()
+            .map(|group| group.rate(self.seconds))
+            .sum()
+    }
+}
+
+impl GroupResult {
+    /// Operations per second that completed within the step of so many seconds.
+    pub fn rate(&self, seconds: f64) -> f64 {
+        let completed = self.completed_in_step.unwrap_or(self.completed);
+        // A count beyond 2^53 loses digits that nobody reads.
+        match seconds > 0.0 {
+            true => completed as f64 / seconds,
+            false => 0.0,
         }
     }
 }

@@ -202,6 +202,7 @@ impl Worker<'_> {
         let sent = clock();
         if deadline.is_over(sent) {
             // Whoever asked has given up before anybody was free to ask.
+            engine.is_over_in(arrival.stretch, self.group, Now(deadline.0), false);
             engine.record(arrival.stretch, self.group, |record| {
                 record.fail(Failure::Timeout);
                 record.response.record(sent.0.saturating_sub(intended));
@@ -214,6 +215,9 @@ impl Worker<'_> {
             Ok(exchanged) => exchanged.last_byte,
             Err(_) => clock(),
         };
+        let event = exchanged.as_ref().ok().map(|exchanged| exchanged.event);
+        let is_right = matches!(event, Some(Event::More | Event::Ready | Event::Done));
+        engine.is_over_in(arrival.stretch, self.group, ended, is_right);
         engine.record(arrival.stretch, self.group, |record| {
             record.sent += 1;
             record.send_lag.record(sent.0.saturating_sub(intended));
@@ -258,6 +262,7 @@ impl Worker<'_> {
             let sent = clock();
             let opened = self.open(Now(intended).plus(engine.scenario.timeout)).await;
             let ended = clock();
+            engine.is_over_in(arrival.stretch, self.group, ended, opened.is_ok());
             engine.record(arrival.stretch, self.group, |record| {
                 record.sent += 1;
                 record.send_lag.record(sent.0.saturating_sub(intended));
@@ -296,6 +301,8 @@ impl Worker<'_> {
                         record.planned += 1;
                         record.sent += 1;
                         record.completed += 1;
+                        record.in_window += 1;
+                        record.over_in_window += 1;
                     });
             }
             is_first = false;

@@ -149,6 +149,8 @@ fn group(system: &System, rate: f64, factor: f64) -> GroupResult {
         planned,
         sent: planned,
         completed,
+        completed_in_step: Some(completed),
+        backlog: late,
         wrong: 0,
         errors: (late > 0)
             .then(|| ("timeout".to_owned(), late))

@@ -108,6 +108,10 @@ pub struct Point {
     pub sent: u64,
     /// Operations answered without an error.
     pub completed: u64,
+    /// Those answered before their steps' ends.
+    completed_in_steps: u64,
+    /// Operations that were due and not over at their steps' ends.
+    pub backlog: u64,
     /// Answers that were wrong.
     pub wrong: u64,
     /// Failures by class.
@@ -130,6 +134,8 @@ impl Point {
             planned: 0,
             sent: 0,
             completed: 0,
+            completed_in_steps: 0,
+            backlog: 0,
             wrong: 0,
             errors: BTreeMap::new(),
             response: Latencies::new(),
@@ -143,6 +149,8 @@ impl Point {
         self.planned += group.planned;
         self.sent += group.sent;
         self.completed += group.completed;
+        self.completed_in_steps += group.completed_in_step.unwrap_or(group.completed);
+        self.backlog += group.backlog;
         self.wrong += group.wrong;
         for (class, count) in &group.errors {
             *self.errors.entry(class.clone()).or_default() += count;
@@ -154,10 +162,10 @@ impl Point {
         Ok(())
     }
 
-    /// Operations per second that completed.
+    /// Operations per second that completed within their steps.
     pub fn achieved(&self) -> f64 {
         match self.seconds > 0.0 {
-            true => self.completed as f64 / self.seconds,
+            true => self.completed_in_steps as f64 / self.seconds,
             false => 0.0,
         }
     }
