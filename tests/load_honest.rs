@@ -255,6 +255,55 @@ fn a_step_begins_with_nothing_of_the_one_before() {
 }
 
 #[test]
+fn steps_are_shown_by_rate_each_group_with_its_own_part_and_the_objective_judged() {
+    let fake = slow();
+    let directory = tempfile::tempdir().unwrap();
+    let group = |name: &str, weight| {
+        format!("[[groups]]\nname = \"{name}\"\nweight = {weight}\nconnections = 8\n")
+    };
+    let text = format!(
+        "version = 1\nseed = 1\nwarmup = \"0s\"\nduration = \"1s\"\n[targets.fake]\nurl = \"{}\"\n\
+         [arrivals]\nkind = \"steps\"\nrates = [200, 20]\n{}{}",
+        fake.url(),
+        group("most", 3),
+        group("few", 1)
+    );
+    let file = directory.path().join("scenario.toml");
+    std::fs::write(&file, text).unwrap();
+    let run = |slo: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+            .args(["load", "--quiet", "--slo", slo])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    };
+    let (code, text) = run("p50=900ms");
+    let is_row = |line: &&str| line.starts_with("most") || line.starts_with("few");
+    let offered = |line: &str| {
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+    };
+    let offered: Vec<f64> = text.lines().filter(is_row).map(offered).collect();
+    assert_eq!(offered.len(), 4, "{text}");
+    assert_eq!((offered[0] + offered[1]).round(), 20.0, "{text}");
+    assert_eq!((offered[2] + offered[3]).round(), 200.0, "{text}");
+    assert!(offered[3] < 80.0, "a quarter or so: {text}");
+    let verdict = "objective p50 ≤ 900 ms, failures ≤ 0.1 %: broken at 200/s; held at 20.0/s";
+    assert!(text.contains(verdict), "{text}");
+    // Its first step is valid, so the run is: broken, and not invalid.
+    assert_eq!(code, Some(4), "{text}");
+    let (code, text) = run("p50=1h,errors=1");
+    assert_eq!(code, Some(0), "{text}");
+    let (code, _) = run("p50=fast");
+    assert_eq!(code, Some(64));
+}
+
+#[test]
 fn a_server_that_is_not_there_is_named() {
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

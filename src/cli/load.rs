@@ -20,6 +20,7 @@ use crate::load::assemble::{About, assemble};
 use crate::load::files::{Files, WriteError};
 use crate::load::histogram::Latencies;
 use crate::load::live;
+use crate::load::report::slo::Slo;
 use crate::load::result::RunResult;
 use crate::load::run::{self, Outcome, RunError, RunOptions};
 use crate::load::scenario::Scenario;
@@ -28,6 +29,8 @@ use watch::Watch;
 
 /// A run whose generator lagged: its figures are of the generator.
 pub const EXIT_INVALID: u8 = 3;
+/// A valid run that broke its objective.
+pub const EXIT_BROKEN: u8 = 4;
 
 /// The arguments of `ringgate load`: those of a run, or a subcommand.
 #[derive(Debug, Args)]
@@ -37,6 +40,9 @@ pub(super) struct LoadArgs {
     command: Option<LoadCommand>,
     #[command(flatten)]
     run: RunArgs,
+    /// What must hold, like p99=2ms or p99=2ms,p999=10ms,errors=0.001, in every step: exit code 4 if it does not.
+    #[arg(long)]
+    slo: Option<String>,
 }
 
 /// What to run, and how.
@@ -97,21 +103,33 @@ pub(super) fn run(args: LoadArgs) -> ExitCode {
         Some(LoadCommand::Find(arguments)) => find::run(&arguments),
         Some(LoadCommand::Overhead(arguments)) => overhead::run(&arguments),
         Some(LoadCommand::Serve(arguments)) => serve::run(arguments),
-        None => run_once(&args.run),
+        None => run_once(&args.run, args.slo.as_deref()),
     }
 }
 
-fn run_once(args: &RunArgs) -> ExitCode {
-    let (scenario, text) = match read(args) {
+fn run_once(args: &RunArgs, slo: Option<&str>) -> ExitCode {
+    let asked = match slo.map(Slo::parse).transpose() {
+        Ok(asked) => asked,
+        Err(why) => {
+            complain(&why);
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    let (mut scenario, text) = match read(args) {
         Ok(read) => read,
         Err(code) => return code,
     };
+    let is_asked = asked.is_some();
+    scenario.slo = asked.or(scenario.slo);
+    let objective = scenario.slo.clone();
     match measure(&Arc::new(scenario), &args.common, &text) {
         Ok(result) => {
-            print(&live::summary(&result));
-            match result.validity.valid {
-                true => ExitCode::SUCCESS,
-                false => ExitCode::from(EXIT_INVALID),
+            print(&live::summary(&result, objective.as_ref()));
+            let holds = |slo: &Slo| result.steps.iter().all(|step| slo.kept_in(step));
+            match objective.filter(|_| is_asked) {
+                _ if !result.validity.valid => ExitCode::from(EXIT_INVALID),
+                Some(slo) if !holds(&slo) => ExitCode::from(EXIT_BROKEN),
+                _ => ExitCode::SUCCESS,
             }
         }
         Err(Failed(code)) => ExitCode::from(code),

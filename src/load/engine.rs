@@ -196,11 +196,11 @@ async fn report_intervals(engine: Rc<Engine>) {
 async fn meter(engine: Rc<Engine>) {
     engine.started().await;
     let mut alarm = engine.net.alarm();
-    for stretch in &engine.plan {
+    for (index, stretch) in engine.plan.iter().enumerate() {
         alarm.set(engine.instant(stretch.began));
         poll_fn(|cx| alarm.poll(cx)).await;
-        if !stretch.counts {
-            engine.withdraw_backlog();
+        if stretch.begins_step {
+            engine.withdraw_backlog(index);
         }
         engine.count_cpu(stretch.counts);
     }
@@ -361,12 +361,18 @@ impl Engine {
         }
     }
 
-    /// Takes back the arrivals that no connection was free for when their step ended, so that the next one begins
+    /// Takes back the arrivals of stretches before this one, which no connection was free for when their step ended, so that the next one begins
     /// with none of them. What they have waited is the least that they would have.
-    pub(super) fn withdraw_backlog(&self) {
+    pub(super) fn withdraw_backlog(&self, before: usize) {
         let now = self.elapsed(clock());
         for (group, state) in self.groups.iter().enumerate() {
-            for arrival in state.backlog.take() {
+            let waiting = state.backlog.take();
+            let (old, new) = waiting
+                .into_iter()
+                .partition(|arrival| arrival.stretch < before);
+            let old: VecDeque<Arrival> = old;
+            *state.backlog.borrow_mut() = new;
+            for arrival in old {
                 let waited = now.saturating_sub(arrival.at);
                 self.record(arrival.stretch, group, |record| {
                     record.response.record(waited)

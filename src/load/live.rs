@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::record::{Failure, Record};
-use super::result::{GroupResult, RunResult};
+use super::report::slo::Slo;
+use super::result::{GroupResult, RunResult, Step};
 use super::series::Tick;
 
 /// One interval in a line.
@@ -39,16 +40,24 @@ fn errors(record: &Record) -> String {
     }
 }
 
-/// A whole result: one line for each step and group, then what speaks against it.
-pub fn summary(result: &RunResult) -> String {
+/// A whole result: one line for each step and group, the lowest rate first, then whether the objective held and
+/// what speaks against the run.
+pub fn summary(result: &RunResult, slo: Option<&Slo>) -> String {
     let mut out = format!(
         "{:<16} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>8}\n",
         "group", "offered/s", "done/s", "p50", "p99", "p99.9", "max", "send lag", "errors"
     );
-    for step in &result.steps {
+    let mut steps: Vec<&Step> = result.steps.iter().collect();
+    let rate = |step: &Step| step.offered_rate.unwrap_or_default();
+    steps.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
+    for step in &steps {
         for group in &step.groups {
             let failed: u64 = group.errors.values().sum::<u64>() + group.wrong;
-            let offered = step.offered_rate.map_or_else(|| "-".to_owned(), count);
+            // Its own part of what the step offers.
+            let offered = step.offered_rate.map_or_else(
+                || "-".to_owned(),
+                |_| count(group.planned as f64 / step.seconds),
+            );
             // Writing to memory does not fail.
             let _ = writeln!(
                 out,
@@ -74,6 +83,9 @@ pub fn summary(result: &RunResult) -> String {
             }
         }
     }
+    if let Some(slo) = slo {
+        out.push_str(&objective(&steps, slo));
+    }
     if let Some(process) = &result.process {
         let _ = writeln!(
             out,
@@ -92,6 +104,24 @@ pub fn summary(result: &RunResult) -> String {
         let _ = writeln!(out, "INVALID: {reason}");
     }
     out
+}
+
+/// Where the objective held and where it did not.
+fn objective(steps: &[&Step], slo: &Slo) -> String {
+    let (held, broken): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| slo.kept_in(step));
+    let at = |steps: &[&Step]| {
+        let rates = steps.iter().filter_map(|step| step.offered_rate);
+        let rates: Vec<String> = rates.map(|rate| format!("{}/s", count(rate))).collect();
+        match rates.is_empty() {
+            true => String::new(),
+            false => format!(" at {}", rates.join(", ")),
+        }
+    };
+    let part =
+        |word: &str, steps: &[&Step]| (!steps.is_empty()).then(|| format!("{word}{}", at(steps)));
+    let parts = [part("broken", &broken), part("held", &held)];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    format!("objective {slo}: {}\n", parts.join("; "))
 }
 
 fn classes(group: &GroupResult) -> String {

@@ -52,12 +52,9 @@ async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
         }
         if stretch != arrival.stretch {
             // What one step could not carry is not for the next one to carry, and may have been handed out late.
-            let is_new_step = engine
-                .plan
-                .get(arrival.stretch)
-                .is_some_and(|new| !new.counts);
-            if is_new_step {
-                engine.withdraw_backlog();
+            let new = engine.plan.get(arrival.stretch);
+            if new.is_some_and(|new| new.begins_step) {
+                engine.withdraw_backlog(arrival.stretch);
             }
             stretch = arrival.stretch;
         }

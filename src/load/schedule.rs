@@ -26,6 +26,8 @@ pub struct Stretch {
     pub length: u64,
     /// Whether it counts; warm-ups do not.
     pub counts: bool,
+    /// Whether a step begins with it: what waits then belongs to the one before.
+    pub begins_step: bool,
 }
 
 impl Stretch {
@@ -97,11 +99,15 @@ pub fn plan(scenario: &Scenario) -> Vec<Stretch> {
             }
         }
     }
-    plan.0
+    plan.stretches
 }
 
 #[derive(Default)]
-struct Plan(Vec<Stretch>);
+struct Plan {
+    stretches: Vec<Stretch>,
+    /// The next stretch begins a step.
+    begins_step: bool,
+}
 
 impl Plan {
     fn add(&mut self, law: Law, length: Duration, counts: bool) {
@@ -109,16 +115,18 @@ impl Plan {
         if length == 0 {
             return;
         }
-        let began = self.0.last().map_or(0, Stretch::end);
-        self.0.push(Stretch {
+        let began = self.stretches.last().map_or(0, Stretch::end);
+        self.stretches.push(Stretch {
             law,
             began,
             length,
             counts,
+            begins_step: std::mem::take(&mut self.begins_step),
         });
     }
 
     fn measured(&mut self, law: Law, warmup: Duration, duration: Duration) {
+        self.begins_step = true;
         self.add(law, warmup, false);
         self.add(law, duration, true);
     }
@@ -222,6 +230,7 @@ mod tests {
             began: 0,
             length: seconds * 1_000_000_000,
             counts: true,
+            begins_step: true,
         }];
         Schedule::new(plan, core, cores, 7).map(|a| a.at).collect()
     }

@@ -107,6 +107,7 @@ mod tests {
                 began: 0,
                 length: 1_000_000_000,
                 counts: true,
+                begins_step: true,
             }],
             records: vec![vec![record]],
             process: None,

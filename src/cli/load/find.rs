@@ -10,7 +10,7 @@ use super::{Common, EXIT_USAGE, Failed, RunArgs, complain, measure, print};
 use crate::load::find::{Next, Search};
 use crate::load::histogram::Latencies;
 use crate::load::live::{count, duration};
-use crate::load::report::slo::Slo;
+use crate::load::report::slo::{self, Slo};
 use crate::load::result::{RunResult, Step};
 use crate::load::scenario::{Arrivals, Scenario};
 
@@ -139,20 +139,8 @@ fn at_rate(scenario: &Scenario, rate: f64, slo: &Slo) -> Scenario {
     }
 }
 
-/// All response times of a result, and the share that failed.
 fn outcome(result: &RunResult) -> (Latencies, f64) {
-    let mut response = Latencies::new();
-    let (mut planned, mut right) = (0, 0);
-    for group in result.steps.iter().flat_map(|step| &step.groups) {
-        // Made by this very process.
-        if let Ok(latencies) = group.response.latencies() {
-            response.merge(&latencies);
-        }
-        planned += group.planned;
-        right += group.completed.saturating_sub(group.wrong);
-    }
-    let failed = 1.0 - right as f64 / planned.max(1) as f64;
-    (response, failed.max(0.0))
+    slo::outcome(result.steps.iter().flat_map(|step| &step.groups))
 }
 
 fn holds(result: &RunResult, slo: &Slo) -> bool {

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::compare::{Comparison, MetricRow, Verdict};
 use super::page::{footer, shell};
-use super::statistics::median;
+use super::statistics::{geometric_mean, median};
 use super::units;
 
 /// For a terminal.
@@ -123,8 +123,10 @@ const COLUMNS: [&str; 7] = [
 ];
 
 fn cells(metric: &MetricRow) -> [String; 7] {
+    // What the change is the ratio of; a metric with a 0 has no change.
     let middle = |values: &[f64]| {
-        median(values).map_or("–".to_owned(), |value| value_words(metric, value))
+        let value = geometric_mean(values).or_else(|| median(values));
+        value.map_or("–".to_owned(), |value| value_words(metric, value))
     };
     let p = |p: f64| {
         if p < 0.0001 {
@@ -211,7 +213,7 @@ fn conclusion(comparison: &Comparison) -> String {
 
 fn method(comparison: &Comparison) -> String {
     format!(
-        "Values are medians of runs, changes ratios of geometric means. Intervals: bootstrap over runs, {} draws, seed {}. \
+        "Values are geometric means of runs, changes their ratios. Intervals: bootstrap over runs, {} draws, seed {}. \
          p: Mann-Whitney over runs, Holm's correction over {} tests. Same means the interval lies within ±{}.",
         units::thousands(comparison.resamples as u64),
         comparison.seed,

@@ -2,6 +2,7 @@
 //! keeps it, the *knee*.
 
 use crate::load::histogram::Latencies;
+use crate::load::result::{GroupResult, Step};
 
 use super::input::{Load, Point, RunSet};
 use super::units;
@@ -69,6 +70,12 @@ impl Slo {
         self.limits.iter().all(within) && failed <= self.errors
     }
 
+    /// Whether a step keeps all limits, its groups together.
+    pub fn kept_in(&self, step: &Step) -> bool {
+        let (response, failed) = outcome(&step.groups);
+        self.holds(&response, failed)
+    }
+
     /// Whether every run that counts keeps it at `load`.
     pub fn kept_by_all(&self, set: &RunSet, load: Load) -> bool {
         set.at(load).into_iter().all(|point| self.kept(point))
@@ -88,6 +95,22 @@ impl Slo {
         }
         knee
     }
+}
+
+/// All response times of these groups, and the share of their operations that did not end with a right answer.
+pub fn outcome<'a>(groups: impl IntoIterator<Item = &'a GroupResult>) -> (Latencies, f64) {
+    let mut response = Latencies::new();
+    let (mut planned, mut right) = (0, 0);
+    for group in groups {
+        // A histogram that cannot be read is refused where a file is read.
+        if let Ok(latencies) = group.response.latencies() {
+            response.merge(&latencies);
+        }
+        planned += group.planned;
+        right += group.completed.saturating_sub(group.wrong);
+    }
+    let failed = 1.0 - right as f64 / planned.max(1) as f64;
+    (response, failed.max(0.0))
 }
 
 impl std::fmt::Display for Slo {

@@ -150,6 +150,12 @@ pub fn ratio(base: &[f64], new: &[f64]) -> Option<f64> {
     }
 }
 
+/// The geometric mean; `None` when empty or where a value is not above 0.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let logs = logarithms(values)?;
+    (!logs.is_empty()).then(|| mean(&logs).exp())
+}
+
 fn logarithms(values: &[f64]) -> Option<Vec<f64>> {
     let log = |value: &f64| (*value > 0.0 && value.is_finite()).then(|| value.ln());
     values.iter().map(log).collect()
