@@ -54,3 +54,28 @@ fn an_interrupted_run_ends_cleanly_and_says_that_it_was_stopped() {
         server.stop("TERM");
     }
 }
+
+#[test]
+fn a_spin_is_a_length_of_time_or_measured() {
+    let run = |spin: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+            .args([
+                "load",
+                "--target",
+                "http://127.0.0.1:1",
+                "-d",
+                "1s",
+                "--spin",
+                spin,
+            ])
+            .output()
+            .expect("the binary");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), text)
+    };
+    for spin in ["11ms", "fast", "3"] {
+        let (code, text) = run(spin);
+        assert_eq!(code, Some(64), "{text}");
+        assert!(text.contains("write \"auto\""), "{text}");
+    }
+}

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 
@@ -20,6 +20,7 @@ use crate::load::assemble::{About, assemble};
 use crate::load::files::{Files, WriteError};
 use crate::load::histogram::Latencies;
 use crate::load::live;
+use crate::load::pacer::Spin;
 use crate::load::report::slo::Slo;
 use crate::load::result::RunResult;
 use crate::load::run::{self, Outcome, RunError, RunOptions};
@@ -83,6 +84,10 @@ pub(super) struct Common {
     /// CPUs of the generator's cores, like 1 or 0-3,8; the last ones allowed unless told otherwise.
     #[arg(long, value_name = "LIST")]
     cpus: Option<String>,
+    /// The end of a wait for an arrival that is spent turning the ring and not asleep, like 300us, or auto: a
+    /// quarter longer than this machine wakes late, 1ms at most.
+    #[arg(long, value_name = "LENGTH", default_value = "auto", value_parser = parse_spin)]
+    spin: Spin,
     /// Compare answers with what the scenario expects.
     #[arg(long)]
     verify: bool,
@@ -180,6 +185,7 @@ pub(super) fn measure(
         .map_err(|error| fail(EXIT_RUNTIME, &error))?;
     let options = RunOptions {
         cpus,
+        spin: common.spin,
         pid: common.pid,
         stop,
         watch: &mut |progress| watch.take(progress),
@@ -226,6 +232,20 @@ fn cpus(common: &Common) -> Result<Vec<usize>, String> {
     };
     let cpus = crate::config::units::parse_cpus(list)?;
     Ok(cpus.into_iter().map(usize::from).collect())
+}
+
+/// `auto`, or a length of time from 0us to 10ms.
+fn parse_spin(text: &str) -> Result<Spin, String> {
+    const MAX: f64 = 10e6;
+    let nanos = crate::load::report::slo::parse_nanos(text).filter(|nanos| *nanos <= MAX);
+    match (text, nanos) {
+        ("auto", _) => Ok(Spin::Measured),
+        ("0us" | "0ms", _) => Ok(Spin::Fixed(Duration::ZERO)),
+        (_, Some(nanos)) => Ok(Spin::Fixed(Duration::from_secs_f64(nanos / 1e9))),
+        (_, None) => {
+            Err("write \"auto\", or a length of time up to 10ms, like \"300us\"".to_owned())
+        }
+    }
 }
 
 /// A flag that SIGINT and SIGTERM set: the run ends, its results are written all the same.

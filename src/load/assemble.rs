@@ -60,6 +60,7 @@ pub fn assemble(scenario: &Scenario, outcome: &Outcome, about: About) -> RunResu
         validity: judge(outcome),
         steps,
         process: outcome.process.as_ref().map(|meter| meter.total(completed)),
+        spin_ns: outcome.spin_ns,
         own_cpu_us: outcome.cpu_ns.iter().sum::<u64>() / 1_000,
     }
 }

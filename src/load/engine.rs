@@ -14,10 +14,11 @@ use std::time::Duration;
 use futures_lite::future::or;
 
 use super::dialogue::Program;
+use super::pacer::{self, Spin};
 use super::record::{Failure, Record};
 use super::scenario::{Group, Operation, Scenario};
 use super::schedule::{Arrival, Stretch, plan};
-use super::{pacer, worker};
+use super::worker;
 use crate::base::clock::{Deadline, Now};
 use crate::core::mailbox::Receiver;
 use crate::net::{Net, NetOptions, read_clock, ring_end, spawn};
@@ -54,8 +55,10 @@ pub struct Interval {
     pub tick: u64,
     /// Records by stretch and then by group.
     pub records: Vec<(usize, Vec<Record>)>,
-    /// CPU time of the core's thread in the stretches that count, so far, in nanoseconds.
+    /// CPU time of the core's thread in the stretches that count, so far, in nanoseconds, without what it spun.
     pub counted_cpu_ns: u64,
+    /// How long waits spin now, in nanoseconds.
+    pub spin_ns: u64,
     /// Connections open.
     pub connections: u32,
     /// Arrivals that wait for a connection.
@@ -72,6 +75,8 @@ pub struct CorePlan {
     pub scenario: Arc<Scenario>,
     /// The groups' addresses.
     pub addresses: Arc<Vec<SocketAddr>>,
+    /// How waits for an arrival end.
+    pub spin: Spin,
     /// Orders.
     pub orders: Receiver<Order>,
     /// Where reports go, with the core's number.
@@ -98,9 +103,13 @@ pub(super) struct Engine {
     missing: Cell<u32>,
     waiting: RefCell<Vec<Waker>>,
     reports: SyncSender<(u32, Report)>,
-    /// The thread's CPU time when the current counting began.
+    /// The thread's work when the current counting began.
     cpu_began: Cell<Option<u64>>,
     cpu_counted: Cell<u64>,
+    pub(super) spins: Spin,
+    /// How long waits spin now, and have spun so far, nanoseconds.
+    pub(super) spin: Cell<u64>,
+    pub(super) spun: Cell<u64>,
 }
 
 /// One group's side of this core.
@@ -211,8 +220,13 @@ async fn meter(engine: Rc<Engine>) {
 }
 
 impl Engine {
+    /// CPU time of the thread but for what it has spun.
+    fn work_ns(&self) -> u64 {
+        thread_cpu_ns().saturating_sub(self.spun.get())
+    }
+
     fn count_cpu(&self, counts: bool) {
-        let now = thread_cpu_ns();
+        let now = self.work_ns();
         let began = self.cpu_began.replace(counts.then_some(now));
         let used = began.map_or(0, |began| now.saturating_sub(began));
         self.cpu_counted.set(self.cpu_counted.get() + used);
@@ -220,7 +234,7 @@ impl Engine {
 
     fn counted_cpu_ns(&self) -> u64 {
         let began = self.cpu_began.get();
-        let used = began.map_or(0, |began| thread_cpu_ns().saturating_sub(began));
+        let used = began.map_or(0, |began| self.work_ns().saturating_sub(began));
         self.cpu_counted.get() + used
     }
 
@@ -255,6 +269,9 @@ impl Engine {
             reports: seed.reports.clone(),
             cpu_began: Cell::new(None),
             cpu_counted: Cell::new(0),
+            spins: seed.spin,
+            spin: Cell::new(seed.spin.first()),
+            spun: Cell::new(0),
         })
     }
 
@@ -434,6 +451,7 @@ impl Engine {
             tick,
             records: self.records.take(),
             counted_cpu_ns: self.counted_cpu_ns(),
+            spin_ns: self.spin.get(),
             connections: self.connections.get(),
             backlog: backlog.sum::<usize>() as u64,
         }));

@@ -20,7 +20,7 @@ pub mod live;
 pub mod machine;
 pub mod mysql;
 pub mod overhead;
-mod pacer;
+pub mod pacer;
 pub mod process;
 pub mod record;
 pub mod report;

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_lite::future::yield_now;
 use rand::rngs::SmallRng;
@@ -9,12 +10,52 @@ use rand::{Rng, SeedableRng};
 
 use super::engine::{Engine, clock, takes_arrivals};
 use super::schedule::Schedule;
-use crate::base::clock::Deadline;
+use crate::base::clock::{Deadline, Now};
 use crate::net::Alarm;
 
-/// The end of a wait that is spent turning the ring instead of sleeping: the kernel's timers are
-/// later than that only rarely.
-const SPIN_NS: u64 = 20_000;
+/// The end of a wait that is spent turning the ring instead of sleeping, before anything is known of how late
+/// this machine wakes.
+const SPIN_FIRST: Duration = Duration::from_micros(50);
+
+/// A turn of the ring that takes longer has done something: it is the generator's work and no spinning.
+const IDLE_TURN_NS: u64 = 5_000;
+
+/// The longest such end that is chosen by itself.
+const SPIN_MAX: Duration = Duration::from_millis(1);
+
+/// How long the end of a wait is that is spent turning the ring: virtual machines wake a thread some tenths of a
+/// millisecond late, which would be the generator's own lag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Spin {
+    /// A quarter longer than the latest wake-up so far, a millisecond at most.
+    #[default]
+    Measured,
+    /// So long.
+    Fixed(Duration),
+}
+
+impl Spin {
+    /// What a core begins with, nanoseconds.
+    pub(super) fn first(self) -> u64 {
+        let first = match self {
+            Self::Measured => SPIN_FIRST,
+            Self::Fixed(length) => length,
+        };
+        nanos(first)
+    }
+
+    /// After a wake-up that was so late.
+    fn after(self, spin: u64, late: u64) -> u64 {
+        match self {
+            Self::Measured => spin.max(late.saturating_add(late / 4).min(nanos(SPIN_MAX))),
+            Self::Fixed(_) => spin,
+        }
+    }
+}
+
+fn nanos(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// Arrivals that are handed out before the connections get a turn.
 const BURST: u32 = 128;
@@ -71,13 +112,21 @@ async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
 
 /// Sleeps in the ring, then turns it until the instant is there.
 async fn wait_until(engine: &Engine, alarm: &mut Alarm, due: Deadline) {
-    let early = Deadline(due.0.saturating_sub(SPIN_NS));
+    let early = Deadline(due.0.saturating_sub(engine.spin.get()));
     if !early.is_over(clock()) {
         alarm.set(early);
         poll_fn(|cx| alarm.poll(cx)).await;
+        let late = clock().0.saturating_sub(early.0);
+        engine.spin.set(engine.spins.after(engine.spin.get(), late));
     }
-    while !due.is_over(clock()) && !engine.is_over.get() {
+    let mut now = clock();
+    while !due.is_over(now) && !engine.is_over.get() {
         yield_now().await;
+        let turn = clock().0.saturating_sub(now.0);
+        if turn < IDLE_TURN_NS {
+            engine.spun.set(engine.spun.get() + turn);
+        }
+        now = Now(now.0.saturating_add(turn));
     }
 }
 
@@ -118,5 +167,22 @@ impl Choice {
         let drawn = self.random.random_range(0..self.total);
         let found = self.sums.iter().find(|(sum, _)| drawn < *sum);
         found.map(|(_, group)| *group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spin_is_as_long_as_wake_ups_are_late_and_no_longer_than_its_bound() {
+        let measured = Spin::Measured;
+        assert_eq!(measured.first(), 50_000);
+        assert_eq!(measured.after(50_000, 20_000), 50_000, "early enough");
+        assert_eq!(measured.after(50_000, 400_000), 500_000, "a quarter more");
+        assert_eq!(measured.after(500_000, 80_000), 500_000, "it stays");
+        assert_eq!(measured.after(500_000, 30_000_000), 1_000_000);
+        let fixed = Spin::Fixed(Duration::from_micros(7));
+        assert_eq!((fixed.first(), fixed.after(7_000, 900_000)), (7_000, 7_000));
     }
 }

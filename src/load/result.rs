@@ -45,8 +45,12 @@ pub struct RunResult {
     /// What the process under test used, where one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessUse>,
-    /// CPU time of the generator itself over the steps, user and system, in microseconds.
+    /// CPU time of the generator itself over the steps, user and system, in microseconds, without what it spent
+    /// turning its ring until an arrival was due.
     pub own_cpu_us: u64,
+    /// How long the ends of waits for an arrival were that were spent so, in nanoseconds; 0 in older results.
+    #[serde(default)]
+    pub spin_ns: u64,
 }
 
 /// A machine, as far as it decides figures. Names no host.

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use super::engine::{CorePlan, Interval, Order, Report, live};
+use super::pacer::Spin;
 use super::process::{self, Meter, NoProcess};
 use super::record::Record;
 use super::scenario::{Scenario, Target};
@@ -34,6 +35,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct RunOptions<'a> {
     /// CPUs of the cores; empty for the last ones that the process may use.
     pub cpus: Vec<usize>,
+    /// How waits for an arrival end.
+    pub spin: Spin,
     /// The process under test.
     pub pid: Option<u32>,
     /// Set from outside to end the run early, cleanly.
@@ -65,6 +68,8 @@ pub struct Outcome {
     pub process: Option<Meter>,
     /// CPU time of each generator core in the stretches that count, in nanoseconds.
     pub cpu_ns: Vec<u64>,
+    /// How long waits for an arrival spun at the end, the longest of all cores, in nanoseconds.
+    pub spin_ns: u64,
     /// Length of the stretches that count, in nanoseconds, as far as they were run.
     pub counted_ns: u64,
     /// Ended early by request.
@@ -127,6 +132,7 @@ pub fn run(scenario: &Arc<Scenario>, options: RunOptions<'_>) -> Result<Outcome,
             cores,
             scenario: Arc::clone(scenario),
             addresses: Arc::clone(&addresses),
+            spin: options.spin,
             orders: receiver,
             reports: reports.clone(),
         };
@@ -220,6 +226,7 @@ impl<'a> Coordinator<'a> {
                 records: plan.iter().map(empty).collect(),
                 process: options.pid.map(|_| Meter::default()),
                 cpu_ns: vec![0; cores],
+                spin_ns: 0,
                 counted_ns: 0,
                 was_stopped: false,
                 plan,
@@ -302,6 +309,7 @@ impl<'a> Coordinator<'a> {
         }
         if let Some(counted) = self.outcome.cpu_ns.get_mut(core as usize) {
             *counted = interval.counted_cpu_ns;
+            self.outcome.spin_ns = self.outcome.spin_ns.max(interval.spin_ns);
         }
     }
 

@@ -47,9 +47,11 @@ pub fn judge(outcome: &Outcome) -> Validity {
         generator_lagged = true;
         reasons.push(format!(
             "the generator itself sent late: 1 % of operations by {} µs and more ({} µs are allowed); \
-             give it more cores or a CPU of its own",
+             give it a CPU of its own (--cpus) or more cores; where the machine wakes threads late, \
+             --spin longer than that (it was {} µs)",
             lag / 1_000,
-            allowed / 1_000
+            allowed / 1_000,
+            outcome.spin_ns / 1_000
         ));
     }
     // Rates beyond what the target carries are what a series of steps is made to show.
@@ -112,6 +114,7 @@ mod tests {
             records: vec![vec![record]],
             process: None,
             cpu_ns: vec![100_000_000],
+            spin_ns: 50_000,
             counted_ns: 1_000_000_000,
             was_stopped: false,
         }

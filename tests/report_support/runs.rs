@@ -87,6 +87,7 @@ pub fn run(system: &System, rates: &[f64], factor: f64, seed: u64) -> RunResult 
         steps: steps.collect(),
         process: (system.cpu_us > 0.0).then(|| process(system, factor)),
         own_cpu_us: 14_000_000,
+        spin_ns: 50_000,
     }
 }
 

@@ -157,7 +157,8 @@ fn parse_quantile(name: &str) -> Option<f64> {
 }
 
 /// A length of time with its unit, in nanoseconds.
-fn parse_nanos(text: &str) -> Option<f64> {
+/// A length of time above 0, in nanoseconds; `None` when it is none.
+pub(crate) fn parse_nanos(text: &str) -> Option<f64> {
     let number = text.trim_end_matches(|c: char| !c.is_ascii_digit() && c != '.');
     let factor = match text.get(number.len()..)?.trim() {
         "ns" => 1.0,
