@@ -22,7 +22,7 @@ use crate::load::histogram::Latencies;
 use crate::load::live;
 use crate::load::pacer::Spin;
 use crate::load::report::slo::Slo;
-use crate::load::result::RunResult;
+use crate::load::result::{FILE_NAME, RunResult};
 use crate::load::run::{self, Outcome, RunError, RunOptions};
 use crate::load::scenario::Scenario;
 use crate::load::validity::STOPPED;
@@ -75,6 +75,9 @@ pub(super) struct Common {
     /// Directory for result.json, latency.hlog, latency.hgrm and series.ndjson.
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Replace the run that --out holds already.
+    #[arg(long, requires = "out")]
+    force: bool,
     /// What is measured, in one word for legends.
     #[arg(long, value_name = "NAME", default_value = "target")]
     system: String,
@@ -94,6 +97,9 @@ pub(super) struct Common {
     /// Seed of arrivals and keys; printed with the result.
     #[arg(long)]
     seed: Option<u64>,
+    /// Count logins that are refused and go on; without it the first one ends the run.
+    #[arg(long)]
+    count_refusals: bool,
     /// Print nothing while the run goes on.
     #[arg(short, long)]
     quiet: bool,
@@ -179,6 +185,7 @@ pub(super) fn measure(
         Failed(code)
     };
     let cpus = cpus(common).map_err(|why| fail(EXIT_USAGE, &why))?;
+    is_free(common)?;
     let began = SystemTime::now();
     let stop = stop_on_signals().map_err(|error| fail(EXIT_RUNTIME, &error))?;
     let mut watch = Watch::open(scenario, common, &cpus, began, &stop)
@@ -186,6 +193,7 @@ pub(super) fn measure(
     let options = RunOptions {
         cpus,
         spin: common.spin,
+        counts_refusals: common.count_refusals,
         pid: common.pid,
         stop,
         watch: &mut |progress| watch.take(progress),
@@ -224,6 +232,32 @@ fn conclude(
         files.finish(&result, &response(outcome))?;
     }
     Ok(result)
+}
+
+/// Whether the directory for files may be written to.
+fn is_free(common: &Common) -> Result<(), Failed> {
+    let Some(directory) = common.out.as_deref().filter(|_| !common.force) else {
+        return Ok(());
+    };
+    // `overhead` has its runs below these.
+    let held = [FILE_NAME, "direct", "via"].map(|name| directory.join(name));
+    let Some(held) = held.iter().find(|path| path.exists()) else {
+        return Ok(());
+    };
+    complain(&format!(
+        "{} is there already: name another directory, or replace the run with --force",
+        held.display()
+    ));
+    Err(Failed(EXIT_USAGE))
+}
+
+/// Refuses options that a subcommand would ignore.
+fn refuse_ignored(options: &[(bool, &str)]) -> Result<(), ExitCode> {
+    let Some((_, why)) = options.iter().find(|(is_given, _)| *is_given) else {
+        return Ok(());
+    };
+    complain(why);
+    Err(ExitCode::from(EXIT_USAGE))
 }
 
 fn cpus(common: &Common) -> Result<Vec<usize>, String> {

@@ -36,7 +36,10 @@ pub fn assemble(scenario: &Scenario, outcome: &Outcome, about: About) -> RunResu
             began_s: seconds(stretch.began),
             seconds: seconds(stretch.length),
             overloaded: is_overloaded(records),
-            groups: groups.map(|(group, record)| of(group, record)).collect(),
+            groups: groups
+                .enumerate()
+                .map(|(index, (group, record))| of(group, record, &firsts(outcome, index)))
+                .collect(),
         });
     }
     let completed = steps
@@ -69,7 +72,14 @@ fn seconds(nanos: u64) -> f64 {
     Duration::from_nanos(nanos).as_secs_f64()
 }
 
-fn of(group: &Group, record: &Record) -> GroupResult {
+/// The first failure of each class of a group.
+fn firsts(outcome: &Outcome, group: usize) -> BTreeMap<String, String> {
+    let own = outcome.firsts.iter().filter(|(of, _, _)| *of == group);
+    own.map(|(_, class, why)| (class.label().to_owned(), why.clone()))
+        .collect()
+}
+
+fn of(group: &Group, record: &Record, firsts: &BTreeMap<String, String>) -> GroupResult {
     let failures = Failure::ALL.iter().zip(record.failures);
     let errors: BTreeMap<String, u64> = failures
         .filter(|(_, count)| *count > 0)
@@ -86,6 +96,11 @@ fn of(group: &Group, record: &Record) -> GroupResult {
         completed_in_step: Some(record.in_window),
         backlog: record.backlog(),
         wrong: record.wrong,
+        first_errors: firsts
+            .iter()
+            .filter(|(class, _)| errors.contains_key(*class))
+            .map(|(class, why)| (class.clone(), why.clone()))
+            .collect(),
         errors,
         received_bytes: record.received,
         send_lag: record.send_lag.summary(),

@@ -53,7 +53,9 @@ impl Connection {
         let stream = match connected.await {
             Some(Ok(stream)) => stream,
             Some(Err(error)) => {
-                return Err(Broken::new(Failure::Dial, format!("{address}: {error}")));
+                let broken = Broken::new(Failure::Dial, format!("{address}: {error}"));
+                let lasts = error.kind() == std::io::ErrorKind::ConnectionRefused;
+                return Err(Broken { lasts, ..broken });
             }
             None => {
                 let why = format!("{address}: no connection in time");
@@ -133,6 +135,11 @@ impl Connection {
                 "the peer ended the connection while it was idle",
             )
         })
+    }
+
+    /// What the last operation was refused with.
+    pub(super) fn said(&self) -> String {
+        self.dialogue.said()
     }
 
     /// Whether it serves no further operation.

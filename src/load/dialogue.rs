@@ -32,6 +32,8 @@ pub struct Broken {
     pub failure: Failure,
     /// For a person.
     pub why: String,
+    /// Another try would end like this one: the login is refused, another protocol is spoken, nobody listens.
+    pub lasts: bool,
 }
 
 impl Broken {
@@ -40,6 +42,7 @@ impl Broken {
         Self {
             failure,
             why: why.into(),
+            lasts: matches!(failure, Failure::Login | Failure::Protocol),
         }
     }
 }
@@ -133,6 +136,14 @@ impl Dialogue {
                 "the peer closed the connection",
             )),
             Self::Http(http) => http.on_end(),
+        }
+    }
+
+    /// What the last operation was refused with.
+    pub(super) fn said(&self) -> String {
+        match self {
+            Self::MySql(mysql) => mysql.said(),
+            Self::Http(http) => http.said(),
         }
     }
 

@@ -40,8 +40,10 @@ pub enum Order {
 pub enum Report {
     /// All its connections are open.
     Connected,
-    /// A connection could not be opened before the start.
-    CannotConnect(String),
+    /// A connection could not be opened before the start; whether another try would end alike.
+    CannotConnect(String, bool),
+    /// A login was refused in the run.
+    LoginRefused(String),
     /// What it has seen since the last report.
     Interval(Box<Interval>),
     /// It has ended: as it should, or with a sentence.
@@ -63,6 +65,8 @@ pub struct Interval {
     pub connections: u32,
     /// Arrivals that wait for a connection.
     pub backlog: u64,
+    /// The first failures of their classes, by group, in words.
+    pub firsts: Vec<(usize, Failure, String)>,
 }
 
 /// What a core begins with.
@@ -77,10 +81,29 @@ pub struct CorePlan {
     pub addresses: Arc<Vec<SocketAddr>>,
     /// How waits for an arrival end.
     pub spin: Spin,
+    /// A login that is refused is a failure like others.
+    pub counts_refusals: bool,
     /// Orders.
     pub orders: Receiver<Order>,
     /// Where reports go, with the core's number.
     pub reports: SyncSender<(u32, Report)>,
+}
+
+/// Connections that a core opens at once: a server's queue of those that it has not taken yet is not endless.
+const OPENING_MAX: u32 = 64;
+
+/// A connection that is being opened.
+pub(super) struct Opening(Rc<Engine>);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        let opening = &self.0.opening;
+        opening.set(opening.get().saturating_sub(1));
+        let next = self.0.openers.borrow_mut().pop_front();
+        if let Some(next) = next {
+            next.wake();
+        }
+    }
 }
 
 /// A core's world.
@@ -101,12 +124,19 @@ pub(super) struct Engine {
     pub(super) connections: Cell<u32>,
     workers: Cell<u32>,
     missing: Cell<u32>,
+    /// Connections being opened, and who waits to do so.
+    opening: Cell<u32>,
+    openers: RefCell<VecDeque<Waker>>,
+    /// First failures that were not reported yet, and which there were, by group.
+    firsts: RefCell<Vec<(usize, Failure, String)>>,
+    failed_before: RefCell<Vec<(usize, Failure)>>,
     waiting: RefCell<Vec<Waker>>,
     reports: SyncSender<(u32, Report)>,
     /// The thread's work when the current counting began.
     cpu_began: Cell<Option<u64>>,
     cpu_counted: Cell<u64>,
     pub(super) spins: Spin,
+    pub(super) counts_refusals: bool,
     /// How long waits spin now, and have spun so far, nanoseconds.
     pub(super) spin: Cell<u64>,
     pub(super) spun: Cell<u64>,
@@ -181,6 +211,7 @@ async fn take_orders(engine: Rc<Engine>, mut orders: Receiver<Order>) {
                 Order::Stop => {
                     engine.is_over.set(true);
                     engine.is_stopped.set(true);
+                    engine.openers.take().into_iter().for_each(Waker::wake);
                     engine.wake_all();
                 }
             }
@@ -265,11 +296,16 @@ impl Engine {
             connections: Cell::new(0),
             workers: Cell::new(0),
             missing: Cell::new(0),
+            opening: Cell::new(0),
+            openers: RefCell::default(),
+            firsts: RefCell::default(),
+            failed_before: RefCell::default(),
             waiting: RefCell::default(),
             reports: seed.reports.clone(),
             cpu_began: Cell::new(None),
             cpu_counted: Cell::new(0),
             spins: seed.spin,
+            counts_refusals: seed.counts_refusals,
             spin: Cell::new(seed.spin.first()),
             spun: Cell::new(0),
         })
@@ -309,6 +345,29 @@ impl Engine {
     pub(super) fn tell(&self, report: Report) {
         // A full channel loses only what is said again or shows in the next report.
         let _ = self.reports.try_send((self.core, report));
+    }
+
+    /// Waits until fewer than [`OPENING_MAX`] connections are being opened, and is one of them until it is dropped.
+    pub(super) async fn turn_to_open(self: &Rc<Self>) -> Opening {
+        poll_fn(|cx| {
+            if self.opening.get() < OPENING_MAX {
+                self.opening.set(self.opening.get() + 1);
+                return Poll::Ready(());
+            }
+            self.openers.borrow_mut().push_back(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        Opening(Rc::clone(self))
+    }
+
+    /// The first failure of its class in a group is told in words.
+    pub(super) fn failed(&self, group: usize, failure: Failure, why: impl FnOnce() -> String) {
+        let mut before = self.failed_before.borrow_mut();
+        if !before.contains(&(group, failure)) {
+            before.push((group, failure));
+            self.firsts.borrow_mut().push((group, failure, why()));
+        }
     }
 
     /// Waits until `holds`; looked at after every [`Engine::notify`].
@@ -454,6 +513,7 @@ impl Engine {
             spin_ns: self.spin.get(),
             connections: self.connections.get(),
             backlog: backlog.sum::<usize>() as u64,
+            firsts: self.firsts.take(),
         }));
         if waits {
             // Fails only where the coordinator has gone.
@@ -463,8 +523,9 @@ impl Engine {
         if let Err(TrySendError::Full((_, Report::Interval(kept)))) =
             self.reports.try_send((self.core, report))
         {
-            // Its records join the next report's.
+            // What it has joins the next report's.
             *self.records.borrow_mut() = kept.records;
+            *self.firsts.borrow_mut() = kept.firsts;
         }
     }
 }

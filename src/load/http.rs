@@ -173,6 +173,11 @@ impl Http {
         }
     }
 
+    /// What the last answer was.
+    pub fn said(&self) -> String {
+        format!("status {}", self.status)
+    }
+
     fn verdict(&self) -> Event {
         let wanted = self.program.expect.as_ref();
         if let Some(status) = wanted.and_then(|expect| expect.status) {

@@ -2,10 +2,14 @@
 
 use std::fmt::Write;
 
+use super::histogram::{Latencies, Summary};
 use super::record::{Failure, Record};
 use super::report::slo::Slo;
 use super::result::{GroupResult, RunResult, Step};
 use super::series::Tick;
+
+/// A figure of nothing.
+const NOTHING: &str = "-";
 
 /// One interval in a line.
 pub fn line(tick: &Tick) -> String {
@@ -19,12 +23,20 @@ pub fn line(tick: &Tick) -> String {
         "{:>6.0} s  {offered}done {}/s  p50 {}  p99 {}  p99.9 {}  lag {}  errors {}{warmup}",
         tick.began_s + tick.seconds,
         count(rate),
-        duration(total.response.quantile(0.5)),
-        duration(total.response.quantile(0.99)),
-        duration(total.response.quantile(0.999)),
-        duration(total.send_lag.quantile(0.99)),
+        at(&total.response, 0.5),
+        at(&total.response, 0.99),
+        at(&total.response, 0.999),
+        at(&total.send_lag, 0.99),
         errors(&total),
     )
+}
+
+/// A percentile with its unit; of nothing there is none.
+pub fn at(latencies: &Latencies, quantile: f64) -> String {
+    match latencies.count() {
+        0 => NOTHING.to_owned(),
+        _ => duration(latencies.quantile(quantile)),
+    }
 }
 
 fn errors(record: &Record) -> String {
@@ -65,11 +77,11 @@ pub fn summary(result: &RunResult, slo: Option<&Slo>) -> String {
                 group.name,
                 offered,
                 count(group.rate(step.seconds)),
-                duration(group.response.p50_ns),
-                duration(group.response.p99_ns),
-                duration(group.response.p999_ns),
-                duration(group.response.max_ns),
-                duration(group.send_lag.p99_ns),
+                of(&group.response, |summary| summary.p50_ns),
+                of(&group.response, |summary| summary.p99_ns),
+                of(&group.response, |summary| summary.p999_ns),
+                of(&group.response, |summary| summary.max_ns),
+                of(&group.send_lag, |summary| summary.p99_ns),
                 failed,
             );
             out.push_str(&classes(group));
@@ -86,24 +98,33 @@ pub fn summary(result: &RunResult, slo: Option<&Slo>) -> String {
     if let Some(slo) = slo {
         out.push_str(&objective(&steps, slo));
     }
+    let completed = result.completed();
+    let cpu = |micros: f64| match completed {
+        0 => "no operation to share its CPU time".to_owned(),
+        _ => format!("{micros:.2} µs of CPU an operation"),
+    };
     if let Some(process) = &result.process {
+        let used = cpu(process.cpu_us_per_operation);
         let _ = writeln!(
             out,
-            "{}: {:.2} µs of CPU an operation, {} KiB resident",
-            process.name, process.cpu_us_per_operation, process.rss_kib
+            "{}: {used}, {} KiB resident",
+            process.name, process.rss_kib
         );
     }
-    let completed = result.completed().max(1);
-    let own = result.own_cpu_us as f64 / completed as f64;
-    let _ = writeln!(
-        out,
-        "generator: {own:.2} µs of CPU an operation; seed {}",
-        result.seed
-    );
+    let own = cpu(result.own_cpu_us as f64 / completed.max(1) as f64);
+    let _ = writeln!(out, "generator: {own}; seed {}", result.seed);
     for reason in &result.validity.reasons {
         let _ = writeln!(out, "INVALID: {reason}");
     }
     out
+}
+
+/// A latency of a summary with its unit; of nothing there is none.
+fn of(summary: &Summary, value: impl Fn(&Summary) -> u64) -> String {
+    match summary.count {
+        0 => NOTHING.to_owned(),
+        _ => duration(value(summary)),
+    }
 }
 
 /// Where the objective held and where it did not.
@@ -128,10 +149,14 @@ fn classes(group: &GroupResult) -> String {
     let named = group.errors.iter().map(|(class, n)| format!("{class} {n}"));
     let wrong = (group.wrong > 0).then(|| format!("wrong answers {}", group.wrong));
     let all: Vec<String> = named.chain(wrong).collect();
-    match all.is_empty() {
-        true => String::new(),
-        false => format!("                 failures: {}\n", all.join(", ")),
+    if all.is_empty() {
+        return String::new();
     }
+    let mut out = format!("                 failures: {}\n", all.join(", "));
+    for (class, why) in &group.first_errors {
+        let _ = writeln!(out, "                 the first `{class}`: {why}");
+    }
+    out
 }
 
 /// A latency with its unit, in three digits or so.

@@ -14,6 +14,7 @@ use crate::wire::mysql::cursor::{begin_packet, finish_packet, packet, put_lenenc
 use crate::wire::mysql::flags::{caps, column_type, com};
 use crate::wire::mysql::frame::{HEADER_LEN, Header};
 use crate::wire::mysql::reply::{Expect, Packet, ReplyWalker, Step};
+use crate::wire::mysql::response::decode_err;
 
 use super::answer::Answer;
 use super::dialogue::{Broken, Event};
@@ -107,6 +108,8 @@ pub struct MySql {
     /// The index in `keys` of the running command's first argument.
     first_key: usize,
     errno: Option<u16>,
+    /// The last error that differs from the one before, with its text.
+    said: Option<(u16, String)>,
     answer: Answer,
 }
 
@@ -126,6 +129,7 @@ impl MySql {
             keys,
             first_key: 0,
             errno: None,
+            said: None,
             answer: Answer::new(program.expect.clone()),
             program,
         }
@@ -240,6 +244,12 @@ impl MySql {
         }
     }
 
+    /// What the last operation was refused with.
+    pub(super) fn said(&self) -> String {
+        let said = self.said.as_ref();
+        said.map_or_else(String::new, |(_, text)| text.clone())
+    }
+
     /// Prepares the first statement at `index` or after it that wants to be.
     fn prepare(&mut self, mut index: usize, out: &mut Vec<u8>) -> Event {
         loop {
@@ -274,7 +284,13 @@ impl MySql {
             };
             at += used;
             match packet {
-                Some(Packet::Err { errno }) => self.errno = Some(errno),
+                Some(Packet::Err { errno }) => {
+                    self.errno = Some(errno);
+                    if self.said.as_ref().is_none_or(|(known, _)| *known != errno) {
+                        let packet = bytes.get(at - used..at).unwrap_or_default();
+                        self.said = Some((errno, message(packet)));
+                    }
+                }
                 Some(Packet::Prepared { id, .. }) => {
                     if let Stage::Preparing(index) = self.stage
                         && let Some(slot) = self.prepared.get_mut(index)
@@ -397,5 +413,17 @@ fn put_literal(argument: &Drawn<'_>, out: &mut Vec<u8>) {
             }
             out.push(b'\'');
         }
+    }
+}
+
+/// An ERR packet in words; of one that did not come in one piece its end is not known.
+fn message(packet: &[u8]) -> String {
+    let payload = packet.get(HEADER_LEN..).unwrap_or_default();
+    match decode_err(payload) {
+        Ok(error) => {
+            let text = String::from_utf8_lossy(error.message);
+            format!("error {}: {text}", error.errno)
+        }
+        Err(_) => "an error that came in pieces".to_owned(),
     }
 }

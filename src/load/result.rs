@@ -128,6 +128,9 @@ pub struct GroupResult {
     pub wrong: u64,
     /// Failures by class: `dial`, `login`, `refused`, `server`, `reset`, `protocol`, `timeout`.
     pub errors: BTreeMap<String, u64>,
+    /// The first failure of each class in the run, in words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub first_errors: BTreeMap<String, String>,
     /// Bytes received in answers.
     pub received_bytes: u64,
     /// Actual send after the intended one.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::engine::{CorePlan, Interval, Order, Report, live};
 use super::pacer::Spin;
 use super::process::{self, Meter, NoProcess};
-use super::record::Record;
-use super::scenario::{Scenario, Target};
+use super::record::{Failure, Record};
+use super::scenario::{Group, Scenario, Target};
 use super::schedule::{Stretch, plan};
 use crate::base::clock::Now;
 use crate::core::executor::spawn_pinned;
@@ -39,6 +39,8 @@ pub struct RunOptions<'a> {
     pub spin: Spin,
     /// The process under test.
     pub pid: Option<u32>,
+    /// Logins that are refused are counted; without it the first one ends the run.
+    pub counts_refusals: bool,
     /// Set from outside to end the run early, cleanly.
     pub stop: Arc<AtomicBool>,
     /// Told of every interval, on the coordinator's thread.
@@ -74,6 +76,10 @@ pub struct Outcome {
     pub counted_ns: u64,
     /// Ended early by request.
     pub was_stopped: bool,
+    /// Ended early by a login that was refused.
+    pub refused: Option<String>,
+    /// The first failure of each class, in words, by group.
+    pub firsts: Vec<(usize, Failure, String)>,
 }
 
 /// Why there is no outcome.
@@ -89,6 +95,9 @@ pub enum RunError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// A connection was refused for good.
+    #[error("a connection was refused, and would be again: {0}")]
+    Refused(String),
     /// The connections could not be opened.
     #[error("not all connections could be opened within 15 s; the last failure: {0}")]
     Connect(String),
@@ -118,7 +127,7 @@ pub fn run(scenario: &Arc<Scenario>, options: RunOptions<'_>) -> Result<Outcome,
     if let Some(pid) = options.pid {
         process::read(pid)?;
     }
-    raise_descriptor_limit();
+    check_room(scenario, &addresses, raise_descriptor_limit())?;
     let cpus = choose_cpus(&options.cpus, scenario.cores)?;
     let (reports, received) = sync_channel(REPORTS_MAX);
     let mut orders = Vec::new();
@@ -133,6 +142,7 @@ pub fn run(scenario: &Arc<Scenario>, options: RunOptions<'_>) -> Result<Outcome,
             scenario: Arc::clone(scenario),
             addresses: Arc::clone(&addresses),
             spin: options.spin,
+            counts_refusals: options.counts_refusals,
             orders: receiver,
             reports: reports.clone(),
         };
@@ -158,6 +168,45 @@ pub fn run(scenario: &Arc<Scenario>, options: RunOptions<'_>) -> Result<Outcome,
         let _panic_was_reported = thread.join();
     }
     result.map(|()| run.outcome)
+}
+
+/// Descriptors that a core and the process need beside connections.
+const DESCRIPTORS_SPARE: u64 = 128;
+
+/// Checks that there are files and ports for all connections.
+fn check_room(scenario: &Scenario, addresses: &[SocketAddr], files: u64) -> Result<(), Unfit> {
+    let wanted = |group: &Group| u64::from(group.connections);
+    let all: u64 = scenario.groups.iter().map(wanted).sum();
+    let needed = all.saturating_add(DESCRIPTORS_SPARE);
+    if needed > files {
+        return Err(Unfit(format!(
+            "{all} connections need {needed} files, and this process may open {files}: ask for fewer, \
+             or raise the limit (ulimit -Hn, LimitNOFILE=)"
+        )));
+    }
+    let Some(ports) = local_ports() else {
+        return Ok(());
+    };
+    for address in addresses {
+        let groups = scenario.groups.iter().zip(addresses);
+        let there = groups.filter(|(_, other)| *other == address);
+        let there: u64 = there.map(|(group, _)| wanted(group)).sum();
+        if there > ports {
+            return Err(Unfit(format!(
+                "{there} connections to {address} need as many ports, and this machine has {ports} \
+                 (net.ipv4.ip_local_port_range): ask for fewer, or widen the range"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// How many ports the kernel gives out (ip(7), `ip_local_port_range`).
+fn local_ports() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = text.split_whitespace().map(|end| end.parse::<u64>());
+    let (first, last) = (ends.next()?.ok()?, ends.next()?.ok()?);
+    Some(last.checked_sub(first)? + 1)
 }
 
 fn resolve(scenario: &Scenario) -> Result<Arc<Vec<SocketAddr>>, RunError> {
@@ -229,6 +278,8 @@ impl<'a> Coordinator<'a> {
                 spin_ns: 0,
                 counted_ns: 0,
                 was_stopped: false,
+                refused: None,
+                firsts: Vec::new(),
                 plan,
             },
             options,
@@ -283,7 +334,18 @@ impl<'a> Coordinator<'a> {
                     self.order(Order::Start(start));
                 }
             }
-            Report::CannotConnect(why) => self.last_failure = why,
+            Report::CannotConnect(why, true) if !self.options.counts_refusals => {
+                return Err(RunError::Refused(why));
+            }
+            Report::CannotConnect(why, _) => self.last_failure = why,
+            Report::LoginRefused(why) => {
+                let is_first = self.outcome.refused.is_none();
+                if is_first && !self.options.counts_refusals {
+                    self.outcome.refused = Some(why);
+                    self.order(Order::Stop);
+                    self.mark(read_clock(), true)?;
+                }
+            }
             Report::Interval(interval) => self.add(core, &interval),
             Report::Ended(Ok(())) => self.ended += 1,
             Report::Ended(Err(why)) => return Err(RunError::Core(why)),
@@ -296,6 +358,17 @@ impl<'a> Coordinator<'a> {
             let totals = self.outcome.records.get_mut(*stretch);
             for (total, record) in totals.into_iter().flatten().zip(groups) {
                 total.merge(record);
+            }
+        }
+        for first in &interval.firsts {
+            let known = |(group, failure, _): &(usize, Failure, String)| (*group, *failure);
+            if !self
+                .outcome
+                .firsts
+                .iter()
+                .any(|old| known(old) == known(first))
+            {
+                self.outcome.firsts.push(first.clone());
             }
         }
         if let Some(start) = self.start {

@@ -76,6 +76,9 @@ pub fn judge(outcome: &Outcome) -> Validity {
             ));
         }
     }
+    if let Some(why) = &outcome.refused {
+        reasons.push(format!("ended by a login that was refused: {why}"));
+    }
     if outcome.was_stopped {
         reasons.push(STOPPED.to_owned());
     }
@@ -117,6 +120,8 @@ mod tests {
             spin_ns: 50_000,
             counted_ns: 1_000_000_000,
             was_stopped: false,
+            refused: None,
+            firsts: Vec::new(),
         }
     }
 

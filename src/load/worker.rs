@@ -5,6 +5,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_lite::future::or;
+
 use super::connection::Connection;
 use super::dialogue::{Broken, Dialogue, Event};
 use super::engine::{Engine, GroupState, Report, Seat, clock};
@@ -14,8 +16,8 @@ use super::scenario::{Arrivals, Operation};
 use super::schedule::Arrival;
 use crate::base::clock::{Deadline, Now};
 
-/// The pause after a connection that could not be opened.
-const RETRY: Duration = Duration::from_millis(100);
+/// The pause after a connection that could not be opened, and the longest after several.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// How long a connection may take to be opened before the run and after a loss.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,13 +68,22 @@ impl Worker<'_> {
     }
 
     /// Opens a connection, however often it takes; `None` when the run is over.
-    async fn open_at_last(&self, is_first: bool) -> Option<Connection> {
+    async fn open_at_last(&self, mut is_first: bool) -> Option<Connection> {
+        let mut pause = RETRY.0;
         loop {
+            let turn = self.engine.turn_to_open().await;
             if self.engine.is_over.get() {
                 return None;
             }
             let now = self.engine.net.now();
-            match self.open(now.plus(OPEN_TIMEOUT)).await {
+            let opening = async { Some(self.open(now.plus(OPEN_TIMEOUT)).await) };
+            let stopped = async {
+                self.engine.until(|engine| engine.is_stopped.get()).await;
+                None
+            };
+            let opened = or(opening, stopped).await?;
+            drop(turn);
+            match opened {
                 Ok(connection) => {
                     let open = &self.engine.connections;
                     open.set(open.get() + 1);
@@ -83,13 +94,28 @@ impl Worker<'_> {
                 }
                 Err(broken) => {
                     if self.engine.start.get().is_none() {
-                        self.engine.tell(Report::CannotConnect(broken.why));
+                        let report = Report::CannotConnect(broken.why, broken.lasts);
+                        self.engine.tell(report);
+                        if broken.lasts && self.engine.counts_refusals && is_first {
+                            // The run begins without it.
+                            self.engine.is_ready();
+                            is_first = false;
+                        }
                     } else {
-                        self.fail(None, broken.failure);
+                        self.refused(&broken);
                     }
-                    self.pause(RETRY).await;
+                    self.pause(pause).await;
+                    pause = (pause * 2).min(RETRY.1);
                 }
             }
+        }
+    }
+
+    /// A connection could not be opened anew. A login that is refused once will be again.
+    fn refused(&self, broken: &Broken) {
+        self.fail(None, broken.failure, &broken.why);
+        if broken.failure == Failure::Login {
+            self.engine.tell(Report::LoginRefused(broken.why.clone()));
         }
     }
 
@@ -229,7 +255,10 @@ impl Worker<'_> {
                 Ok(exchanged) => {
                     record.received += exchanged.received;
                     match exchanged.event {
-                        Event::Refused(failure) => return record.fail(failure),
+                        Event::Refused(failure) => {
+                            engine.failed(self.group, failure, || connection.said());
+                            return record.fail(failure);
+                        }
                         Event::Wrong => record.wrong += 1,
                         Event::More | Event::Ready | Event::Done => record.completed += 1,
                     }
@@ -241,6 +270,7 @@ impl Worker<'_> {
                     }
                 }
                 Err(broken) => {
+                    engine.failed(self.group, broken.failure, || broken.why.clone());
                     record.fail(broken.failure);
                     if broken.failure == Failure::Timeout {
                         record.response.record(response);
@@ -262,6 +292,11 @@ impl Worker<'_> {
             let sent = clock();
             let opened = self.open(Now(intended).plus(engine.scenario.timeout)).await;
             let ended = clock();
+            if let Err(broken) = &opened
+                && broken.failure == Failure::Login
+            {
+                engine.tell(Report::LoginRefused(broken.why.clone()));
+            }
             engine.is_over_in(arrival.stretch, self.group, ended, opened.is_ok());
             engine.record(arrival.stretch, self.group, |record| {
                 record.sent += 1;
@@ -276,6 +311,7 @@ impl Worker<'_> {
                         record.response.record(response);
                     }
                     Err(broken) => {
+                        engine.failed(self.group, broken.failure, || broken.why.clone());
                         record.fail(broken.failure);
                         if broken.failure == Failure::Timeout {
                             record.response.record(response);
@@ -316,15 +352,16 @@ impl Worker<'_> {
             let ended = ended.await;
             self.closed();
             match ended {
-                Some(broken) => self.fail(None, broken.failure),
+                Some(broken) => self.fail(None, broken.failure, &broken.why),
                 None => return connection.close(),
             }
         }
     }
 
     /// Counts a failure that belongs to no arrival, or to the stretch of one.
-    fn fail(&self, arrival: Option<Arrival>, failure: Failure) {
+    fn fail(&self, arrival: Option<Arrival>, failure: Failure, why: &str) {
         let engine = self.engine;
+        engine.failed(self.group, failure, || why.to_owned());
         let now = engine.stretch_at(engine.elapsed(engine.net.now()));
         if let Some(stretch) = arrival.map(|arrival| arrival.stretch).or(now) {
             engine.record(stretch, self.group, |record| record.fail(failure));

@@ -157,6 +157,7 @@ fn group(system: &System, rate: f64, factor: f64) -> GroupResult {
             .then(|| ("timeout".to_owned(), late))
             .into_iter()
             .collect::<BTreeMap<_, _>>(),
+        first_errors: BTreeMap::new(),
         received_bytes: completed * 80,
         send_lag: lag.summary(),
         own_lag: lag.summary(),

@@ -9,7 +9,7 @@ use clap::Args;
 use super::{Common, EXIT_USAGE, Failed, RunArgs, complain, measure, print};
 use crate::load::find::{Next, Search};
 use crate::load::histogram::Latencies;
-use crate::load::live::{count, duration};
+use crate::load::live::{at, count};
 use crate::load::report::slo::{self, Slo};
 use crate::load::result::{RunResult, Step};
 use crate::load::scenario::{Arrivals, Scenario};
@@ -42,6 +42,23 @@ pub(super) struct FindArgs {
 
 /// Runs `ringgate load find`.
 pub(super) fn run(args: &FindArgs) -> ExitCode {
+    let common = &args.run.common;
+    let ignored = [
+        (
+            args.run.simple.has_rate(),
+            "find chooses the rates: leave --rate out, and begin with --from",
+        ),
+        (
+            common.plain || common.quiet,
+            "find prints the rates that it tries: leave --plain and --quiet out",
+        ),
+    ];
+    if let Err(code) = super::refuse_ignored(&ignored) {
+        return code;
+    }
+    if let Err(Failed(code)) = super::is_free(common) {
+        return ExitCode::from(code);
+    }
     let (scenario, text) = match super::read(&args.run) {
         Ok(read) => read,
         Err(code) => return code,
@@ -78,6 +95,8 @@ struct Try {
 struct Tries {
     all: Vec<Try>,
     found: Option<f64>,
+    /// The generator lagged at each rate.
+    is_spoilt: bool,
 }
 
 fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result<Tries, Failed> {
@@ -91,7 +110,13 @@ fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result
     };
     loop {
         let rate = match search.next() {
-            Next::Found(found) => return Ok(Tries { all, found }),
+            Next::Found(found) => {
+                return Ok(Tries {
+                    all,
+                    found,
+                    is_spoilt: false,
+                });
+            }
             Next::Try(rate) => rate,
         };
         let scenario = Arc::new(at_rate(scenario, rate, slo));
@@ -100,14 +125,22 @@ fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result
         search.tell(held);
         print(&line(rate, held, &result));
         if super::was_interrupted(&result) {
-            return Ok(Tries { all, found: None });
+            return Ok(Tries {
+                all,
+                found: None,
+                is_spoilt: false,
+            });
         }
         all.push(Try { rate, held, result });
         if all.len() >= SPOILT_MAX && all.iter().rev().take(SPOILT_MAX).all(is_spoilt) {
             complain(
                 "the generator lags on this machine, at lower rates too: nothing can be found",
             );
-            return Err(Failed(super::EXIT_INVALID));
+            return Ok(Tries {
+                all,
+                found: None,
+                is_spoilt: true,
+            });
         }
     }
 }
@@ -159,9 +192,9 @@ fn line(rate: f64, held: bool, result: &RunResult) -> String {
         "{:>10}/s  done {:>10}/s  p50 {:>9}  p99 {:>9}  p99.9 {:>9}  failed {:.3} %  {verdict}\n",
         count(rate),
         count(result.steps.iter().map(Step::achieved_rate).sum()),
-        duration(response.quantile(0.5)),
-        duration(response.quantile(0.99)),
-        duration(response.quantile(0.999)),
+        at(&response, 0.5),
+        at(&response, 0.99),
+        at(&response, 0.999),
         failed * 100.0,
     );
     for reason in &result.validity.reasons {
@@ -183,6 +216,7 @@ fn conclude(tries: &Tries, slo: &Slo, args: &FindArgs) -> ExitCode {
             print(&format!("\n{slo} holds up to {}/s\n", count(rate)));
             ExitCode::SUCCESS
         }
+        None if tries.is_spoilt => ExitCode::from(super::EXIT_INVALID),
         None => {
             print(&format!("\n{slo} holds at no rate tried\n"));
             ExitCode::from(super::super::EXIT_RUNTIME)

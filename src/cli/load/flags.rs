@@ -40,11 +40,11 @@ pub(super) struct Simple {
     #[arg(long = "argument", value_name = "ARGUMENT", allow_hyphen_values = true)]
     arguments: Vec<String>,
     /// Connections.
-    #[arg(short, long, default_value_t = 16)]
+    #[arg(short, long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Cores of the generator.
-    #[arg(long, default_value_t = 1)]
-    cores: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    cores: u16,
     /// Operations per second, evenly spaced; without it the loop is closed.
     #[arg(short, long)]
     rate: Option<f64>,
@@ -69,6 +69,16 @@ impl Simple {
     /// Sets the target, where none was named.
     pub(super) fn target_is(&mut self, url: &str) {
         self.target.get_or_insert_with(|| url.to_owned());
+    }
+
+    /// Whether a rate was asked for.
+    pub(super) fn has_rate(&self) -> bool {
+        self.rate.is_some()
+    }
+
+    /// Whether a target was named.
+    pub(super) fn has_target(&self) -> bool {
+        self.target.is_some()
     }
 
     /// The scenario, and its flags as text.
@@ -98,6 +108,9 @@ impl Simple {
                 })
             }
         };
+        if self.duration.is_zero() || self.timeout.is_zero() {
+            return Err("--duration and --timeout take a time above 0".to_owned());
+        }
         let arrivals = match (self.rate, self.poisson) {
             (None, _) => Arrivals::Closed {
                 think: Duration::ZERO,
@@ -112,7 +125,7 @@ impl Simple {
         let group = Group {
             name: operation.label().to_owned(),
             target,
-            connections: self.connections.max(1),
+            connections: self.connections,
             weight: 1,
             operation,
             expect: Expectation {
@@ -122,7 +135,7 @@ impl Simple {
         };
         let scenario = Scenario {
             seed,
-            cores: self.cores.max(1),
+            cores: usize::from(self.cores),
             warmup: self.warmup,
             duration: self.duration,
             timeout: self.timeout,

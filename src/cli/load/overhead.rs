@@ -31,6 +31,23 @@ pub(super) struct OverheadArgs {
 
 /// Runs `ringgate load overhead`.
 pub(super) fn run(args: &OverheadArgs) -> ExitCode {
+    let common = &args.run.common;
+    let ignored = [
+        (
+            args.run.simple.has_target(),
+            "overhead has two targets: leave --target out, --direct and --via are there for it",
+        ),
+        (
+            common.plain || common.quiet,
+            "overhead prints a line for each block: leave --plain and --quiet out",
+        ),
+    ];
+    if let Err(code) = super::refuse_ignored(&ignored) {
+        return code;
+    }
+    if let Err(Failed(code)) = super::is_free(common) {
+        return ExitCode::from(code);
+    }
     let mut run = args.run.clone();
     // The flags' own target; both ways replace it.
     run.simple.target_is(&args.direct);

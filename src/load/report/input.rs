@@ -403,20 +403,25 @@ pub fn read(directories: &[PathBuf], group: Option<&str>) -> Result<Vec<RunSet>,
     Ok(sets)
 }
 
-/// Reads the runs of one directory: its own, or those of its sub-directories.
+/// Reads the runs of one directory: its own, those of its sub-directories, or those two below it, as `ringgate load
+/// overhead` leaves them.
 fn read_directory(path: &Path, group: Option<&str>) -> Result<Vec<Run>, InputError> {
     if path.is_file() || path.join(FILE_NAME).exists() {
         return Ok(vec![Run::read(path, group)?]);
     }
-    let problem = |error| InputError::Directory {
-        path: path.to_owned(),
-        error,
-    };
-    let mut runs = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(problem)? {
-        let below = entry.map_err(problem)?.path();
-        if below.join(FILE_NAME).exists() {
-            runs.push(below);
+    let below = directories(path)?;
+    let mut runs: Vec<PathBuf> = below
+        .iter()
+        .filter(|path| holds_run(path))
+        .cloned()
+        .collect();
+    if runs.is_empty() {
+        for path in &below {
+            runs.extend(
+                directories(path)?
+                    .into_iter()
+                    .filter(|path| holds_run(path)),
+            );
         }
     }
     if runs.is_empty() {
@@ -424,6 +429,26 @@ fn read_directory(path: &Path, group: Option<&str>) -> Result<Vec<Run>, InputErr
             path: path.to_owned(),
         });
     }
-    runs.sort();
     runs.iter().map(|run| Run::read(run, group)).collect()
+}
+
+fn holds_run(path: &Path) -> bool {
+    path.join(FILE_NAME).exists()
+}
+
+/// The directories in one, in the order of their names.
+fn directories(path: &Path) -> Result<Vec<PathBuf>, InputError> {
+    let problem = |error| InputError::Directory {
+        path: path.to_owned(),
+        error,
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(problem)? {
+        let below = entry.map_err(problem)?.path();
+        if below.is_dir() {
+            found.push(below);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
