@@ -50,7 +50,7 @@ pub(super) struct LoadArgs {
 #[derive(Clone, Debug, Args)]
 struct RunArgs {
     /// The scenario; without it, the flags below make one.
-    #[arg(value_name = "SCENARIO.toml", conflicts_with = "target")]
+    #[arg(value_name = "SCENARIO.toml")]
     scenario: Option<PathBuf>,
     #[command(flatten)]
     simple: flags::Simple,
@@ -75,6 +75,9 @@ pub(super) struct Common {
     /// Directory for result.json, latency.hlog, latency.hgrm and series.ndjson.
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// The whole result as one JSON object into this file, or for - to standard output in place of the table.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
     /// Replace the run that --out holds already.
     #[arg(long, requires = "out")]
     force: bool,
@@ -135,7 +138,15 @@ fn run_once(args: &RunArgs, slo: Option<&str>) -> ExitCode {
     let objective = scenario.slo.clone();
     match measure(&Arc::new(scenario), &args.common, &text) {
         Ok(result) => {
-            print(&live::summary(&result, objective.as_ref()));
+            let is_told = match args.common.json.as_deref() {
+                Some(file) => write_json(file, &result),
+                None => Ok(false),
+            };
+            match is_told {
+                Ok(true) => {}
+                Ok(false) => print(&live::summary(&result, objective.as_ref())),
+                Err(Failed(code)) => return ExitCode::from(code),
+            }
             let holds = |slo: &Slo| result.steps.iter().all(|step| slo.kept_in(step));
             match objective.filter(|_| is_asked) {
                 _ if !result.validity.valid => ExitCode::from(EXIT_INVALID),
@@ -152,18 +163,22 @@ fn read(args: &RunArgs) -> Result<(Scenario, String), ExitCode> {
     let (mut scenario, text) = match &args.scenario {
         Some(path) => {
             let read = crate::load::scenario_file::load(path, seed);
-            read.map_err(|errors| super::check::refuse(&errors))?
+            let (mut scenario, text) = read.map_err(|errors| super::check::refuse(&errors))?;
+            args.simple.replace(&mut scenario).map_err(usage)?;
+            (scenario, text)
         }
-        None => args.simple.scenario(seed).map_err(|why| {
-            complain(&why);
-            ExitCode::from(EXIT_USAGE)
-        })?,
+        None => args.simple.scenario(seed).map_err(usage)?,
     };
     if let Some(seed) = args.common.seed {
         scenario.seed = seed;
     }
     scenario.verify |= args.common.verify;
     Ok((scenario, text))
+}
+
+fn usage(why: String) -> ExitCode {
+    complain(&why);
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn new_seed() -> u64 {
@@ -300,6 +315,21 @@ fn response(outcome: &Outcome) -> Latencies {
         }
     }
     all
+}
+
+/// Writes a result as JSON; whether that was to standard output.
+fn write_json(file: &Path, result: &RunResult) -> Result<bool, Failed> {
+    let fail = |error: &dyn std::fmt::Display| {
+        complain(&format!("{}: {error}", file.display()));
+        Failed(EXIT_RUNTIME)
+    };
+    let text = serde_json::to_string(result).map_err(|error| fail(&error))? + "\n";
+    if file.as_os_str() == "-" {
+        print(&text);
+        return Ok(true);
+    }
+    std::fs::write(file, text).map_err(|error| fail(&error))?;
+    Ok(false)
 }
 
 /// Writes a result alone, into a directory that is made.

@@ -451,7 +451,7 @@ impl Engine {
             for arrival in old {
                 let waited = now.saturating_sub(arrival.at);
                 self.record(arrival.stretch, group, |record| {
-                    record.response.record(waited)
+                    record.response.record(waited);
                 });
             }
         }

@@ -49,6 +49,10 @@ pub(super) fn run(args: &FindArgs) -> ExitCode {
             "find chooses the rates: leave --rate out, and begin with --from",
         ),
         (
+            common.json.is_some(),
+            "find leaves its tries in one result: take --out in place of --json",
+        ),
+        (
             common.plain || common.quiet,
             "find prints the rates that it tries: leave --plain and --quiet out",
         ),

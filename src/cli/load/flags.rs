@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::base::secret::Secret;
 use crate::config::units::parse_duration;
 use crate::load::keys::Argument;
 use crate::load::scenario::{
-    Arrivals, Expectation, Group, Operation, Protocol, Request, Scenario, Statement,
+    Arrivals, Expectation, Group, Operation, Protocol, Request, Scenario, Statement, Target,
 };
 use crate::load::target;
 
@@ -21,45 +22,48 @@ enum Kind {
     Hold,
 }
 
-/// Flags of a scenario with one group.
+/// Flags of a scenario with one group. Of a scenario file they replace target, warm-up and duration.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Simple {
-    /// mysql://USER:PASSWORD@HOST:PORT/SCHEMA or http://HOST:PORT
+    /// mysql://USER:PASSWORD@HOST:PORT/SCHEMA or http://HOST:PORT; with a scenario file, of all its groups.
     #[arg(long, value_name = "URL")]
     target: Option<String>,
-    /// What one arrival does (MySQL).
-    #[arg(long, value_enum, default_value = "text")]
-    operation: Kind,
-    /// The statement; `?` stands for an argument.
-    #[arg(long, default_value = "SELECT 1")]
-    sql: String,
-    /// The request's path (HTTP); `{}` stands for an argument.
-    #[arg(long, default_value = "/")]
-    path: String,
+    /// The environment variable that holds the password for --target.
+    #[arg(long, value_name = "NAME", requires = "target")]
+    password_env: Option<String>,
+    /// What one arrival does (MySQL) [default: text].
+    #[arg(long, value_enum)]
+    operation: Option<Kind>,
+    /// The statement; `?` stands for an argument [default: SELECT 1].
+    #[arg(long)]
+    sql: Option<String>,
+    /// The request's path (HTTP); `{}` stands for an argument [default: /].
+    #[arg(long)]
+    path: Option<String>,
     /// One for each placeholder: a constant, uniform(LOW,HIGH), zipf(LOW,HIGH,EXPONENT), sequence(FIRST).
     #[arg(long = "argument", value_name = "ARGUMENT", allow_hyphen_values = true)]
     arguments: Vec<String>,
-    /// Connections.
-    #[arg(short, long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
-    connections: u32,
-    /// Cores of the generator.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    cores: u16,
+    /// Connections [default: 16].
+    #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: Option<u32>,
+    /// Cores of the generator [default: 1].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    cores: Option<u16>,
     /// Operations per second, evenly spaced; without it the loop is closed.
     #[arg(short, long)]
     rate: Option<f64>,
     /// Exponential gaps instead of even ones.
     #[arg(long, requires = "rate")]
     poisson: bool,
-    /// Time that counts.
-    #[arg(short, long, default_value = "10s", value_parser = parse_duration)]
-    duration: Duration,
-    /// Time before that.
-    #[arg(short, long, default_value = "1s", value_parser = parse_duration)]
-    warmup: Duration,
-    /// The longest wait for an answer.
-    #[arg(long, default_value = "5s", value_parser = parse_duration)]
-    timeout: Duration,
+    /// Time that counts [default: 10s].
+    #[arg(short, long, value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Time before that [default: 1s].
+    #[arg(short, long, value_parser = parse_duration)]
+    warmup: Option<Duration>,
+    /// The longest wait for an answer [default: 5s].
+    #[arg(long, value_parser = parse_duration)]
+    timeout: Option<Duration>,
     /// Rows that every answer must have (with --verify).
     #[arg(long)]
     expect_rows: Option<u64>,
@@ -81,6 +85,73 @@ impl Simple {
         self.target.is_some()
     }
 
+    /// What of a scenario file is replaced. Everything else is said by the file alone.
+    pub(super) fn replace(&self, scenario: &mut Scenario) -> Result<(), String> {
+        let said = [
+            (self.operation.is_some(), "--operation"),
+            (self.sql.is_some(), "--sql"),
+            (self.path.is_some(), "--path"),
+            (!self.arguments.is_empty(), "--argument"),
+            (self.connections.is_some(), "--connections"),
+            (self.cores.is_some(), "--cores"),
+            (self.rate.is_some(), "--rate"),
+            (self.timeout.is_some(), "--timeout"),
+            (self.expect_rows.is_some(), "--expect-rows"),
+        ];
+        if let Some((_, flag)) = said.iter().find(|(is_given, _)| *is_given) {
+            return Err(format!(
+                "the scenario says that: leave {flag} out, or change the file (--target, --warmup and --duration replace its own)"
+            ));
+        }
+        self.check_times()?;
+        if let Some(url) = &self.target {
+            for group in &mut scenario.groups {
+                let target = self.target_at(&group.target.name, url)?;
+                if target.protocol.label() != group.target.protocol.label() {
+                    return Err(format!(
+                        "--target is {}, and group `{}` of the scenario speaks {}",
+                        target.protocol.label(),
+                        group.name,
+                        group.target.protocol.label()
+                    ));
+                }
+                group.target = target;
+            }
+        }
+        scenario.warmup = self.warmup.unwrap_or(scenario.warmup);
+        scenario.duration = self.duration.unwrap_or(scenario.duration);
+        Ok(())
+    }
+
+    fn target_at(&self, name: &str, url: &str) -> Result<Target, String> {
+        let password = match &self.password_env {
+            None => None,
+            Some(variable) => {
+                let value = std::env::var(variable);
+                let value = value
+                    .map_err(|_| format!("--password-env: there is no variable {variable}"))?;
+                Some(Secret::new(value))
+            }
+        };
+        target::parse(name, url, password).map_err(|error| error.to_string())
+    }
+
+    fn check_times(&self) -> Result<(), String> {
+        let is_zero = |time: Option<Duration>| time.is_some_and(|time| time.is_zero());
+        match is_zero(self.duration) || is_zero(self.timeout) {
+            true => Err("--duration and --timeout take a time above 0".to_owned()),
+            false => Ok(()),
+        }
+    }
+
+    fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or("/")
+    }
+
+    fn sql(&self) -> &str {
+        self.sql.as_deref().unwrap_or("SELECT 1")
+    }
+
     /// The scenario, and its flags as text.
     pub(super) fn scenario(&self, seed: u64) -> Result<(Scenario, String), String> {
         let Some(url) = &self.target else {
@@ -89,7 +160,7 @@ impl Simple {
                 target::FORMS
             ));
         };
-        let target = target::parse("target", url, None).map_err(|error| error.to_string())?;
+        let target = self.target_at("target", url)?;
         let arguments: Result<Vec<_>, _> = self
             .arguments
             .iter()
@@ -99,18 +170,16 @@ impl Simple {
         let operation = match &target.protocol {
             Protocol::MySql { .. } => self.mysql(arguments)?,
             Protocol::Http => {
-                expect_as_many(&self.path, '{', arguments.len())?;
+                expect_as_many(self.path(), '{', arguments.len())?;
                 Operation::Request(Request {
                     method: "GET".to_owned(),
-                    path: self.path.clone(),
+                    path: self.path().to_owned(),
                     arguments,
                     body_bytes: 0,
                 })
             }
         };
-        if self.duration.is_zero() || self.timeout.is_zero() {
-            return Err("--duration and --timeout take a time above 0".to_owned());
-        }
+        self.check_times()?;
         let arrivals = match (self.rate, self.poisson) {
             (None, _) => Arrivals::Closed {
                 think: Duration::ZERO,
@@ -125,7 +194,7 @@ impl Simple {
         let group = Group {
             name: operation.label().to_owned(),
             target,
-            connections: self.connections,
+            connections: self.connections.unwrap_or(16),
             weight: 1,
             operation,
             expect: Expectation {
@@ -135,10 +204,10 @@ impl Simple {
         };
         let scenario = Scenario {
             seed,
-            cores: usize::from(self.cores),
-            warmup: self.warmup,
-            duration: self.duration,
-            timeout: self.timeout,
+            cores: usize::from(self.cores.unwrap_or(1)),
+            warmup: self.warmup.unwrap_or(Duration::from_secs(1)),
+            duration: self.duration.unwrap_or(Duration::from_secs(10)),
+            timeout: self.timeout.unwrap_or(Duration::from_secs(5)),
             arrivals,
             groups: vec![group],
             verify: self.expect_rows.is_some(),
@@ -149,13 +218,13 @@ impl Simple {
 
     fn mysql(&self, arguments: Vec<Argument>) -> Result<Operation, String> {
         let statement = || {
-            expect_as_many(&self.sql, '?', arguments.len())?;
+            expect_as_many(self.sql(), '?', arguments.len())?;
             Ok::<_, String>(Statement {
-                sql: self.sql.clone(),
+                sql: self.sql().to_owned(),
                 arguments: arguments.clone(),
             })
         };
-        Ok(match self.operation {
+        Ok(match self.operation.unwrap_or(Kind::Text) {
             Kind::Text => Operation::Text(statement()?),
             Kind::Prepared => Operation::Prepared(statement()?),
             Kind::Ping => Operation::Ping,

@@ -38,6 +38,10 @@ pub(super) fn run(args: &OverheadArgs) -> ExitCode {
             "overhead has two targets: leave --target out, --direct and --via are there for it",
         ),
         (
+            common.json.is_some(),
+            "overhead leaves a result for each block: take --out in place of --json",
+        ),
+        (
             common.plain || common.quiet,
             "overhead prints a line for each block: leave --plain and --quiet out",
         ),

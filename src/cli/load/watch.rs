@@ -83,7 +83,8 @@ impl Watch {
 
 impl View {
     fn open(scenario: &Scenario, common: &Common, cpus: &[usize], stop: &Arc<AtomicBool>) -> Self {
-        if common.quiet {
+        let speaks_json = common.json.as_deref() == Some(Path::new("-"));
+        if common.quiet || speaks_json {
             return Self::Nowhere;
         }
         if common.plain || !screen::is_there() {

@@ -1,0 +1,100 @@
+//! `ringgate load` by its flags: what they replace of a scenario file, and what programs read of a run.
+
+#![allow(clippy::expect_used, reason = "a failure must fail the test")]
+
+mod support;
+
+use std::process::{Command, Output};
+
+use ringgate::load::result::RunResult;
+use support::{ACCOUNT, MariaDb, NullServer, PASSWORD};
+
+fn load(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .arg("load")
+        .args(arguments)
+        .env("RG_LOAD_PASSWORD", PASSWORD)
+        .output()
+        .expect("the binary")
+}
+
+fn words(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const SCENARIO: &str = "seed = 1\nwarmup = \"1h\"\nduration = \"1h\"\n[targets.db]\n\
+    url = \"mysql://u@127.0.0.1:1/x\"\n[arrivals]\nkind = \"constant\"\nrate = 50\n\
+    [[groups]]\nname = \"one\"\nconnections = 2\noperation = \"text\"\nsql = \"SELECT 1\"\n";
+
+#[test]
+fn a_scenario_file_runs_against_another_target_for_another_time() {
+    let server = NullServer::start(&["mysql"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("scenario.toml");
+    std::fs::write(&file, SCENARIO).expect("a file");
+    let file = file.to_str().expect("a path");
+    let target = format!("mysql://u@127.0.0.1:{}/x", server.port());
+    let output = load(&[
+        file, "--target", &target, "-w", "0s", "-d", "1s", "--json", "-",
+    ]);
+    let text = words(&output.stdout);
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{text}{}",
+        words(&output.stderr)
+    );
+    // Nothing but the object is on standard output.
+    let result: RunResult = serde_json::from_str(&text).expect("one JSON object");
+    assert_eq!(text.lines().count(), 1);
+    assert_eq!(result.steps.len(), 1);
+    let group = &result.steps[0].groups[0];
+    assert_eq!(
+        (group.name.as_str(), group.planned, group.completed),
+        ("one", 50, 50)
+    );
+    for (more, expect) in [
+        (&["-c", "3"][..], "--connections"),
+        (&["--sql", "SELECT 2"], "--sql"),
+        (&["--rate", "5"], "--rate"),
+        (&["-d", "0s"], "above 0"),
+        (&["--target", "http://127.0.0.1:1"], "speaks mysql"),
+    ] {
+        let output = load(&[&[file][..], more].concat());
+        let text = words(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{text}");
+        assert!(text.contains(expect), "{expect} in {text}");
+    }
+}
+
+#[test]
+fn a_password_may_come_from_the_environment() {
+    let server = MariaDb::with_test_schema("");
+    let target = format!("mysql://{ACCOUNT}@127.0.0.1:{}/test", server.port());
+    let run = |variable: &str| {
+        let output = load(&[
+            "--target",
+            &target,
+            "--password-env",
+            variable,
+            "-d",
+            "1s",
+            "-w",
+            "0s",
+            "-c",
+            "2",
+        ]);
+        (
+            output.status.code(),
+            words(&output.stdout),
+            words(&output.stderr),
+        )
+    };
+    let (code, out, err) = run("RG_LOAD_PASSWORD");
+    assert_eq!(code, Some(0), "{out}{err}");
+    let (code, _, err) = run("RG_NO_SUCH_VARIABLE");
+    assert_eq!(code, Some(64), "{err}");
+    assert!(
+        err.contains("there is no variable RG_NO_SUCH_VARIABLE"),
+        "{err}"
+    );
+}
