@@ -98,3 +98,44 @@ fn a_password_may_come_from_the_environment() {
         "{err}"
     );
 }
+
+#[test]
+fn a_unix_socket_is_a_target() {
+    let server = MariaDb::with_test_schema("");
+    let socket = server.sql("SELECT @@socket");
+    let target = format!(
+        "mysql://{ACCOUNT}:{PASSWORD}@localhost/test?socket={}",
+        socket.trim()
+    );
+    let arguments = [
+        "--target",
+        &target,
+        "-d",
+        "1s",
+        "-w",
+        "0s",
+        "-c",
+        "2",
+        "--operation",
+        "prepared",
+    ];
+    let output = load(&arguments);
+    let text = words(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{text}{}",
+        words(&output.stderr)
+    );
+    let output = load(&[
+        "--target",
+        "mysql://u@localhost/x?socket=/nowhere/at.all",
+        "-d",
+        "1s",
+    ]);
+    let text = words(&output.stderr);
+    assert!(
+        output.status.code() == Some(1) && text.contains("/nowhere/at.all"),
+        "{text}"
+    );
+}

@@ -1,12 +1,13 @@
 //! A connection of the generator on its core's ring, whatever it speaks.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::task::Poll;
 
 use super::dialogue::{Broken, Dialogue, Event};
 use super::record::Failure;
+use crate::base::address::Address;
 use crate::base::clock::{Deadline, Now};
 use crate::net::{Buf, Net, SocketOptions, Stream, Timer};
 
@@ -36,14 +37,14 @@ impl Connection {
     /// Connects and logs in, until `deadline`.
     pub(super) async fn open(
         net: &Net,
-        address: SocketAddr,
+        address: &Address,
         dialogue: Dialogue,
         deadline: Deadline,
     ) -> Result<Self, Broken> {
         let mut timer = net.timer();
         timer.set(deadline);
         let options = SocketOptions::default();
-        let mut connecting = pin!(net.connect(address, &options));
+        let mut connecting = pin!(net.connect(address.clone(), &options));
         let connected = poll_fn(|cx| {
             if let Poll::Ready(result) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(Some(result));
@@ -54,7 +55,8 @@ impl Connection {
             Some(Ok(stream)) => stream,
             Some(Err(error)) => {
                 let broken = Broken::new(Failure::Dial, format!("{address}: {error}"));
-                let lasts = error.kind() == std::io::ErrorKind::ConnectionRefused;
+                let kind = error.kind();
+                let lasts = matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::NotFound);
                 return Err(Broken { lasts, ..broken });
             }
             None => {

@@ -86,7 +86,7 @@ impl Program {
                     max_packet: 1 << 30,
                     trusted_key_pem: None,
                     allow_rsa_from_server: true,
-                    transport_is_private: false,
+                    transport_is_private: target.socket.is_some(),
                 };
                 let program = mysql::Program::new(login, operation, expect);
                 Ok(Self::MySql(Rc::new(program)))

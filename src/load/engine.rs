@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use super::record::{Failure, Record};
 use super::scenario::{Group, Operation, Scenario};
 use super::schedule::{Arrival, Stretch, plan};
 use super::worker;
+use crate::base::address::Address;
 use crate::base::clock::{Deadline, Now};
 use crate::core::mailbox::Receiver;
 use crate::net::{Net, NetOptions, read_clock, ring_end, spawn};
@@ -78,7 +78,7 @@ pub struct CorePlan {
     /// The scenario.
     pub scenario: Arc<Scenario>,
     /// The groups' addresses.
-    pub addresses: Arc<Vec<SocketAddr>>,
+    pub addresses: Arc<Vec<Address>>,
     /// How waits for an arrival end.
     pub spin: Spin,
     /// A login that is refused is a failure like others.
@@ -145,7 +145,7 @@ pub(super) struct Engine {
 /// One group's side of this core.
 pub(super) struct GroupState {
     pub(super) group: Group,
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) program: Program,
     /// Connections without anything to do.
     pub(super) free: RefCell<Vec<Rc<Seat>>>,
@@ -271,11 +271,11 @@ impl Engine {
 
     fn new(net: Net, seed: &CorePlan) -> Result<Self, String> {
         let scenario = Arc::clone(&seed.scenario);
-        let state = |(group, address): (&Group, &SocketAddr)| {
+        let state = |(group, address): (&Group, &Address)| {
             Ok::<_, String>(GroupState {
                 program: Program::new(group, scenario.verify)?,
                 group: group.clone(),
-                address: *address,
+                address: address.clone(),
                 free: RefCell::default(),
                 backlog: RefCell::default(),
             })

@@ -1,7 +1,7 @@
 //! A run from outside its cores: it starts them, collects what they report, and watches the process
 //! under test.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -13,6 +13,7 @@ use super::process::{self, Meter, NoProcess};
 use super::record::{Failure, Record};
 use super::scenario::{Group, Scenario, Target};
 use super::schedule::{Stretch, plan};
+use crate::base::address::Address;
 use crate::base::clock::Now;
 use crate::core::executor::spawn_pinned;
 use crate::core::mailbox::{Sender, channel};
@@ -174,7 +175,7 @@ pub fn run(scenario: &Arc<Scenario>, options: RunOptions<'_>) -> Result<Outcome,
 const DESCRIPTORS_SPARE: u64 = 128;
 
 /// Checks that there are files and ports for all connections.
-fn check_room(scenario: &Scenario, addresses: &[SocketAddr], files: u64) -> Result<(), Unfit> {
+fn check_room(scenario: &Scenario, addresses: &[Address], files: u64) -> Result<(), Unfit> {
     let wanted = |group: &Group| u64::from(group.connections);
     let all: u64 = scenario.groups.iter().map(wanted).sum();
     let needed = all.saturating_add(DESCRIPTORS_SPARE);
@@ -187,7 +188,10 @@ fn check_room(scenario: &Scenario, addresses: &[SocketAddr], files: u64) -> Resu
     let Some(ports) = local_ports() else {
         return Ok(());
     };
-    for address in addresses {
+    let tcp = addresses
+        .iter()
+        .filter(|address| matches!(address, Address::Tcp(_)));
+    for address in tcp {
         let groups = scenario.groups.iter().zip(addresses);
         let there = groups.filter(|(_, other)| *other == address);
         let there: u64 = there.map(|(group, _)| wanted(group)).sum();
@@ -209,18 +213,21 @@ fn local_ports() -> Option<u64> {
     Some(last.checked_sub(first)? + 1)
 }
 
-fn resolve(scenario: &Scenario) -> Result<Arc<Vec<SocketAddr>>, RunError> {
+fn resolve(scenario: &Scenario) -> Result<Arc<Vec<Address>>, RunError> {
     let of = |target: &Target| {
         let failed = |error| RunError::Resolve {
             name: target.name.clone(),
             host: target.host.clone(),
             error,
         };
+        if let Some(path) = &target.socket {
+            return Ok(Address::Unix(path.clone()));
+        }
         let mut found = (target.host.as_str(), target.port)
             .to_socket_addrs()
             .map_err(failed)?;
         let none = || failed(std::io::Error::other("it has no address"));
-        found.next().ok_or_else(none)
+        found.next().map(Address::Tcp).ok_or_else(none)
     };
     let addresses: Result<Vec<_>, _> = scenario.groups.iter().map(|g| of(&g.target)).collect();
     addresses.map(Arc::new)

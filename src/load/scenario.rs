@@ -2,6 +2,7 @@
 //!
 //! Made from a TOML file by [`super::scenario_file`] or from the command line's flags.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::keys::Argument;
@@ -97,6 +98,8 @@ pub struct Target {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The path of a Unix socket, in the place of host and port.
+    pub socket: Option<PathBuf>,
     /// How it is spoken to.
     pub protocol: Protocol,
 }

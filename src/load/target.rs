@@ -4,10 +4,12 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::scenario::{Protocol, Target};
+use crate::base::address::Address;
 use crate::base::secret::Secret;
 
 /// The forms, for messages.
-pub const FORMS: &str = "write mysql://USER:PASSWORD@HOST:PORT/SCHEMA or http://HOST:PORT";
+pub const FORMS: &str = "write mysql://USER:PASSWORD@HOST:PORT/SCHEMA or http://HOST:PORT, with \
+     ?socket=/PATH for a Unix socket";
 
 /// Why a URL is no target.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +39,24 @@ pub fn parse(name: &str, text: &str, password: Option<Secret>) -> Result<Target,
         "http" => (Protocol::Http, 80),
         other => return Err(bad(&format!("`{other}` is not spoken here"))),
     };
+    let mut socket = None;
+    for (key, value) in url.query_pairs() {
+        if key != "socket" || socket.is_some() {
+            return Err(bad(&format!("`?{key}=` means nothing here")));
+        }
+        match format!("unix:{value}").parse() {
+            Ok(Address::Unix(path)) => socket = Some(path),
+            Ok(Address::Tcp(_)) | Err(_) => {
+                return Err(bad(&format!("`{value}` is no path of a Unix socket")));
+            }
+        }
+    }
     Ok(Target {
         name: name.to_owned(),
         // The brackets of an IPv6 address belong to URLs only.
         host: host.trim_matches(['[', ']']).to_owned(),
         port: url.port().unwrap_or(port),
+        socket,
         protocol,
     })
 }
@@ -85,12 +100,22 @@ mod tests {
             schema: Some("shop".into()),
         };
         assert_eq!(target.protocol, expect);
+        let target = parse(
+            "d",
+            "mysql://u:p@localhost/shop?socket=/run/db%20a.sock",
+            None,
+        )
+        .unwrap();
+        assert_eq!(target.socket, Some("/run/db a.sock".into()));
         let target = parse("b", "http://localhost", None).unwrap();
         assert_eq!((target.port, target.protocol), (80, Protocol::Http));
         for (text, expect) in [
             ("nonsense", "not a URL"),
             ("https://x", "`https` is not spoken"),
             ("mysql:///x", "no host"),
+            ("mysql://u@h/x?socket=run/db", "is no path"),
+            ("mysql://u@h/x?ssl=1", "`?ssl=` means nothing"),
+            ("mysql://u@h/x?socket=/a&socket=/b", "means nothing"),
         ] {
             let error = parse("c", text, None).unwrap_err().to_string();
             assert!(

@@ -64,7 +64,7 @@ impl Worker<'_> {
         };
         let keys = keys(arguments.into_iter().flatten().collect::<Vec<_>>());
         let dialogue = Dialogue::new(&self.state.program, keys);
-        Connection::open(&engine.net, self.state.address, dialogue, deadline).await
+        Connection::open(&engine.net, &self.state.address, dialogue, deadline).await
     }
 
     /// Opens a connection, however often it takes; `None` when the run is over.
