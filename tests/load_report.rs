@@ -317,11 +317,20 @@ fn invalid_runs_are_marked_and_left_out() {
         text.contains("up to <strong>60,000/s</strong>"),
         "the knee is that of the valid runs"
     );
+    let runs = text.matches("3 valid runs").count();
+    assert!(
+        runs >= 3,
+        "in the headline, the verdict and legends: {runs}"
+    );
+    assert!(!text.contains("class=\"muted\""));
     for name in ["run-0", "run-1", "run-2"] {
         std::fs::remove_dir_all(folder.path().join(name)).unwrap();
     }
     let text = page(&["--slo", "p50=1s"]);
     assert!(text.contains("Do not quote them"));
+    let said = "has <strong class=\"bad\">no valid run</strong>: nothing is said of its objective";
+    assert!(text.contains(said), "no verdict from invalid runs");
+    assert!(text.contains("<tr class=\"muted\">") && text.contains("<span class=\"muted\">"));
     // A valid run that only holds connections does not hide them.
     write(folder.path(), "hold", &runs::hold(&RINGGATE, 1_000, 1));
     let text = page(&["--slo", "p50=1s"]);
@@ -330,6 +339,23 @@ fn invalid_runs_are_marked_and_left_out() {
         places(figure(&text, "latency"), "fill s0").len(),
         RATES.len() * 3
     );
+}
+
+#[test]
+fn a_detour_that_is_quicker_is_called_noise() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = |direct: f64| {
+        let at = folder.path().join(direct.to_string());
+        write_runs(&at.join("direct"), &DIRECT, 3, direct);
+        write_runs(&at.join("ringgate"), &RINGGATE, 3, 1.0);
+        let out = at.join("page.html");
+        let output = ["--output", out.to_str().unwrap(), "--rate", "5000"];
+        report(&[&at.join("direct"), &at.join("ringgate")], &output, 0);
+        std::fs::read_to_string(&out).unwrap()
+    };
+    assert!(!page(1.0).contains("cannot be quicker"));
+    let text = page(3.0);
+    assert!(text.contains("cannot be quicker") && text.contains("<small>noise</small>"));
 }
 
 #[test]

@@ -148,8 +148,14 @@ fn blocks(
 
 fn conclude(plain: &Side, detour: &Side, seed: u64) -> ExitCode {
     print("\n              direct        via      added  (95 % interval)\n");
-    for row in compare(&plain.blocks, &detour.blocks, seed) {
-        print(&show(&row));
+    let rows = compare(&plain.blocks, &detour.blocks, seed);
+    for row in &rows {
+        print(&show(row));
+    }
+    if rows.iter().any(|row| row.via < row.direct) {
+        print(
+            "a detour is never quicker than the direct way: where less than nothing is added, that is noise\n",
+        );
     }
     if let Some(cpu) = crate::load::report::statistics::median(&detour.cpu_us) {
         print(&format!(

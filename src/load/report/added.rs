@@ -65,6 +65,11 @@ impl Added {
         }
     }
 
+    /// Whether the way through the system would be quicker than the way without it.
+    pub fn is_impossible(&self) -> bool {
+        self.nanos < 0.0
+    }
+
     /// The percentiles of `rows`, each once, rising.
     pub fn quantiles(rows: &[Self]) -> Vec<f64> {
         let mut quantiles: Vec<f64> = rows.iter().map(|row| row.quantile).collect();

@@ -340,6 +340,21 @@ impl RunSet {
         runs.iter().all(|run| !run.result.validity.valid)
     }
 
+    /// How many valid runs its figures are of, in words.
+    pub fn runs_words(&self) -> String {
+        let counted = self.counted();
+        let runs = if counted.is_empty() {
+            self.holding()
+        } else {
+            counted
+        };
+        match (self.all_invalid(), runs.len()) {
+            (true, _) => "no valid run".to_owned(),
+            (false, 1) => "1 valid run".to_owned(),
+            (false, runs) => format!("{runs} valid runs"),
+        }
+    }
+
     /// The loads that every run that counts has, by rising rate.
     pub fn loads(&self) -> Vec<Load> {
         let runs = self.counted();

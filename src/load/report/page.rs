@@ -193,6 +193,12 @@ impl<'a> Page<'a> {
             return html! { strong { (set.system) } ": no SLO was set (" code { "--slo p99=2ms" } "), so no rate is called its limit." };
         };
         let knee = slo.knee(set);
+        if set.all_invalid() {
+            return html! {
+                strong { (set.system) } " has " strong.bad { "no valid run" }
+                ": nothing is said of its objective (" (slo) ")."
+            };
+        }
         html! {
             strong { (set.system) }
             @match (knee.kept, knee.broken) {
@@ -201,7 +207,7 @@ impl<'a> Page<'a> {
                 (None, Some(broken)) => { strong.bad { " breaks its objective" } " at the lowest rate tried, " (units::rate(broken)) },
                 (None, None) => { " ran in a closed loop: no rate was offered, so none is a limit" },
             }
-            " (" (slo) ")."
+            " (" (slo) "; " (set.runs_words()) ")."
         }
     }
 
@@ -213,8 +219,8 @@ impl<'a> Page<'a> {
             .map(|slo| slo.knee(set))
             .unwrap_or_default();
         html! {
-            tr {
-                td { (key(index, &set.system)) @if set.all_invalid() { small.bad { "INVALID" } } }
+            tr.muted[set.all_invalid()] {
+                td { (key(index, &set.system)) small.bad[set.all_invalid()] { (set.runs_words()) } }
                 td { @match (knee.kept, knee.broken) {
                     (Some(kept), Some(broken)) => { strong { (units::rate(kept)) } small { "broken at " (units::rate(broken)) } },
                     (Some(kept), None) => { strong { "≥ " (units::rate(kept)) } small { "no higher rate was tried" } },

@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::added::DIRECT;
+use super::added::{Added, DIRECT};
 use super::compare::show_load;
 use super::compare_output;
 use super::figures::{self, Bar, LEAD};
@@ -44,7 +44,9 @@ fn legend(sets: &[RunSet], without: &str) -> Markup {
         .iter()
         .enumerate()
         .filter(|(_, set)| set.system != without);
-    html! { div.legend { @for (index, set) in shown { (key(index, &set.system)) } } }
+    html! { div.legend { @for (index, set) in shown {
+        span.muted[set.all_invalid()] { (key(index, &set.system)) " " span.soft { (set.runs_words()) } }
+    } } }
 }
 
 /// A figure with its legend; systems named `without` are not in it.
@@ -159,7 +161,7 @@ fn added(page: &Page<'_>) -> Result<Markup, PageError> {
             td { (row.system) }
             td.n { (percentile(row.quantile)) }
             td.n { (units::duration(row.direct)) }
-            td.n { (units::added_duration(row.nanos)) }
+            td.n { (units::added_duration(row.nanos)) @if row.is_impossible() { small { "noise" } } }
             td.n { @match row.interval {
                 Some(interval) => { (units::added_duration(interval.low)) " to " (units::added_duration(interval.high)) },
                 None => "too few runs",
@@ -169,6 +171,9 @@ fn added(page: &Page<'_>) -> Result<Markup, PageError> {
     Ok(html! {
         section {
             h2 { "Added latency" }
+            @if rows.iter().any(Added::is_impossible) {
+                p.bad { "A way through something cannot be quicker than the direct one: where less than nothing is added, this is the machine's noise or another load, and no finding." }
+            }
             (figure(sets, DIRECT, &svg, &caption, &table))
         }
     })
