@@ -139,3 +139,38 @@ fn a_unix_socket_is_a_target() {
         "{text}"
     );
 }
+
+#[test]
+fn each_step_has_what_the_process_under_test_used_in_it() {
+    let server = NullServer::start(&["mysql"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("scenario.toml");
+    let target = format!("mysql://u@127.0.0.1:{}/x", server.port());
+    let steps = SCENARIO
+        .replace(
+            "kind = \"constant\"\nrate = 50",
+            "kind = \"steps\"\nrates = [50, 800]",
+        )
+        .replace("connections = 2", "connections = 8");
+    std::fs::write(&file, steps).expect("a file");
+    let file = file.to_str().expect("a path");
+    let pid = server.pid().to_string();
+    let arguments = [
+        "-w", "200ms", "-d", "1s", "--json", "-", "--target", &target, "--pid", &pid,
+    ];
+    let output = load(&[&[file][..], &arguments].concat());
+    let result: RunResult = serde_json::from_str(&words(&output.stdout)).expect("a result");
+    let used: Vec<u64> = result
+        .steps
+        .iter()
+        .map(|step| step.process.as_ref().expect("read").cpu_us)
+        .collect();
+    assert!(used[0] > 0 && used[1] > used[0], "{used:?}");
+    let whole = result.process.expect("the sum");
+    assert!(
+        whole.cpu_us.abs_diff(used.iter().sum()) <= 1,
+        "{} of {used:?}",
+        whole.cpu_us
+    );
+    assert!(whole.cpu_us_per_operation > 0.0);
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::machine;
+use super::process::Meter;
 use super::record::{Failure, Record};
 use super::result::{GroupResult, RunResult, SCHEMA, Step};
 use super::run::Outcome;
@@ -26,12 +27,20 @@ pub struct About {
 /// Puts a result together.
 pub fn assemble(scenario: &Scenario, outcome: &Outcome, about: About) -> RunResult {
     let mut steps = Vec::new();
-    for (stretch, records) in outcome.plan.iter().zip(&outcome.records) {
+    for (index, (stretch, records)) in outcome.plan.iter().zip(&outcome.records).enumerate() {
         if !stretch.counts {
             continue;
         }
         let groups = scenario.groups.iter().zip(records);
+        let completed = records.iter().map(|record| record.completed).sum();
+        let meter = outcome
+            .process
+            .as_ref()
+            .and_then(|by_step| by_step.get(index));
         steps.push(Step {
+            process: meter
+                .filter(|meter| meter.is_used())
+                .map(|meter| meter.total(completed)),
             offered_rate: stretch.law.rate(),
             began_s: seconds(stretch.began),
             seconds: seconds(stretch.length),
@@ -62,7 +71,14 @@ pub fn assemble(scenario: &Scenario, outcome: &Outcome, about: About) -> RunResu
         cores: u32::try_from(outcome.cpu_ns.len()).unwrap_or(u32::MAX),
         validity: judge(outcome),
         steps,
-        process: outcome.process.as_ref().map(|meter| meter.total(completed)),
+        process: outcome.process.as_ref().map(|by_step| {
+            let mut whole = Meter::default();
+            by_step
+                .iter()
+                .filter(|meter| meter.is_used())
+                .for_each(|meter| whole.add(meter));
+            whole.total(completed)
+        }),
         spin_ns: outcome.spin_ns,
         own_cpu_us: outcome.cpu_ns.iter().sum::<u64>() / 1_000,
     }

@@ -1,6 +1,10 @@
 //! What a process has used, from `/proc` (proc(5)).
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 use super::result::ProcessUse;
 
@@ -13,6 +17,8 @@ pub struct Usage {
     pub user_us: u64,
     /// System time in microseconds.
     pub system_us: u64,
+    /// Both, by the process's CPU clock, in nanoseconds: the two above come in ticks of some milliseconds.
+    pub cpu_ns: u64,
     /// Resident memory in KiB.
     pub rss_kib: u64,
 }
@@ -40,7 +46,15 @@ pub fn read(pid: u32) -> Result<Usage, NoProcess> {
     let ticks = rustix::param::clock_ticks_per_second();
     let mut usage = parse_stat(&stat, ticks).unwrap_or_default();
     usage.rss_kib = parse_rss(&status);
+    usage.cpu_ns = cpu_clock(pid).map_err(|error| NoProcess { pid, error })?;
     Ok(usage)
+}
+
+/// CPU time of a process and its threads, in nanoseconds (clock_getcpuclockid(3)).
+fn cpu_clock(pid: u32) -> std::io::Result<u64> {
+    let pid = i32::try_from(pid).map_err(std::io::Error::other)?;
+    let time = ClockId::pid_cpu_clock_id(Pid::from_raw(pid))?.now()?;
+    Ok(u64::try_from(Duration::from(time).as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// The times in `/proc/PID/stat`: the name stands in parentheses and may itself contain any.
@@ -56,6 +70,7 @@ fn parse_stat(stat: &str, ticks: u64) -> Option<Usage> {
         name: name.to_owned(),
         user_us: micros()?,
         system_us: micros()?,
+        cpu_ns: 0,
         rss_kib: 0,
     })
 }
@@ -83,23 +98,39 @@ impl Meter {
     pub fn end(&mut self, usage: Usage) {
         if let Some(began) = self.began.take() {
             self.total.user_us += usage.user_us.saturating_sub(began.user_us);
+            self.total.cpu_ns += usage.cpu_ns.saturating_sub(began.cpu_ns);
             self.total.system_us += usage.system_us.saturating_sub(began.system_us);
         }
         self.total.rss_kib = usage.rss_kib;
         self.total.name = usage.name;
     }
 
+    /// Adds what another one counted after this one.
+    pub fn add(&mut self, later: &Self) {
+        self.total.user_us += later.total.user_us;
+        self.total.system_us += later.total.system_us;
+        self.total.cpu_ns += later.total.cpu_ns;
+        self.total.rss_kib = later.total.rss_kib;
+        self.total.name.clone_from(&later.total.name);
+    }
+
+    /// Whether anything was counted.
+    pub fn is_used(&self) -> bool {
+        !self.total.name.is_empty()
+    }
+
     /// The sum, by `completed` operations.
     pub fn total(&self, completed: u64) -> ProcessUse {
-        let cpu = self.total.user_us + self.total.system_us;
+        let cpu = self.total.cpu_ns as f64 / 1e3;
         ProcessUse {
             name: self.total.name.clone(),
             user_us: self.total.user_us,
             system_us: self.total.system_us,
+            cpu_us: self.total.cpu_ns / 1_000,
             rss_kib: self.total.rss_kib,
             cpu_us_per_operation: match completed {
                 0 => 0.0,
-                _ => cpu as f64 / completed as f64,
+                _ => cpu / completed as f64,
             },
         }
     }
@@ -120,7 +151,8 @@ mod tests {
 
     #[test]
     fn this_process_can_be_read_and_a_missing_one_is_named() {
-        assert!(read(std::process::id()).unwrap().rss_kib > 0);
+        let usage = read(std::process::id()).unwrap();
+        assert!(usage.rss_kib > 0 && usage.cpu_ns > 0);
         let error = read(u32::MAX).unwrap_err().to_string();
         assert!(error.contains("4294967295"), "{error}");
     }
@@ -131,6 +163,7 @@ mod tests {
             name: "x".into(),
             user_us,
             system_us: 0,
+            cpu_ns: user_us * 1_000 + 7,
             rss_kib,
         };
         let mut meter = Meter::default();

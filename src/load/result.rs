@@ -97,6 +97,9 @@ pub struct Step {
     /// target cannot carry this rate, or the connections are too few.
     #[serde(default)]
     pub overloaded: bool,
+    /// What the process under test used in it, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessUse>,
     /// What each group did.
     pub groups: Vec<GroupResult>,
 }
@@ -157,6 +160,9 @@ pub struct ProcessUse {
     pub user_us: u64,
     /// System time in microseconds.
     pub system_us: u64,
+    /// Both together by the process's CPU clock, which is finer than the two, in microseconds; 0 in older results.
+    #[serde(default)]
+    pub cpu_us: u64,
     /// Resident memory at the end, in KiB.
     pub rss_kib: u64,
     /// CPU time by completed operation, in microseconds; 0 when none completed.

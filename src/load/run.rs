@@ -67,8 +67,8 @@ pub struct Outcome {
     pub plan: Vec<Stretch>,
     /// Records by stretch and group, all cores together.
     pub records: Vec<Vec<Record>>,
-    /// What the process under test used in the stretches that count.
-    pub process: Option<Meter>,
+    /// What the process under test used in each stretch that counts.
+    pub process: Option<Vec<Meter>>,
     /// CPU time of each generator core in the stretches that count, in nanoseconds.
     pub cpu_ns: Vec<u64>,
     /// How long waits for an arrival spun at the end, the longest of all cores, in nanoseconds.
@@ -265,7 +265,8 @@ struct Coordinator<'a> {
     connected: usize,
     ended: usize,
     last_failure: String,
-    is_counting: bool,
+    /// The stretch that is being counted.
+    counting: Option<usize>,
 }
 
 impl<'a> Coordinator<'a> {
@@ -280,7 +281,7 @@ impl<'a> Coordinator<'a> {
         Self {
             outcome: Outcome {
                 records: plan.iter().map(empty).collect(),
-                process: options.pid.map(|_| Meter::default()),
+                process: options.pid.map(|_| vec![Meter::default(); plan.len()]),
                 cpu_ns: vec![0; cores],
                 spin_ns: 0,
                 counted_ns: 0,
@@ -295,7 +296,7 @@ impl<'a> Coordinator<'a> {
             connected: 0,
             ended: 0,
             last_failure: "none was reported".to_owned(),
-            is_counting: false,
+            counting: None,
         }
     }
 
@@ -402,22 +403,25 @@ impl<'a> Coordinator<'a> {
         let plan = &self.outcome.plan;
         let current = plan
             .iter()
-            .find(|stretch| (stretch.began..stretch.end()).contains(&offset));
-        let counts = now >= start && !is_end && current.is_some_and(|stretch| stretch.counts);
-        if counts == self.is_counting {
+            .position(|stretch| (stretch.began..stretch.end()).contains(&offset) && stretch.counts);
+        let current = current.filter(|_| now >= start && !is_end);
+        if current == self.counting {
             return Ok(());
         }
-        self.is_counting = counts;
+        let before = std::mem::replace(&mut self.counting, current);
         let end = plan.last().map_or(0, Stretch::end).min(offset);
         self.outcome.counted_ns = plan
             .iter()
             .filter(|stretch| stretch.counts)
             .map(|stretch| stretch.end().min(end).saturating_sub(stretch.began))
             .sum();
-        if let (Some(meter), Some(pid)) = (&mut self.outcome.process, self.options.pid) {
-            match counts {
-                true => meter.begin(process::read(pid)?),
-                false => meter.end(process::read(pid)?),
+        if let (Some(meters), Some(pid)) = (&mut self.outcome.process, self.options.pid) {
+            let usage = process::read(pid)?;
+            if let Some(meter) = before.and_then(|at| meters.get_mut(at)) {
+                meter.end(usage.clone());
+            }
+            if let Some(meter) = current.and_then(|at| meters.get_mut(at)) {
+                meter.begin(usage);
             }
         }
         Ok(())

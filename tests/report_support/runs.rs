@@ -55,6 +55,7 @@ const COUNT: u32 = 12_000;
 /// One run of `system` at `rates`; `factor` stretches its latencies and its use of the machine.
 pub fn run(system: &System, rates: &[f64], factor: f64, seed: u64) -> RunResult {
     let steps = rates.iter().enumerate().map(|(index, rate)| Step {
+        process: None,
         offered_rate: Some(*rate),
         began_s: 10.0 * index as f64,
         seconds: 10.0,
@@ -131,6 +132,7 @@ fn process(system: &System, factor: f64) -> ProcessUse {
         name: system.name.to_owned(),
         user_us: (cpu * 20_000.0) as u64,
         system_us: (cpu * 80_000.0) as u64,
+        cpu_us: (cpu * 100_000.0) as u64,
         rss_kib: (system.rss_kib as f64 * factor) as u64,
         cpu_us_per_operation: cpu,
     }
