@@ -17,7 +17,6 @@ use support::{ACCOUNT, MariaDb, NullServer, PASSWORD};
 const PROMPT: Duration = Duration::from_secs(8);
 
 fn load(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let began = Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_ringgate"))
         .arg("load")
         .args(arguments)
@@ -27,17 +26,18 @@ fn load(arguments: &[&str]) -> (Option<i32>, String, String) {
         stdout,
         stderr,
     } = output.expect("the binary");
-    assert!(
-        began.elapsed() < PROMPT || status.success(),
-        "{arguments:?}: {:?}",
-        began.elapsed()
-    );
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (status.code(), text(stdout), text(stderr))
 }
 
 fn refuses(arguments: &[&str], code: i32, words: &[&str]) {
+    let began = Instant::now();
     let (found, out, err) = load(arguments);
+    assert!(
+        began.elapsed() < PROMPT,
+        "{arguments:?}: {:?}",
+        began.elapsed()
+    );
     assert_eq!(found, Some(code), "{arguments:?}: {out}{err}");
     for word in words {
         assert!(
@@ -93,7 +93,9 @@ fn a_login_that_is_refused_ends_a_run_at_once_and_is_tried_as_often_as_there_are
     let (code, out, err) = load(&[&arguments[..], &["--target", &wrong]].concat());
     assert_eq!(code, Some(3), "{out}{err}");
     assert!(
-        out.contains("login ") && out.contains("the first `login`: ") && out.contains("1045"),
+        out.contains("reconnects that failed ")
+            && out.contains("the first `login`: ")
+            && out.contains("1045"),
         "{out}"
     );
     assert!(!out.contains("0 µs"), "figures of nothing: {out}");
@@ -131,7 +133,7 @@ fn nobody_at_the_port_ends_a_run_at_once() {
     let mut said = String::new();
     let mut stderr = run.stderr.take().expect("a pipe");
     stderr.read_to_string(&mut said).expect("what it says");
-    assert_eq!(run.wait().expect("its end").code(), Some(1), "{said}");
+    assert_eq!(run.wait().expect("its end").code(), Some(3), "{said}");
     assert!(
         said.contains("stopped before the first operation"),
         "{said}"

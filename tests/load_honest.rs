@@ -218,14 +218,17 @@ fn what_is_answered_after_the_window_is_in_no_rate() {
     let text = scenario(&fake, "kind = \"constant\"\nrate = 40", more, 1);
     let (result, output) = load(directory.path(), &text);
     let group = group(&result);
-    assert_eq!(
-        (group.planned, group.completed),
-        (40, 40),
-        "all are answered in the end"
-    );
+    assert!(result.steps[0].overloaded, "{group:?}");
+    assert_eq!(group.planned, 40);
+    // All but the one that was under way are taken back.
+    assert_eq!(group.completed + group.withdrawn, 40, "{group:?}");
     assert!(result.steps[0].achieved_rate() <= 5.0, "{group:?}");
     assert!(group.completed_in_step >= Some(1), "{group:?}");
-    assert_eq!(group.backlog, 40 - group.completed_in_step.unwrap());
+    assert_eq!(
+        group.backlog,
+        40 - group.completed_in_step.unwrap(),
+        "{group:?}"
+    );
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let told = format!("backlog at the end: {} operations", group.backlog);
     assert!(text.contains(&told), "{text}");
@@ -252,6 +255,86 @@ fn a_step_begins_with_nothing_of_the_one_before() {
     assert_eq!((second.planned, second.completed), (4, 4), "{second:?}");
     assert!(second.response.max_ns < 450 * MS, "{second:?}");
     assert!(second.backlog <= 1, "{second:?}");
+}
+
+#[test]
+fn a_step_is_judged_alike_wherever_it_stands() {
+    let fake = slow();
+    let verdict = |rates: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let arrivals = format!("kind = \"steps\"\nrates = {rates}");
+        let more = "duration = \"1s\"\ntimeout = \"10s\"\n[slo]\np99 = \"5s\"";
+        let (_, output) = load(directory.path(), &scenario(&fake, &arrivals, more, 2));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|line| line.starts_with("objective"));
+        line.unwrap_or_else(|| panic!("{text}")).to_owned()
+    };
+    let first = verdict("[50, 5]");
+    assert!(
+        first.ends_with("broken at 50.0/s; held at 5.0/s"),
+        "{first}"
+    );
+    assert_eq!(first, verdict("[5, 50]"));
+}
+
+#[test]
+fn a_run_that_ends_early_has_the_rates_of_its_time() {
+    let server = FakeHttp::start(Faults::default());
+    let directory = tempfile::tempdir().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+        .args([
+            "load", "--quiet", "-w", "0s", "-d", "60s", "-r", "100", "--slo", "p99=1h",
+        ])
+        .args(["--target", &server.url(), "--out"])
+        .arg(directory.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(2_500));
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(!text.contains("objective"), "nothing is judged: {text}");
+    let result = RunResult::read(directory.path()).unwrap();
+    let step = &result.steps[0];
+    assert!(step.seconds < 30.0, "{}", step.seconds);
+    assert!((50.0..=110.0).contains(&step.achieved_rate()), "{step:?}");
+}
+
+#[test]
+fn a_rate_beyond_all_means_ends_when_its_time_is_over() {
+    let server = FakeHttp::start(Faults::default());
+    let run = |rate: &str| {
+        let began = std::time::Instant::now();
+        let output = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+            .args([
+                "load",
+                "--quiet",
+                "-w",
+                "0s",
+                "-d",
+                "1s",
+                "--timeout",
+                "1s",
+                "-r",
+                rate,
+            ])
+            .args(["--target", &server.url()])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), text, began.elapsed())
+    };
+    let (code, text, took) = run("5000000");
+    assert_eq!(code, Some(3), "{text}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    let (code, text, _) = run("1e300");
+    assert!(
+        code == Some(64) && text.contains("10000000 at most"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -297,8 +380,18 @@ fn steps_are_shown_by_rate_each_group_with_its_own_part_and_the_objective_judged
     assert!(text.contains(verdict), "{text}");
     // Its first step is valid, so the run is: broken, and not invalid.
     assert_eq!(code, Some(4), "{text}");
-    let (code, text) = run("p50=1h,errors=1");
-    assert_eq!(code, Some(0), "{text}");
+    // No objective holds where a step is overloaded.
+    let (code, text) = run("p50=3600s,errors=1");
+    assert_eq!(code, Some(4), "{text}");
+    let lower = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("[200, 20]", "[20]");
+    std::fs::write(&file, lower).unwrap();
+    let (code, text) = run("p50=3600s");
+    assert!(
+        matches!(code, Some(0 | 3)) && text.contains(": held at 20.0/s"),
+        "{text}"
+    );
     let (code, _) = run("p50=fast");
     assert_eq!(code, Some(64));
 }

@@ -133,6 +133,17 @@ fn run_once(args: &RunArgs, slo: Option<&str>) -> ExitCode {
         Ok(read) => read,
         Err(code) => return code,
     };
+    // What cannot be written is said before the run and not after it.
+    if let Some(file) = args
+        .common
+        .json
+        .as_deref()
+        .filter(|file| *file != Path::new("-"))
+        && let Err(error) = std::fs::File::create(file)
+    {
+        complain(&format!("{}: {error}", file.display()));
+        return ExitCode::from(EXIT_RUNTIME);
+    }
     let is_asked = asked.is_some();
     scenario.slo = asked.or(scenario.slo);
     let objective = scenario.slo.clone();
@@ -145,7 +156,10 @@ fn run_once(args: &RunArgs, slo: Option<&str>) -> ExitCode {
             match is_told {
                 Ok(true) => {}
                 Ok(false) => print(&live::summary(&result, objective.as_ref())),
-                Err(Failed(code)) => return ExitCode::from(code),
+                Err(Failed(code)) => {
+                    print(&live::summary(&result, objective.as_ref()));
+                    return ExitCode::from(code);
+                }
             }
             let holds = |slo: &Slo| result.steps.iter().all(|step| slo.kept_in(step));
             match objective.filter(|_| is_asked) {
@@ -230,6 +244,7 @@ pub(super) fn measure(
         Ok(Ok(result)) => Ok(result),
         Ok(Err(error)) => Err(fail(EXIT_RUNTIME, &error)),
         Err(error @ RunError::Resolve { .. }) => Err(fail(EXIT_CONFIG, &error)),
+        Err(error @ RunError::Stopped) => Err(fail(EXIT_INVALID, &error)),
         Err(error) => Err(fail(EXIT_RUNTIME, &error)),
     }
 }

@@ -28,7 +28,8 @@ pub struct About {
 pub fn assemble(scenario: &Scenario, outcome: &Outcome, about: About) -> RunResult {
     let mut steps = Vec::new();
     for (index, (stretch, records)) in outcome.plan.iter().zip(&outcome.records).enumerate() {
-        if !stretch.counts {
+        let end = stretch.end().min(outcome.ended.unwrap_or(u64::MAX));
+        if !stretch.counts || end <= stretch.began {
             continue;
         }
         let groups = scenario.groups.iter().zip(records);
@@ -43,7 +44,7 @@ pub fn assemble(scenario: &Scenario, outcome: &Outcome, about: About) -> RunResu
                 .map(|meter| meter.total(completed)),
             offered_rate: stretch.law.rate(),
             began_s: seconds(stretch.began),
-            seconds: seconds(stretch.length),
+            seconds: seconds(end - stretch.began),
             overloaded: is_overloaded(records),
             groups: groups
                 .enumerate()
@@ -110,11 +111,12 @@ fn of(group: &Group, record: &Record, firsts: &BTreeMap<String, String>) -> Grou
         sent: record.sent,
         completed: record.completed,
         completed_in_step: Some(record.in_window),
-        backlog: record.backlog(),
+        backlog: record.backlog,
+        withdrawn: record.withdrawn,
+        reconnects_failed: record.reconnects_failed,
         wrong: record.wrong,
         first_errors: firsts
             .iter()
-            .filter(|(class, _)| errors.contains_key(*class))
             .map(|(class, why)| (class.clone(), why.clone()))
             .collect(),
         errors,

@@ -116,6 +116,8 @@ pub(super) struct Engine {
     pub(super) groups: Vec<GroupState>,
     /// The run's beginning, once known.
     pub(super) start: Cell<Option<Now>>,
+    /// Stretches that have begun, the first left out.
+    noted: Cell<usize>,
     /// Nothing new begins.
     pub(super) is_over: Cell<bool>,
     /// Nothing that waits is begun either.
@@ -151,6 +153,15 @@ pub(super) struct GroupState {
     pub(super) free: RefCell<Vec<Rc<Seat>>>,
     /// Arrivals without a connection, oldest first.
     pub(super) backlog: RefCell<VecDeque<Arrival>>,
+    /// Operations that are due and not over.
+    pub(super) outstanding: Cell<u64>,
+}
+
+impl GroupState {
+    fn is_over(&self) {
+        self.outstanding
+            .set(self.outstanding.get().saturating_sub(1));
+    }
 }
 
 /// A connection that waits for an arrival.
@@ -239,9 +250,7 @@ async fn meter(engine: Rc<Engine>) {
     for (index, stretch) in engine.plan.iter().enumerate() {
         alarm.set(engine.instant(stretch.began));
         poll_fn(|cx| alarm.poll(cx)).await;
-        if stretch.begins_step {
-            engine.withdraw_backlog(index);
-        }
+        engine.begins(index);
         engine.count_cpu(stretch.counts);
     }
     let end = engine.plan.last().map_or(0, Stretch::end);
@@ -278,6 +287,7 @@ impl Engine {
                 address: address.clone(),
                 free: RefCell::default(),
                 backlog: RefCell::default(),
+                outstanding: Cell::new(0),
             })
         };
         let groups = scenario.groups.iter().zip(seed.addresses.iter());
@@ -290,6 +300,7 @@ impl Engine {
             groups,
             scenario,
             start: Cell::new(None),
+            noted: Cell::new(0),
             is_over: Cell::new(false),
             is_stopped: Cell::new(false),
             records: RefCell::default(),
@@ -410,6 +421,14 @@ impl Engine {
         self.plan.iter().position(|stretch| offset < stretch.end())
     }
 
+    /// An operation is due.
+    pub(super) fn is_due(&self, group: usize, stretch: usize) {
+        if let Some(state) = self.groups.get(group) {
+            state.outstanding.set(state.outstanding.get() + 1);
+        }
+        self.record(stretch, group, |record| record.planned += 1);
+    }
+
     /// Gives an arrival to a free connection of `group`, or has it wait for one.
     pub(super) fn dispatch(&self, group: usize, arrival: Arrival) {
         let Some(state) = self.groups.get(group) else {
@@ -437,9 +456,29 @@ impl Engine {
         }
     }
 
-    /// Takes back the arrivals of stretches before this one, which no connection was free for when their step ended, so that the next one begins
-    /// with none of them. What they have waited is the least that they would have.
-    pub(super) fn withdraw_backlog(&self, before: usize) {
+    /// The stretch with this index has begun; beyond the last one: the run is over. What is due and not over is
+    /// the backlog of the one before. Where a step begins, and at the end, the arrivals that no connection was free
+    /// for are taken back, so that no step has anything of another one's and all are judged alike.
+    pub(super) fn begins(&self, stretch: usize) {
+        let noted = self.noted.get();
+        if stretch <= noted {
+            return;
+        }
+        self.noted.set(stretch);
+        let before = self.plan.get(noted..stretch).unwrap_or_default();
+        for (index, _) in (noted..).zip(before).filter(|(_, before)| before.counts) {
+            for (group, state) in self.groups.iter().enumerate() {
+                let backlog = state.outstanding.get();
+                self.record(index, group, |record| record.backlog += backlog);
+            }
+        }
+        if self.plan.get(stretch).is_none_or(|new| new.begins_step) {
+            self.withdraw_backlog(stretch);
+        }
+    }
+
+    /// What an arrival that is taken back has waited is the least that it would have.
+    fn withdraw_backlog(&self, before: usize) {
         let now = self.elapsed(clock());
         for (group, state) in self.groups.iter().enumerate() {
             let waiting = state.backlog.take();
@@ -449,9 +488,10 @@ impl Engine {
             let old: VecDeque<Arrival> = old;
             *state.backlog.borrow_mut() = new;
             for arrival in old {
-                let waited = now.saturating_sub(arrival.at);
+                state.is_over();
                 self.record(arrival.stretch, group, |record| {
-                    record.response.record(waited);
+                    record.withdrawn += 1;
+                    record.response.record(now.saturating_sub(arrival.at));
                 });
             }
         }
@@ -463,27 +503,33 @@ impl Engine {
         if self.is_stopped.get() {
             return;
         }
-        let timeout = u64::try_from(self.scenario.timeout.as_nanos()).unwrap_or(u64::MAX);
-        let now = self.elapsed(clock());
         for (group, state) in self.groups.iter().enumerate() {
             for arrival in state.backlog.take() {
-                let waited = now.saturating_sub(arrival.at).max(timeout);
-                self.record(arrival.stretch, group, |record| {
-                    record.fail(Failure::Timeout);
-                    record.response.record(waited);
-                });
+                self.gave_up(group, arrival);
             }
         }
     }
 
-    /// An operation of `group` that was due in `stretch` was over at `ended`, answered without an error or not.
-    pub(super) fn is_over_in(&self, stretch: usize, group: usize, ended: Now, is_right: bool) {
-        let end = self.plan.get(stretch).map_or(0, Stretch::end);
-        if self.elapsed(ended) <= end {
-            self.record(stretch, group, |record| {
-                record.over_in_window += 1;
-                record.in_window += u64::from(is_right);
-            });
+    /// Whoever asked has given up before anybody was free to ask.
+    pub(super) fn gave_up(&self, group: usize, arrival: Arrival) {
+        if let Some(state) = self.groups.get(group) {
+            state.is_over();
+        }
+        let waited = u64::try_from(self.scenario.timeout.as_nanos()).unwrap_or(u64::MAX);
+        self.record(arrival.stretch, group, |record| {
+            record.fail(Failure::Timeout);
+            record.response.record(waited);
+        });
+    }
+
+    /// An operation of `group` was over at `ended`, answered without an error or not.
+    pub(super) fn is_over(&self, group: usize, ended: Now, is_right: bool) {
+        if let Some(state) = self.groups.get(group) {
+            state.is_over();
+        }
+        let stretch = self.stretch_at(self.elapsed(ended));
+        if let Some(stretch) = stretch.filter(|_| is_right) {
+            self.record(stretch, group, |record| record.in_window += 1);
         }
     }
 

@@ -89,13 +89,13 @@ pub fn summary(result: &RunResult, slo: Option<&Slo>) -> String {
             if group.backlog > u64::from(group.connections) {
                 let _ = writeln!(
                     out,
-                    "                 backlog at the end: {} operations were due and not answered",
-                    group.backlog
+                    "                 backlog at the end: {} operations were due and not answered, {} taken back",
+                    group.backlog, group.withdrawn
                 );
             }
         }
     }
-    if let Some(slo) = slo {
+    if let Some(slo) = slo.filter(|_| !result.validity.ended_early) {
         out.push_str(&objective(&steps, slo));
     }
     let completed = result.completed();
@@ -148,7 +148,9 @@ fn objective(steps: &[&Step], slo: &Slo) -> String {
 fn classes(group: &GroupResult) -> String {
     let named = group.errors.iter().map(|(class, n)| format!("{class} {n}"));
     let wrong = (group.wrong > 0).then(|| format!("wrong answers {}", group.wrong));
-    let all: Vec<String> = named.chain(wrong).collect();
+    let lost = (group.reconnects_failed > 0)
+        .then(|| format!("reconnects that failed {}", group.reconnects_failed));
+    let all: Vec<String> = named.chain(wrong).chain(lost).collect();
     if all.is_empty() {
         return String::new();
     }

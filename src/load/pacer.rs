@@ -70,6 +70,7 @@ pub(super) async fn pace(engine: Rc<Engine>) {
     let end = engine.plan.last().map_or(0, |stretch| stretch.end());
     alarm.set(engine.instant(end));
     poll_fn(|cx| alarm.poll(cx)).await;
+    engine.begins(engine.plan.len());
     engine.is_over.set(true);
     engine.wake_all();
     engine.notify();
@@ -78,11 +79,12 @@ pub(super) async fn pace(engine: Rc<Engine>) {
 async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
     let seed = engine.scenario.seed;
     let plan = engine.plan.clone();
-    let schedule = Schedule::new(plan, engine.core, engine.cores, seed);
+    let end = engine.instant(plan.last().map_or(0, |stretch| stretch.end()));
+    let timeout = nanos(engine.scenario.timeout);
+    let mut schedule = Schedule::new(plan, engine.core, engine.cores, seed);
     let mut choice = Choice::new(engine);
     let mut burst = 0;
-    let mut stretch = 0;
-    for arrival in schedule {
+    while let Some(arrival) = schedule.next() {
         let due = engine.instant(arrival.at);
         if !due.is_over(clock()) {
             wait_until(engine, alarm, due).await;
@@ -91,17 +93,25 @@ async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
         if engine.is_over.get() {
             return;
         }
-        if stretch != arrival.stretch {
-            // What one step could not carry is not for the next one to carry, and may have been handed out late.
-            let new = engine.plan.get(arrival.stretch);
-            if new.is_some_and(|new| new.begins_step) {
-                engine.withdraw_backlog(arrival.stretch);
-            }
-            stretch = arrival.stretch;
-        }
+        engine.begins(arrival.stretch);
         let Some(group) = choice.next() else { return };
-        engine.record(arrival.stretch, group, |record| record.planned += 1);
-        engine.dispatch(group, arrival);
+        engine.is_due(group, arrival.stretch);
+        let now = clock();
+        match engine
+            .instant(arrival.at.saturating_add(timeout))
+            .is_over(now)
+        {
+            true => engine.gave_up(group, arrival),
+            false => engine.dispatch(group, arrival),
+        }
+        if end.is_over(now) {
+            // A rate beyond what a core can hand out: the rest was never asked.
+            for arrival in schedule.by_ref() {
+                engine.is_due(group, arrival.stretch);
+                engine.gave_up(group, arrival);
+            }
+            return;
+        }
         burst += 1;
         if burst >= BURST {
             burst = 0;

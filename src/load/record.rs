@@ -73,10 +73,14 @@ pub struct Record {
     pub sent: u64,
     /// Operations answered without an error, whenever that was.
     pub completed: u64,
-    /// Those answered before the stretch's end: what a rate is counted from.
+    /// Operations answered without an error within the stretch, whenever they were due: what a rate is counted from.
     pub in_window: u64,
-    /// Operations that were over, however they ended, before the stretch's end.
-    pub over_in_window: u64,
+    /// Operations that were due and not over at the stretch's end.
+    pub backlog: u64,
+    /// Those of them that were taken back, as no connection was free for them.
+    pub withdrawn: u64,
+    /// Connections that could not be opened anew.
+    pub reconnects_failed: u64,
     /// Answers that were not what was expected.
     pub wrong: u64,
     /// Failures, in the order of [`Failure::ALL`].
@@ -105,11 +109,6 @@ impl Record {
         }
     }
 
-    /// Operations that were due and not over at the stretch's end.
-    pub fn backlog(&self) -> u64 {
-        self.planned.saturating_sub(self.over_in_window)
-    }
-
     /// Failures of all classes.
     pub fn failed(&self) -> u64 {
         self.failures.iter().sum()
@@ -121,7 +120,9 @@ impl Record {
         self.sent += other.sent;
         self.completed += other.completed;
         self.in_window += other.in_window;
-        self.over_in_window += other.over_in_window;
+        self.backlog += other.backlog;
+        self.withdrawn += other.withdrawn;
+        self.reconnects_failed += other.reconnects_failed;
         self.wrong += other.wrong;
         for (mine, theirs) in self.failures.iter_mut().zip(other.failures) {
             *mine += theirs;
@@ -143,7 +144,8 @@ impl Record {
             }
         };
         (self.planned, self.sent, self.completed) = (0, 0, 0);
-        (self.in_window, self.over_in_window) = (0, 0);
+        (self.in_window, self.backlog) = (0, 0);
+        (self.withdrawn, self.reconnects_failed) = (0, 0);
         (self.wrong, self.received) = (0, 0);
         self.failures = Default::default();
         for latencies in [

@@ -78,6 +78,9 @@ pub struct Validity {
     pub valid: bool,
     /// Sentences that say what lagged and by how much.
     pub reasons: Vec<String>,
+    /// A signal or a refused login has ended it before its time.
+    #[serde(default)]
+    pub ended_early: bool,
     /// The generator itself was late or too busy, whatever the target did.
     #[serde(default)]
     pub generator_lagged: bool,
@@ -121,12 +124,19 @@ pub struct GroupResult {
     pub sent: u64,
     /// Operations answered without an error, also those whose answer came after the step's end.
     pub completed: u64,
-    /// Those answered before the step's end, from which its rate is counted; absent in results of older versions.
+    /// Operations answered without an error within the step, whenever they were due: its rate; absent in results of
+    /// older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_in_step: Option<u64>,
     /// Operations that were due and neither answered nor failed at the step's end.
     #[serde(default)]
     pub backlog: u64,
+    /// Those of them that were taken back, as no connection was free for them; in `response` with what they had waited.
+    #[serde(default)]
+    pub withdrawn: u64,
+    /// Connections that could not be opened anew.
+    #[serde(default)]
+    pub reconnects_failed: u64,
     /// Answers that were not what the scenario expects.
     pub wrong: u64,
     /// Failures by class: `dial`, `login`, `refused`, `server`, `reset`, `protocol`, `timeout`.

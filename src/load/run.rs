@@ -75,6 +75,8 @@ pub struct Outcome {
     pub spin_ns: u64,
     /// Length of the stretches that count, in nanoseconds, as far as they were run.
     pub counted_ns: u64,
+    /// When it was ended early, in nanoseconds after its beginning.
+    pub ended: Option<u64>,
     /// Ended early by request.
     pub was_stopped: bool,
     /// Ended early by a login that was refused.
@@ -285,6 +287,7 @@ impl<'a> Coordinator<'a> {
                 cpu_ns: vec![0; cores],
                 spin_ns: 0,
                 counted_ns: 0,
+                ended: None,
                 was_stopped: false,
                 refused: None,
                 firsts: Vec::new(),
@@ -400,6 +403,9 @@ impl<'a> Coordinator<'a> {
             return Ok(());
         };
         let offset = u64::try_from(now.since(start).as_nanos()).unwrap_or(u64::MAX);
+        if is_end {
+            self.outcome.ended.get_or_insert(offset);
+        }
         let plan = &self.outcome.plan;
         let current = plan
             .iter()

@@ -12,6 +12,9 @@ use rand_distr::Exp1;
 
 use super::scenario::{Arrivals, Scenario};
 
+/// The highest rate, in operations per second: more than any machine makes.
+pub const RATE_MAX: f64 = 1e7;
+
 /// Slices in which a ramp is reported.
 const RAMP_SLICES: u32 = 10;
 

@@ -64,7 +64,11 @@ impl Worker<'_> {
         };
         let keys = keys(arguments.into_iter().flatten().collect::<Vec<_>>());
         let dialogue = Dialogue::new(&self.state.program, keys);
-        Connection::open(&engine.net, &self.state.address, dialogue, deadline).await
+        let opened = Connection::open(&engine.net, &self.state.address, dialogue, deadline).await;
+        opened.map_err(|broken| Broken {
+            why: format!("target `{}`: {}", self.state.group.target.name, broken.why),
+            ..broken
+        })
     }
 
     /// Opens a connection, however often it takes; `None` when the run is over.
@@ -113,7 +117,11 @@ impl Worker<'_> {
 
     /// A connection could not be opened anew. A login that is refused once will be again.
     fn refused(&self, broken: &Broken) {
-        self.fail(None, broken.failure, &broken.why);
+        let engine = self.engine;
+        engine.failed(self.group, broken.failure, || broken.why.clone());
+        if let Some(stretch) = engine.stretch_at(engine.elapsed(engine.net.now())) {
+            engine.record(stretch, self.group, |record| record.reconnects_failed += 1);
+        }
         if broken.failure == Failure::Login {
             self.engine.tell(Report::LoginRefused(broken.why.clone()));
         }
@@ -183,7 +191,7 @@ impl Worker<'_> {
         }
         let at = due.0.saturating_sub(start.0);
         let stretch = engine.stretch_at(at)?;
-        engine.record(stretch, self.group, |record| record.planned += 1);
+        engine.is_due(self.group, stretch);
         Some(Arrival { at, stretch })
     }
 
@@ -227,12 +235,7 @@ impl Worker<'_> {
         let deadline = Now(intended).plus(engine.scenario.timeout);
         let sent = clock();
         if deadline.is_over(sent) {
-            // Whoever asked has given up before anybody was free to ask.
-            engine.is_over_in(arrival.stretch, self.group, Now(deadline.0), false);
-            engine.record(arrival.stretch, self.group, |record| {
-                record.fail(Failure::Timeout);
-                record.response.record(sent.0.saturating_sub(intended));
-            });
+            engine.gave_up(self.group, arrival);
             return Ok(sent);
         }
         connection.begin();
@@ -243,7 +246,7 @@ impl Worker<'_> {
         };
         let event = exchanged.as_ref().ok().map(|exchanged| exchanged.event);
         let is_right = matches!(event, Some(Event::More | Event::Ready | Event::Done));
-        engine.is_over_in(arrival.stretch, self.group, ended, is_right);
+        engine.is_over(self.group, ended, is_right);
         engine.record(arrival.stretch, self.group, |record| {
             record.sent += 1;
             record.send_lag.record(sent.0.saturating_sub(intended));
@@ -297,7 +300,7 @@ impl Worker<'_> {
             {
                 engine.tell(Report::LoginRefused(broken.why.clone()));
             }
-            engine.is_over_in(arrival.stretch, self.group, ended, opened.is_ok());
+            engine.is_over(self.group, ended, opened.is_ok());
             engine.record(arrival.stretch, self.group, |record| {
                 record.sent += 1;
                 record.send_lag.record(sent.0.saturating_sub(intended));
@@ -338,7 +341,6 @@ impl Worker<'_> {
                         record.sent += 1;
                         record.completed += 1;
                         record.in_window += 1;
-                        record.over_in_window += 1;
                     });
             }
             is_first = false;

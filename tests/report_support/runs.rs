@@ -154,6 +154,8 @@ fn group(system: &System, rate: f64, factor: f64) -> GroupResult {
         completed,
         completed_in_step: Some(completed),
         backlog: late,
+        withdrawn: 0,
+        reconnects_failed: 0,
         wrong: 0,
         errors: (late > 0)
             .then(|| ("timeout".to_owned(), late))

@@ -101,6 +101,8 @@ struct Tries {
     found: Option<f64>,
     /// The generator lagged at each rate.
     is_spoilt: bool,
+    /// A signal has ended the search.
+    was_stopped: bool,
 }
 
 fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result<Tries, Failed> {
@@ -119,6 +121,7 @@ fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result
                     all,
                     found,
                     is_spoilt: false,
+                    was_stopped: false,
                 });
             }
             Next::Try(rate) => rate,
@@ -129,10 +132,16 @@ fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result
         search.tell(held);
         print(&line(rate, held, &result));
         if super::was_interrupted(&result) {
+            all.push(Try {
+                rate,
+                held: false,
+                result,
+            });
             return Ok(Tries {
                 all,
                 found: None,
                 is_spoilt: false,
+                was_stopped: true,
             });
         }
         all.push(Try { rate, held, result });
@@ -144,6 +153,7 @@ fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result
                 all,
                 found: None,
                 is_spoilt: true,
+                was_stopped: false,
             });
         }
     }
@@ -219,6 +229,10 @@ fn conclude(tries: &Tries, slo: &Slo, args: &FindArgs) -> ExitCode {
         Some(rate) => {
             print(&format!("\n{slo} holds up to {}/s\n", count(rate)));
             ExitCode::SUCCESS
+        }
+        None if tries.was_stopped => {
+            print("\nstopped before anything was found\n");
+            ExitCode::from(super::EXIT_INVALID)
         }
         None if tries.is_spoilt => ExitCode::from(super::EXIT_INVALID),
         None => {

@@ -10,6 +10,7 @@ use crate::load::keys::Argument;
 use crate::load::scenario::{
     Arrivals, Expectation, Group, Operation, Protocol, Request, Scenario, Statement, Target,
 };
+use crate::load::schedule::RATE_MAX;
 use crate::load::target;
 
 /// What one arrival does.
@@ -53,7 +54,7 @@ pub(super) struct Simple {
     #[arg(short, long)]
     rate: Option<f64>,
     /// Exponential gaps instead of even ones.
-    #[arg(long, requires = "rate")]
+    #[arg(long)]
     poisson: bool,
     /// Time that counts [default: 10s].
     #[arg(short, long, value_parser = parse_duration)]
@@ -95,6 +96,7 @@ impl Simple {
             (self.connections.is_some(), "--connections"),
             (self.cores.is_some(), "--cores"),
             (self.rate.is_some(), "--rate"),
+            (self.poisson, "--poisson"),
             (self.timeout.is_some(), "--timeout"),
             (self.expect_rows.is_some(), "--expect-rows"),
         ];
@@ -181,11 +183,12 @@ impl Simple {
         };
         self.check_times()?;
         let arrivals = match (self.rate, self.poisson) {
-            (None, _) => Arrivals::Closed {
+            (None, true) => return Err("--poisson needs a --rate".to_owned()),
+            (None, false) => Arrivals::Closed {
                 think: Duration::ZERO,
             },
-            (Some(rate), _) if !(rate > 0.0 && rate.is_finite()) => {
-                return Err("--rate takes a number above 0".to_owned());
+            (Some(rate), _) if !(rate > 0.0 && rate <= RATE_MAX) => {
+                return Err(format!("--rate takes a number above 0, {RATE_MAX} at most"));
             }
             (Some(rate), false) => Arrivals::Constant { rate },
             (Some(rate), true) => Arrivals::Poisson { rate },

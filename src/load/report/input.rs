@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::load::histogram::{BadHistogram, Latencies};
 use crate::load::result::{FILE_NAME, GroupResult, ReadError, RunResult, Step};
+use crate::load::validity::SENT_SHARE;
 
 use super::statistics::median;
 
@@ -110,8 +111,8 @@ pub struct Point {
     pub completed: u64,
     /// Those answered before their steps' ends.
     completed_in_steps: u64,
-    /// Operations that were due and not over at their steps' ends.
-    pub backlog: u64,
+    /// Operations that were taken back at their steps' ends.
+    withdrawn: u64,
     /// Answers that were wrong.
     pub wrong: u64,
     /// Failures by class.
@@ -135,7 +136,7 @@ impl Point {
             sent: 0,
             completed: 0,
             completed_in_steps: 0,
-            backlog: 0,
+            withdrawn: 0,
             wrong: 0,
             errors: BTreeMap::new(),
             response: Latencies::new(),
@@ -150,7 +151,7 @@ impl Point {
         self.sent += group.sent;
         self.completed += group.completed;
         self.completed_in_steps += group.completed_in_step.unwrap_or(group.completed);
-        self.backlog += group.backlog;
+        self.withdrawn += group.withdrawn;
         self.wrong += group.wrong;
         for (class, count) in &group.errors {
             *self.errors.entry(class.clone()).or_default() += count;
@@ -170,10 +171,16 @@ impl Point {
         }
     }
 
+    /// Whether too many operations found no connection in time.
+    pub fn is_overloaded(&self) -> bool {
+        (self.sent as f64) < self.planned as f64 * SENT_SHARE
+    }
+
     /// The share of planned operations that did not end with a right answer.
     pub fn failed_share(&self) -> f64 {
-        let failed = self.planned.saturating_sub(self.completed) + self.wrong;
-        match self.planned {
+        let planned = self.planned.saturating_sub(self.withdrawn);
+        let failed = planned.saturating_sub(self.completed) + self.wrong;
+        match planned {
             0 => 0.0,
             planned => failed as f64 / planned as f64,
         }

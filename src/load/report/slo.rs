@@ -61,7 +61,7 @@ impl Slo {
 
     /// Whether what a run did at one load keeps all limits.
     pub fn kept(&self, point: &Point) -> bool {
-        self.holds(&point.response, point.failed_share())
+        !point.is_overloaded() && self.holds(&point.response, point.failed_share())
     }
 
     /// Whether these response times keep all limits, where the share `failed` of operations failed.
@@ -73,7 +73,7 @@ impl Slo {
     /// Whether a step keeps all limits, its groups together.
     pub fn kept_in(&self, step: &Step) -> bool {
         let (response, failed) = outcome(&step.groups);
-        self.holds(&response, failed)
+        !step.overloaded && self.holds(&response, failed)
     }
 
     /// Whether every run that counts keeps it at `load`.
@@ -106,7 +106,7 @@ pub fn outcome<'a>(groups: impl IntoIterator<Item = &'a GroupResult>) -> (Latenc
         if let Ok(latencies) = group.response.latencies() {
             response.merge(&latencies);
         }
-        planned += group.planned;
+        planned += group.planned.saturating_sub(group.withdrawn);
         right += group.completed.saturating_sub(group.wrong);
     }
     let failed = 1.0 - right as f64 / planned.max(1) as f64;
@@ -165,6 +165,8 @@ pub(crate) fn parse_nanos(text: &str) -> Option<f64> {
         "us" | "µs" => 1e3,
         "ms" => 1e6,
         "s" => 1e9,
+        "m" => 60e9,
+        "h" => 3_600e9,
         _ => return None,
     };
     let value: f64 = number.parse().ok()?;
