@@ -55,6 +55,9 @@ impl Slo {
             parse_quantile(name).ok_or_else(|| format!("`{name}` is no percentile: {EXAMPLE}"))?;
         let limit = parse_nanos(value)
             .ok_or_else(|| format!("`{value}` is no length of time: {EXAMPLE}"))?;
+        if self.limits.iter().any(|(known, _)| *known == quantile) {
+            return Err(format!("`{name}` is there twice: {EXAMPLE}"));
+        }
         self.limits.push((quantile, limit));
         Ok(())
     }
@@ -196,5 +199,7 @@ mod tests {
         check("p99=2", "`2` is no length of time");
         check("p99=0ms", "`0ms` is no length of time");
         check("errors=2", "`errors=2` is no share");
+        check("p50=1h", "p50 ≤ 3600 s, ");
+        check("p99=2ms,p99=3ms", "`p99` is there twice");
     }
 }
