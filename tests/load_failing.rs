@@ -6,29 +6,16 @@ mod support;
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ringgate::load::result::RunResult;
+use support::load::{SHORT, load};
 use support::server::signal;
 use support::{ACCOUNT, MariaDb, NullServer, PASSWORD};
 
 /// Longer than any refusal takes on a busy machine, and shorter than what used to be waited.
 const PROMPT: Duration = Duration::from_secs(8);
-
-fn load(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_ringgate"))
-        .arg("load")
-        .args(arguments)
-        .output();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output.expect("the binary");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (status.code(), text(stdout), text(stderr))
-}
 
 fn refuses(arguments: &[&str], code: i32, words: &[&str]) {
     let began = Instant::now();
@@ -163,13 +150,7 @@ fn each_class_of_failure_has_its_first_message() {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("run");
     let path = out.to_str().expect("a path");
-    let arguments = [
-        "-d",
-        "1s",
-        "-w",
-        "0s",
-        "-c",
-        "2",
+    let nowhere = [
         "--sql",
         "SELECT * FROM nowhere",
         "--target",
@@ -177,6 +158,7 @@ fn each_class_of_failure_has_its_first_message() {
         "-o",
         path,
     ];
+    let arguments = [SHORT, &nowhere].concat();
     let (code, text, err) = load(&arguments);
     assert_eq!(code, Some(3), "{text}{err}");
     assert!(
@@ -212,6 +194,19 @@ fn what_means_nothing_is_refused() {
     ];
     refuses(&[&find[..], &["--rate", "5"]].concat(), 64, &["--from"]);
     refuses(&[&find[..], &["--plain"]].concat(), 64, &["--plain"]);
+    let limits = [
+        ["--from", "0"],
+        ["--from", "2e7"],
+        ["--limit", "1e9"],
+        ["--limit", "10"],
+    ];
+    for limit in limits {
+        refuses(
+            &[&find[..], &limit].concat(),
+            64,
+            &["--limit, which is 10000000"],
+        );
+    }
     let overhead = [
         "overhead",
         "--direct",

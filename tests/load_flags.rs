@@ -4,23 +4,9 @@
 
 mod support;
 
-use std::process::{Command, Output};
-
 use ringgate::load::result::RunResult;
+use support::load::{SHORT, load};
 use support::{ACCOUNT, MariaDb, NullServer, PASSWORD};
-
-fn load(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ringgate"))
-        .arg("load")
-        .args(arguments)
-        .env("RG_LOAD_PASSWORD", PASSWORD)
-        .output()
-        .expect("the binary")
-}
-
-fn words(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 const SCENARIO: &str = "seed = 1\nwarmup = \"1h\"\nduration = \"1h\"\n[targets.db]\n\
     url = \"mysql://u@127.0.0.1:1/x\"\n[arrivals]\nkind = \"constant\"\nrate = 50\n\
@@ -34,15 +20,10 @@ fn a_scenario_file_runs_against_another_target_for_another_time() {
     std::fs::write(&file, SCENARIO).expect("a file");
     let file = file.to_str().expect("a path");
     let target = format!("mysql://u@127.0.0.1:{}/x", server.port());
-    let output = load(&[
+    let (code, text, err) = load(&[
         file, "--target", &target, "-w", "0s", "-d", "1s", "--json", "-",
     ]);
-    let text = words(&output.stdout);
-    assert!(
-        matches!(output.status.code(), Some(0 | 3)),
-        "{text}{}",
-        words(&output.stderr)
-    );
+    assert!(matches!(code, Some(0 | 3)), "{text}{err}");
     // Nothing but the object is on standard output.
     let result: RunResult = serde_json::from_str(&text).expect("one JSON object");
     assert_eq!(text.lines().count(), 1);
@@ -59,9 +40,8 @@ fn a_scenario_file_runs_against_another_target_for_another_time() {
         (&["-d", "0s"], "above 0"),
         (&["--target", "http://127.0.0.1:1"], "speaks mysql"),
     ] {
-        let output = load(&[&[file][..], more].concat());
-        let text = words(&output.stderr);
-        assert_eq!(output.status.code(), Some(64), "{text}");
+        let (code, _, text) = load(&[&[file][..], more].concat());
+        assert_eq!(code, Some(64), "{text}");
         assert!(text.contains(expect), "{expect} in {text}");
     }
 }
@@ -71,23 +51,7 @@ fn a_password_may_come_from_the_environment() {
     let server = MariaDb::with_test_schema("");
     let target = format!("mysql://{ACCOUNT}@127.0.0.1:{}/test", server.port());
     let run = |variable: &str| {
-        let output = load(&[
-            "--target",
-            &target,
-            "--password-env",
-            variable,
-            "-d",
-            "1s",
-            "-w",
-            "0s",
-            "-c",
-            "2",
-        ]);
-        (
-            output.status.code(),
-            words(&output.stdout),
-            words(&output.stderr),
-        )
+        load(&[&["--target", &target, "--password-env", variable], SHORT].concat())
     };
     let (code, out, err) = run("RG_LOAD_PASSWORD");
     // A run on a busy machine may be invalid.
@@ -111,36 +75,15 @@ fn a_unix_socket_is_a_target() {
         "mysql://{ACCOUNT}:{PASSWORD}@localhost/test?socket={}",
         socket.trim()
     );
-    let arguments = [
-        "--target",
-        &target,
-        "-d",
-        "1s",
-        "-w",
-        "0s",
-        "-c",
-        "2",
-        "--operation",
-        "prepared",
-    ];
-    let output = load(&arguments);
-    let text = words(&output.stdout);
+    let prepared = ["--target", &target, "--operation", "prepared"];
+    let (code, out, err) = load(&[SHORT, &prepared].concat());
     assert!(
-        matches!(output.status.code(), Some(0 | 3)) && !text.contains("failures: "),
-        "{text}{}",
-        words(&output.stderr)
+        matches!(code, Some(0 | 3)) && !out.contains("failures: "),
+        "{out}{err}"
     );
-    let output = load(&[
-        "--target",
-        "mysql://u@localhost/x?socket=/nowhere/at.all",
-        "-d",
-        "1s",
-    ]);
-    let text = words(&output.stderr);
-    assert!(
-        output.status.code() == Some(1) && text.contains("/nowhere/at.all"),
-        "{text}"
-    );
+    let nowhere = ["--target", "mysql://u@localhost/x?socket=/nowhere/at.all"];
+    let (code, _, err) = load(&[SHORT, &nowhere].concat());
+    assert!(code == Some(1) && err.contains("/nowhere/at.all"), "{err}");
 }
 
 #[test]
@@ -161,8 +104,8 @@ fn each_step_has_what_the_process_under_test_used_in_it() {
     let arguments = [
         "-w", "200ms", "-d", "1s", "--json", "-", "--target", &target, "--pid", &pid,
     ];
-    let output = load(&[&[file][..], &arguments].concat());
-    let result: RunResult = serde_json::from_str(&words(&output.stdout)).expect("a result");
+    let (_, text, _) = load(&[&[file][..], &arguments].concat());
+    let result: RunResult = serde_json::from_str(&text).expect("a result");
     let used: Vec<u64> = result
         .steps
         .iter()

@@ -225,11 +225,9 @@ fn what_is_answered_after_the_window_is_in_no_rate() {
     assert_eq!(group.completed + group.withdrawn, 40, "{group:?}");
     assert!(result.steps[0].achieved_rate() <= 5.0, "{group:?}");
     assert!(group.completed_in_step >= Some(1), "{group:?}");
-    assert_eq!(
-        group.backlog,
-        40 - group.completed_in_step.unwrap(),
-        "{group:?}"
-    );
+    // And the 39 or so that it had no time for are the backlog.
+    assert_eq!(group.backlog, group.withdrawn, "{group:?}");
+    assert!(group.backlog >= 30, "{group:?}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let told = format!("backlog at the end: {} operations", group.backlog);
     assert!(text.contains(&told), "{text}");
@@ -256,7 +254,7 @@ fn a_step_begins_with_nothing_of_the_one_before() {
     assert_eq!((second.planned, second.completed), (4, 4), "{second:?}");
     // Not a second of what the first one left.
     assert!(second.response.max_ns < 900 * MS, "{second:?}");
-    assert!(second.backlog <= 1, "{second:?}");
+    assert_eq!((second.backlog, second.withdrawn), (0, 0), "{second:?}");
 }
 
 #[test]

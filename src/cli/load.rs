@@ -124,10 +124,7 @@ pub(super) fn run(args: LoadArgs) -> ExitCode {
 fn run_once(args: &RunArgs, slo: Option<&str>) -> ExitCode {
     let asked = match slo.map(Slo::parse).transpose() {
         Ok(asked) => asked,
-        Err(why) => {
-            complain(&why);
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(why) => return usage(why),
     };
     let (mut scenario, text) = match read(args) {
         Ok(read) => read,
@@ -281,13 +278,24 @@ fn is_free(common: &Common) -> Result<(), Failed> {
     Err(Failed(EXIT_USAGE))
 }
 
-/// Refuses options that a subcommand would ignore.
-fn refuse_ignored(options: &[(bool, &str)]) -> Result<(), ExitCode> {
-    let Some((_, why)) = options.iter().find(|(is_given, _)| *is_given) else {
-        return Ok(());
-    };
-    complain(why);
-    Err(ExitCode::from(EXIT_USAGE))
+/// Refuses what a subcommand of several runs would ignore, each option with what to do, and a directory that holds
+/// a run.
+fn refuse(common: &Common, ignored: &[(bool, &str)]) -> Result<(), ExitCode> {
+    let of_one_run = [
+        (
+            common.json.is_some(),
+            "--json is for a single run: take --out",
+        ),
+        (
+            common.plain || common.quiet,
+            "each run has its line: leave --plain and --quiet out",
+        ),
+    ];
+    let mut options = of_one_run.iter().chain(ignored);
+    match options.find(|(is_given, _)| *is_given) {
+        Some((_, why)) => Err(usage((*why).to_owned())),
+        None => is_free(common).map_err(|Failed(code)| ExitCode::from(code)),
+    }
 }
 
 fn cpus(common: &Common) -> Result<Vec<usize>, String> {

@@ -48,7 +48,7 @@ pub fn assemble(scenario: &Scenario, outcome: &Outcome, about: About) -> RunResu
             overloaded: is_overloaded(records),
             groups: groups
                 .enumerate()
-                .map(|(index, (group, record))| of(group, record, &firsts(outcome, index)))
+                .map(|(index, (group, record))| of(group, record, firsts(outcome, index)))
                 .collect(),
         });
     }
@@ -96,7 +96,7 @@ fn firsts(outcome: &Outcome, group: usize) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn of(group: &Group, record: &Record, firsts: &BTreeMap<String, String>) -> GroupResult {
+fn of(group: &Group, record: &Record, first_errors: BTreeMap<String, String>) -> GroupResult {
     let failures = Failure::ALL.iter().zip(record.failures);
     let errors: BTreeMap<String, u64> = failures
         .filter(|(_, count)| *count > 0)
@@ -115,10 +115,7 @@ fn of(group: &Group, record: &Record, firsts: &BTreeMap<String, String>) -> Grou
         withdrawn: record.withdrawn,
         reconnects_failed: record.reconnects_failed,
         wrong: record.wrong,
-        first_errors: firsts
-            .iter()
-            .map(|(class, why)| (class.clone(), why.clone()))
-            .collect(),
+        first_errors,
         errors,
         received_bytes: record.received,
         send_lag: record.send_lag.summary(),

@@ -89,23 +89,6 @@ pub struct CorePlan {
     pub reports: SyncSender<(u32, Report)>,
 }
 
-/// Connections that a core opens at once: a server's queue of those that it has not taken yet is not endless.
-const OPENING_MAX: u32 = 64;
-
-/// A connection that is being opened.
-pub(super) struct Opening(Rc<Engine>);
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        let opening = &self.0.opening;
-        opening.set(opening.get().saturating_sub(1));
-        let next = self.0.openers.borrow_mut().pop_front();
-        if let Some(next) = next {
-            next.wake();
-        }
-    }
-}
-
 /// A core's world.
 pub(super) struct Engine {
     pub(super) net: Net,
@@ -117,18 +100,18 @@ pub(super) struct Engine {
     /// The run's beginning, once known.
     pub(super) start: Cell<Option<Now>>,
     /// Stretches that have begun, the first left out.
-    noted: Cell<usize>,
+    pub(super) noted: Cell<usize>,
     /// Nothing new begins.
     pub(super) is_over: Cell<bool>,
     /// Nothing that waits is begun either.
     pub(super) is_stopped: Cell<bool>,
-    records: RefCell<Vec<(usize, Vec<Record>)>>,
+    pub(super) records: RefCell<Vec<(usize, Vec<Record>)>>,
     pub(super) connections: Cell<u32>,
     workers: Cell<u32>,
     missing: Cell<u32>,
     /// Connections being opened, and who waits to do so.
-    opening: Cell<u32>,
-    openers: RefCell<VecDeque<Waker>>,
+    pub(super) opening: Cell<u32>,
+    pub(super) openers: RefCell<VecDeque<Waker>>,
     /// First failures that were not reported yet, and which there were, by group.
     firsts: RefCell<Vec<(usize, Failure, String)>>,
     failed_before: RefCell<Vec<(usize, Failure)>>,
@@ -153,15 +136,6 @@ pub(super) struct GroupState {
     pub(super) free: RefCell<Vec<Rc<Seat>>>,
     /// Arrivals without a connection, oldest first.
     pub(super) backlog: RefCell<VecDeque<Arrival>>,
-    /// Operations that are due and not over.
-    pub(super) outstanding: Cell<u64>,
-}
-
-impl GroupState {
-    fn is_over(&self) {
-        self.outstanding
-            .set(self.outstanding.get().saturating_sub(1));
-    }
 }
 
 /// A connection that waits for an arrival.
@@ -204,7 +178,6 @@ pub async fn live(seed: CorePlan) -> Result<(), String> {
     if let Some(driven) = broken {
         return ring_end(driven).and(Err("the ring has stopped by itself".into()));
     }
-    engine.give_up_backlog();
     reporting.cancel();
     metering.cancel();
     taking.cancel();
@@ -220,10 +193,8 @@ async fn take_orders(engine: Rc<Engine>, mut orders: Receiver<Order>) {
             match order {
                 Order::Start(at) => engine.start.set(Some(at)),
                 Order::Stop => {
-                    engine.is_over.set(true);
                     engine.is_stopped.set(true);
-                    engine.openers.take().into_iter().for_each(Waker::wake);
-                    engine.wake_all();
+                    engine.ends();
                 }
             }
             engine.notify();
@@ -287,7 +258,6 @@ impl Engine {
                 address: address.clone(),
                 free: RefCell::default(),
                 backlog: RefCell::default(),
-                outstanding: Cell::new(0),
             })
         };
         let groups = scenario.groups.iter().zip(seed.addresses.iter());
@@ -358,20 +328,6 @@ impl Engine {
         let _ = self.reports.try_send((self.core, report));
     }
 
-    /// Waits until fewer than [`OPENING_MAX`] connections are being opened, and is one of them until it is dropped.
-    pub(super) async fn turn_to_open(self: &Rc<Self>) -> Opening {
-        poll_fn(|cx| {
-            if self.opening.get() < OPENING_MAX {
-                self.opening.set(self.opening.get() + 1);
-                return Poll::Ready(());
-            }
-            self.openers.borrow_mut().push_back(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
-        Opening(Rc::clone(self))
-    }
-
     /// The first failure of its class in a group is told in words.
     pub(super) fn failed(&self, group: usize, failure: Failure, why: impl FnOnce() -> String) {
         let mut before = self.failed_before.borrow_mut();
@@ -421,130 +377,23 @@ impl Engine {
         self.plan.iter().position(|stretch| offset < stretch.end())
     }
 
-    /// An operation is due.
-    pub(super) fn is_due(&self, group: usize, stretch: usize) {
-        if let Some(state) = self.groups.get(group) {
-            state.outstanding.set(state.outstanding.get() + 1);
-        }
-        self.record(stretch, group, |record| record.planned += 1);
-    }
-
-    /// Gives an arrival to a free connection of `group`, or has it wait for one.
-    pub(super) fn dispatch(&self, group: usize, arrival: Arrival) {
-        let Some(state) = self.groups.get(group) else {
-            return;
-        };
-        match state.free.borrow_mut().pop() {
-            Some(seat) => {
-                seat.arrival.set(Some(arrival));
-                if let Some(waker) = seat.waker.take() {
-                    waker.wake();
-                }
-            }
-            None => state.backlog.borrow_mut().push_back(arrival),
-        }
+    /// Nothing new begins: what waits is taken back, and whoever waits for something to do ends.
+    pub(super) fn ends(&self) {
+        self.begins(self.plan.len());
+        self.is_over.set(true);
+        self.openers.take().into_iter().for_each(Waker::wake);
+        self.wake_all();
+        self.notify();
     }
 
     /// Wakes every free connection, to end.
-    pub(super) fn wake_all(&self) {
+    fn wake_all(&self) {
         for state in &self.groups {
             for seat in state.free.take() {
                 if let Some(waker) = seat.waker.take() {
                     waker.wake();
                 }
             }
-        }
-    }
-
-    /// The stretch with this index has begun; beyond the last one: the run is over. What is due and not over is
-    /// the backlog of the one before. Where a step begins, and at the end, the arrivals that no connection was free
-    /// for are taken back, so that no step has anything of another one's and all are judged alike.
-    pub(super) fn begins(&self, stretch: usize) {
-        let noted = self.noted.get();
-        if stretch <= noted {
-            return;
-        }
-        self.noted.set(stretch);
-        let before = self.plan.get(noted..stretch).unwrap_or_default();
-        for (index, _) in (noted..).zip(before).filter(|(_, before)| before.counts) {
-            for (group, state) in self.groups.iter().enumerate() {
-                let backlog = state.outstanding.get();
-                self.record(index, group, |record| record.backlog += backlog);
-            }
-        }
-        if self.plan.get(stretch).is_none_or(|new| new.begins_step) {
-            self.withdraw_backlog(stretch);
-        }
-    }
-
-    /// What an arrival that is taken back has waited is the least that it would have.
-    fn withdraw_backlog(&self, before: usize) {
-        let now = self.elapsed(clock());
-        for (group, state) in self.groups.iter().enumerate() {
-            let waiting = state.backlog.take();
-            let (old, new) = waiting
-                .into_iter()
-                .partition(|arrival| arrival.stretch < before);
-            let old: VecDeque<Arrival> = old;
-            *state.backlog.borrow_mut() = new;
-            for arrival in old {
-                state.is_over();
-                self.record(arrival.stretch, group, |record| {
-                    record.withdrawn += 1;
-                    record.response.record(now.saturating_sub(arrival.at));
-                });
-            }
-        }
-    }
-
-    /// Counts arrivals that never found a connection: their callers have waited in vain, for the
-    /// timeout at least.
-    pub(super) fn give_up_backlog(&self) {
-        if self.is_stopped.get() {
-            return;
-        }
-        for (group, state) in self.groups.iter().enumerate() {
-            for arrival in state.backlog.take() {
-                self.gave_up(group, arrival);
-            }
-        }
-    }
-
-    /// Whoever asked has given up before anybody was free to ask.
-    pub(super) fn gave_up(&self, group: usize, arrival: Arrival) {
-        if let Some(state) = self.groups.get(group) {
-            state.is_over();
-        }
-        let waited = u64::try_from(self.scenario.timeout.as_nanos()).unwrap_or(u64::MAX);
-        self.record(arrival.stretch, group, |record| {
-            record.fail(Failure::Timeout);
-            record.response.record(waited);
-        });
-    }
-
-    /// An operation of `group` was over at `ended`, answered without an error or not.
-    pub(super) fn is_over(&self, group: usize, ended: Now, is_right: bool) {
-        if let Some(state) = self.groups.get(group) {
-            state.is_over();
-        }
-        let stretch = self.stretch_at(self.elapsed(ended));
-        if let Some(stretch) = stretch.filter(|_| is_right) {
-            self.record(stretch, group, |record| record.in_window += 1);
-        }
-    }
-
-    /// Adds to the record of `group` in `stretch`.
-    pub(super) fn record(&self, stretch: usize, group: usize, add: impl FnOnce(&mut Record)) {
-        let mut records = self.records.borrow_mut();
-        // The current stretch is the last; an answer may be of an earlier one.
-        let found = records.iter().rposition(|(known, _)| *known == stretch);
-        let at = found.unwrap_or_else(|| {
-            let empty = self.groups.iter().map(|_| Record::default()).collect();
-            records.push((stretch, empty));
-            records.len() - 1
-        });
-        if let Some(record) = records.get_mut(at).and_then(|(_, all)| all.get_mut(group)) {
-            add(record);
         }
     }
 

@@ -85,11 +85,10 @@ pub fn summary(result: &RunResult, slo: Option<&Slo>) -> String {
                 failed,
             );
             out.push_str(&classes(group));
-            // Fewer are asked right now.
-            if group.backlog > u64::from(group.connections) {
+            if group.backlog > 0 {
                 let _ = writeln!(
                     out,
-                    "                 backlog at the end: {} operations were due and not answered, {} taken back",
+                    "                 backlog at the end: {} operations waited for a connection, {} were taken back",
                     group.backlog, group.withdrawn
                 );
             }

@@ -57,6 +57,9 @@ fn nanos(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// How long after the plan's end arrivals are still handed out that were due before it: as long as a machine pauses.
+const SLACK: Duration = Duration::from_millis(100);
+
 /// Arrivals that are handed out before the connections get a turn.
 const BURST: u32 = 128;
 
@@ -70,16 +73,14 @@ pub(super) async fn pace(engine: Rc<Engine>) {
     let end = engine.plan.last().map_or(0, |stretch| stretch.end());
     alarm.set(engine.instant(end));
     poll_fn(|cx| alarm.poll(cx)).await;
-    engine.begins(engine.plan.len());
-    engine.is_over.set(true);
-    engine.wake_all();
-    engine.notify();
+    engine.ends();
 }
 
 async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
     let seed = engine.scenario.seed;
     let plan = engine.plan.clone();
-    let end = engine.instant(plan.last().map_or(0, |stretch| stretch.end()));
+    let end = plan.last().map_or(0, |stretch| stretch.end());
+    let end = engine.instant(end.saturating_add(nanos(SLACK)));
     let timeout = nanos(engine.scenario.timeout);
     let mut schedule = Schedule::new(plan, engine.core, engine.cores, seed);
     let mut choice = Choice::new(engine);
@@ -105,10 +106,11 @@ async fn hand_out(engine: &Engine, alarm: &mut Alarm) {
             false => engine.dispatch(group, arrival),
         }
         if end.is_over(now) {
-            // A rate beyond what a core can hand out: the rest was never asked.
+            // What comes too late to be handed out is taken back with all that waits.
             for arrival in schedule.by_ref() {
+                let Some(group) = choice.next() else { return };
                 engine.is_due(group, arrival.stretch);
-                engine.gave_up(group, arrival);
+                engine.withdraw(group, arrival);
             }
             return;
         }

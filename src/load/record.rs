@@ -75,9 +75,9 @@ pub struct Record {
     pub completed: u64,
     /// Operations answered without an error within the stretch, whenever they were due: what a rate is counted from.
     pub in_window: u64,
-    /// Operations that were due and not over at the stretch's end.
+    /// Operations that waited for a connection at the stretch's end.
     pub backlog: u64,
-    /// Those of them that were taken back, as no connection was free for them.
+    /// Operations that were taken back, as no connection had been free for them when their step ended.
     pub withdrawn: u64,
     /// Connections that could not be opened anew.
     pub reconnects_failed: u64,

@@ -128,10 +128,11 @@ pub struct GroupResult {
     /// older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_in_step: Option<u64>,
-    /// Operations that were due and neither answered nor failed at the step's end.
+    /// Operations that waited for a connection at the step's end.
     #[serde(default)]
     pub backlog: u64,
-    /// Those of them that were taken back, as no connection was free for them; in `response` with what they had waited.
+    /// Operations that were taken back, as no connection had been free for them when the step ended; in `response` with what
+    /// they had waited.
     #[serde(default)]
     pub withdrawn: u64,
     /// Connections that could not be opened anew.

@@ -11,6 +11,7 @@ use super::report::slo::Slo;
 use super::scenario::{
     Arrivals, Expectation, Group, Operation, Protocol, Request, Scenario, Statement, Target,
 };
+use super::schedule::RATE_MAX;
 use super::target;
 use crate::base::secret::Secret;
 use crate::config::problem::{Code, Problem};
@@ -22,8 +23,6 @@ const VERSION: u64 = 1;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
-/// Operations per second that may be asked for.
-const RATE_MAX: u64 = 100_000_000;
 /// Connections of one group.
 const CONNECTIONS_MAX: u32 = 1_000_000;
 

@@ -13,7 +13,7 @@ use rand_distr::Exp1;
 use super::scenario::{Arrivals, Scenario};
 
 /// The highest rate, in operations per second: more than any machine makes.
-pub const RATE_MAX: f64 = 1e7;
+pub const RATE_MAX: u64 = 10_000_000;
 
 /// Slices in which a ramp is reported.
 const RAMP_SLICES: u32 = 10;

@@ -42,15 +42,16 @@ pub fn judge(outcome: &Outcome) -> Validity {
         reasons.push("no operation completed".to_owned());
     }
     // Of few operations the worst one is no share.
-    let share = 1.0 - 1.5 / total.own_lag.count().max(2) as f64;
-    let lag = total.own_lag.quantile(share.min(0.99));
+    let judged = (1.0 - 1.5 / total.own_lag.count().max(2) as f64).min(0.99);
+    let lag = total.own_lag.quantile(judged);
     let allowed = lag_allowed(total.response.quantile(0.5));
     if lag > allowed {
         generator_lagged = true;
         reasons.push(format!(
-            "the generator itself sent late: 1 % of operations by {} µs and more ({} µs are allowed); \
+            "the generator itself sent late: {:.0} % of operations by {} µs and more ({} µs are allowed); \
              give it a CPU of its own (--cpus) or more cores; where the machine wakes threads late, \
              --spin longer than that (it was {} µs)",
+            (1.0 - judged) * 100.0,
             lag / 1_000,
             allowed / 1_000,
             outcome.spin_ns / 1_000

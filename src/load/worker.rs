@@ -11,6 +11,7 @@ use super::connection::Connection;
 use super::dialogue::{Broken, Dialogue, Event};
 use super::engine::{Engine, GroupState, Report, Seat, clock};
 use super::keys::Keys;
+use super::opening::Opening;
 use super::record::Failure;
 use super::scenario::{Arrivals, Operation};
 use super::schedule::Arrival;
@@ -75,17 +76,17 @@ impl Worker<'_> {
     async fn open_at_last(&self, mut is_first: bool) -> Option<Connection> {
         let mut pause = RETRY.0;
         loop {
-            let turn = self.engine.turn_to_open().await;
+            let turn = Opening::turn(self.engine).await;
             if self.engine.is_over.get() {
                 return None;
             }
             let now = self.engine.net.now();
             let opening = async { Some(self.open(now.plus(OPEN_TIMEOUT)).await) };
-            let stopped = async {
-                self.engine.until(|engine| engine.is_stopped.get()).await;
+            let ended = async {
+                self.engine.until(|engine| engine.is_over.get()).await;
                 None
             };
-            let opened = or(opening, stopped).await?;
+            let opened = or(opening, ended).await?;
             drop(turn);
             match opened {
                 Ok(connection) => {
@@ -246,7 +247,9 @@ impl Worker<'_> {
         };
         let event = exchanged.as_ref().ok().map(|exchanged| exchanged.event);
         let is_right = matches!(event, Some(Event::More | Event::Ready | Event::Done));
-        engine.is_over(self.group, ended, is_right);
+        if is_right {
+            engine.answered(self.group, ended);
+        }
         engine.record(arrival.stretch, self.group, |record| {
             record.sent += 1;
             record.send_lag.record(sent.0.saturating_sub(intended));
@@ -300,7 +303,9 @@ impl Worker<'_> {
             {
                 engine.tell(Report::LoginRefused(broken.why.clone()));
             }
-            engine.is_over(self.group, ended, opened.is_ok());
+            if opened.is_ok() {
+                engine.answered(self.group, ended);
+            }
             engine.record(arrival.stretch, self.group, |record| {
                 record.sent += 1;
                 record.send_lag.record(sent.0.saturating_sub(intended));
@@ -354,19 +359,18 @@ impl Worker<'_> {
             let ended = ended.await;
             self.closed();
             match ended {
-                Some(broken) => self.fail(None, broken.failure, &broken.why),
+                Some(broken) => self.lost(&broken),
                 None => return connection.close(),
             }
         }
     }
 
-    /// Counts a failure that belongs to no arrival, or to the stretch of one.
-    fn fail(&self, arrival: Option<Arrival>, failure: Failure, why: &str) {
+    /// A connection that was held was lost.
+    fn lost(&self, broken: &Broken) {
         let engine = self.engine;
-        engine.failed(self.group, failure, || why.to_owned());
-        let now = engine.stretch_at(engine.elapsed(engine.net.now()));
-        if let Some(stretch) = arrival.map(|arrival| arrival.stretch).or(now) {
-            engine.record(stretch, self.group, |record| record.fail(failure));
+        engine.failed(self.group, broken.failure, || broken.why.clone());
+        if let Some(stretch) = engine.stretch_at(engine.elapsed(engine.net.now())) {
+            engine.record(stretch, self.group, |record| record.fail(broken.failure));
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod auth;
 pub mod chaos;
 pub mod client;
 pub mod gateway;
+pub mod load;
 pub mod log;
 mod mariadb;
 mod mysql;

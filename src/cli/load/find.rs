@@ -13,6 +13,7 @@ use crate::load::live::{at, count};
 use crate::load::report::slo::{self, Slo};
 use crate::load::result::{RunResult, Step};
 use crate::load::scenario::{Arrivals, Scenario};
+use crate::load::schedule::RATE_MAX;
 
 /// Latencies beyond a percentile that a try must have.
 const BEYOND: f64 = 10.0;
@@ -42,26 +43,18 @@ pub(super) struct FindArgs {
 
 /// Runs `ringgate load find`.
 pub(super) fn run(args: &FindArgs) -> ExitCode {
-    let common = &args.run.common;
-    let ignored = [
-        (
-            args.run.simple.has_rate(),
-            "find chooses the rates: leave --rate out, and begin with --from",
-        ),
-        (
-            common.json.is_some(),
-            "find leaves its tries in one result: take --out in place of --json",
-        ),
-        (
-            common.plain || common.quiet,
-            "find prints the rates that it tries: leave --plain and --quiet out",
-        ),
-    ];
-    if let Err(code) = super::refuse_ignored(&ignored) {
+    let has_rate = args.run.simple.has_rate();
+    let ignored = [(
+        has_rate,
+        "find chooses the rates: leave --rate out, and begin with --from",
+    )];
+    if let Err(code) = super::refuse(&args.run.common, &ignored) {
         return code;
     }
-    if let Err(Failed(code)) = super::is_free(common) {
-        return ExitCode::from(code);
+    if !(args.from > 0.0 && args.from <= args.limit && args.limit <= RATE_MAX as f64) {
+        return usage(&format!(
+            "--from is above 0, and no more than --limit, which is {RATE_MAX} at most"
+        ));
     }
     let (scenario, text) = match super::read(&args.run) {
         Ok(read) => read,
@@ -98,11 +91,17 @@ struct Try {
 /// What the search has come to.
 struct Tries {
     all: Vec<Try>,
-    found: Option<f64>,
+    end: End,
+}
+
+/// How a search ends.
+enum End {
+    /// The highest rate that held; `None`: none did.
+    Found(Option<f64>),
     /// The generator lagged at each rate.
-    is_spoilt: bool,
-    /// A signal has ended the search.
-    was_stopped: bool,
+    Spoilt,
+    /// By a signal.
+    Stopped,
 }
 
 fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result<Tries, Failed> {
@@ -117,12 +116,8 @@ fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result
     loop {
         let rate = match search.next() {
             Next::Found(found) => {
-                return Ok(Tries {
-                    all,
-                    found,
-                    is_spoilt: false,
-                    was_stopped: false,
-                });
+                let end = End::Found(found);
+                return Ok(Tries { all, end });
             }
             Next::Try(rate) => rate,
         };
@@ -137,24 +132,16 @@ fn search(args: &FindArgs, scenario: &Scenario, text: &str, slo: &Slo) -> Result
                 held: false,
                 result,
             });
-            return Ok(Tries {
-                all,
-                found: None,
-                is_spoilt: false,
-                was_stopped: true,
-            });
+            let end = End::Stopped;
+            return Ok(Tries { all, end });
         }
         all.push(Try { rate, held, result });
         if all.len() >= SPOILT_MAX && all.iter().rev().take(SPOILT_MAX).all(is_spoilt) {
             complain(
                 "the generator lags on this machine, at lower rates too: nothing can be found",
             );
-            return Ok(Tries {
-                all,
-                found: None,
-                is_spoilt: true,
-                was_stopped: false,
-            });
+            let end = End::Spoilt;
+            return Ok(Tries { all, end });
         }
     }
 }
@@ -225,17 +212,17 @@ fn conclude(tries: &Tries, slo: &Slo, args: &FindArgs) -> ExitCode {
     for found in &by_rate {
         print(&line(found.rate, found.held, &found.result));
     }
-    let code = match tries.found {
-        Some(rate) => {
+    let code = match tries.end {
+        End::Found(Some(rate)) => {
             print(&format!("\n{slo} holds up to {}/s\n", count(rate)));
             ExitCode::SUCCESS
         }
-        None if tries.was_stopped => {
+        End::Stopped => {
             print("\nstopped before anything was found\n");
             ExitCode::from(super::EXIT_INVALID)
         }
-        None if tries.is_spoilt => ExitCode::from(super::EXIT_INVALID),
-        None => {
+        End::Spoilt => ExitCode::from(super::EXIT_INVALID),
+        End::Found(None) => {
             print(&format!("\n{slo} holds at no rate tried\n"));
             ExitCode::from(super::super::EXIT_RUNTIME)
         }

@@ -187,7 +187,7 @@ impl Simple {
             (None, false) => Arrivals::Closed {
                 think: Duration::ZERO,
             },
-            (Some(rate), _) if !(rate > 0.0 && rate <= RATE_MAX) => {
+            (Some(rate), _) if !(rate > 0.0 && rate <= RATE_MAX as f64) => {
                 return Err(format!("--rate takes a number above 0, {RATE_MAX} at most"));
             }
             (Some(rate), false) => Arrivals::Constant { rate },

@@ -31,26 +31,13 @@ pub(super) struct OverheadArgs {
 
 /// Runs `ringgate load overhead`.
 pub(super) fn run(args: &OverheadArgs) -> ExitCode {
-    let common = &args.run.common;
-    let ignored = [
-        (
-            args.run.simple.has_target(),
-            "overhead has two targets: leave --target out, --direct and --via are there for it",
-        ),
-        (
-            common.json.is_some(),
-            "overhead leaves a result for each block: take --out in place of --json",
-        ),
-        (
-            common.plain || common.quiet,
-            "overhead prints a line for each block: leave --plain and --quiet out",
-        ),
-    ];
-    if let Err(code) = super::refuse_ignored(&ignored) {
+    let has_target = args.run.simple.has_target();
+    let ignored = [(
+        has_target,
+        "overhead has two targets, --direct and --via: leave --target out",
+    )];
+    if let Err(code) = super::refuse(&args.run.common, &ignored) {
         return code;
-    }
-    if let Err(Failed(code)) = super::is_free(common) {
-        return ExitCode::from(code);
     }
     let mut run = args.run.clone();
     // The flags' own target; both ways replace it.

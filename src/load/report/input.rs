@@ -336,26 +336,25 @@ impl RunSet {
         if valid.is_empty() { wanted } else { valid }
     }
 
-    /// Whether the runs that count do so although none is valid.
-    pub fn all_invalid(&self) -> bool {
+    /// The runs that its figures are of: those that count, or else those that held connections.
+    fn shown(&self) -> Vec<&Run> {
         let counted = self.counted();
-        let runs = if counted.is_empty() {
+        if counted.is_empty() {
             self.holding()
         } else {
             counted
-        };
-        runs.iter().all(|run| !run.result.validity.valid)
+        }
+    }
+
+    /// Whether the runs that count do so although none is valid.
+    pub fn all_invalid(&self) -> bool {
+        let mut runs = self.shown().into_iter();
+        runs.all(|run| !run.result.validity.valid)
     }
 
     /// How many valid runs its figures are of, in words.
     pub fn runs_words(&self) -> String {
-        let counted = self.counted();
-        let runs = if counted.is_empty() {
-            self.holding()
-        } else {
-            counted
-        };
-        match (self.all_invalid(), runs.len()) {
+        match (self.all_invalid(), self.shown().len()) {
             (true, _) => "no valid run".to_owned(),
             (false, 1) => "1 valid run".to_owned(),
             (false, runs) => format!("{runs} valid runs"),
