@@ -106,7 +106,7 @@ mod tests {
     }
 
     impl Line {
-        /// `rate` come in each `per` ms while `comes` says so; one is served each 10 ms.
+        /// One comes each `per` ms while `comes` says so; one is served each 10 ms.
         fn run(ms: u64, per: u64, comes: impl Fn(u64) -> bool) -> Self {
             let mut line = Self {
                 codel: codel(),
@@ -165,7 +165,6 @@ mod tests {
             over.away.len()
         );
         assert!(over.waits.iter().skip(50).all(|wait| *wait <= 100));
-        // Without a target all of them wait longer and longer.
 
         // It ends when the overload ends.
         let ends = Line::run(60_000, 5, |now| now < 10_000);
