@@ -194,6 +194,17 @@ fn a_rate_that_the_connections_cannot_carry_is_no_valid_run() {
     );
     let group = group(&result);
     assert_eq!(group.planned, 500);
+    let timeouts = errors(group, "timeout");
+    assert_eq!(
+        group.completed + timeouts + group.withdrawn,
+        500,
+        "{group:?}"
+    );
+    assert!(timeouts >= 300 && group.withdrawn <= 120, "{group:?}");
+    assert!(
+        group.response.max_ns < 400 * MS,
+        "nobody waits longer: {group:?}"
+    );
     // Whoever found no connection in time has waited for as long as anybody would.
     assert_eq!(group.response.count, group.planned, "{group:?}");
     assert!(

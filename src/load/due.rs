@@ -1,6 +1,7 @@
 //! What is due on a core: who asks it, what waits, and what is counted of it in which stretch.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::engine::{Engine, clock};
 use super::record::{Failure, Record};
@@ -62,9 +63,13 @@ impl Engine {
         }
     }
 
-    /// Takes back an arrival that no connection was free for. What it has waited is the least that it would have.
+    /// Takes back an arrival that no connection was free for, unless its caller has given up already. What it has
+    /// waited is the least that it would have.
     pub(super) fn withdraw(&self, group: usize, arrival: Arrival) {
         let waited = self.elapsed(clock()).saturating_sub(arrival.at);
+        if Duration::from_nanos(waited) >= self.scenario.timeout {
+            return self.gave_up(group, arrival);
+        }
         self.record(arrival.stretch, group, |record| {
             record.withdrawn += 1;
             record.response.record(waited);
